@@ -1,0 +1,1 @@
+//! Text to token embeddings: quantised transformer, projection, L2

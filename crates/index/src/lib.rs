@@ -1,0 +1,1 @@
+//! Token embeddings to and from the compressed index

@@ -1,0 +1,1 @@
+//! Plain scalar kernels and their SIMD twins

@@ -1,0 +1,1 @@
+//! Bigram and word BM25

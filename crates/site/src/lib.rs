@@ -1,0 +1,1 @@
+//! Sections to bundle: reading sources, encoding, writing

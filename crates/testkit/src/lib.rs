@@ -1,0 +1,1 @@
+//! Generators, tolerances and golden readers for tests

@@ -1,0 +1,1 @@
+//! Normalisation and tokenisation, one code for trainer, indexer and browser

@@ -1,0 +1,1 @@
+//! Browser face: wasm-bindgen types and error mapping

@@ -1,0 +1,1 @@
+//! The JaColBERTv2.5 recipe on candle.

@@ -1,0 +1,1 @@
+//! Integration tests across crates; see the folders beside this file.
