@@ -1,2 +1,55 @@
-//! placeholder
-fn main() {}
+//! Build commands that cargo alone cannot express. `npm run build` calls them; run one by hand with
+//! `cargo run -p shirube-xtask -- wasm --help`.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "this is a command-line tool; its plain lines are its output")]
+
+mod stamp;
+mod toolchain;
+mod wasm;
+
+use anyhow::{Result, bail};
+use std::path::PathBuf;
+
+const HELP: &str = "\
+usage: cargo run -p shirube-xtask -- wasm [options]
+
+Builds crates/wasm for the browser: cargo, wasm-bindgen (web target), wasm-opt. Does nothing when no input has changed.
+
+  --out DIR       where the files go (default pkg/dist)
+  --no-simd       plain WebAssembly, without simd128; tests compare it with the normal build
+  --conformance   with the kernel conformance suite compiled in; for tests
+  --no-opt        leave out wasm-opt and whole-program optimisation: a quick build
+  --force         build even when nothing has changed";
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some("wasm") => {}
+        None | Some("--help" | "-h" | "help") => {
+            println!("{HELP}");
+            return Ok(());
+        }
+        Some(other) => bail!("unknown command {other:?}\n\n{HELP}"),
+    }
+    let mut options = wasm::Options::default();
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--out" => match arguments.next() {
+                Some(path) => options.out = PathBuf::from(path),
+                None => bail!("--out needs a folder"),
+            },
+            "--no-simd" => options.simd = false,
+            "--conformance" => options.conformance = true,
+            "--no-opt" => options.optimise = false,
+            "--force" => options.force = true,
+            "--release" => {} // what every build is; accepted because fingers type it
+            "--help" | "-h" => {
+                println!("{HELP}");
+                return Ok(());
+            }
+            other => bail!("unknown option {other:?}\n\n{HELP}"),
+        }
+    }
+    wasm::build(&options)
+}

@@ -1,0 +1,129 @@
+//! crates/wasm to `shirube_wasm.js` and `shirube_wasm_bg.wasm`.
+
+use crate::{stamp, toolchain};
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What to build and where to put it.
+pub(crate) struct Options {
+    /// Output folder, relative to the repository.
+    pub(crate) out: PathBuf,
+    /// Whether simd128 instructions may be used.
+    pub(crate) simd: bool,
+    /// Whether the kernel conformance suite is compiled in.
+    pub(crate) conformance: bool,
+    /// Whole-program optimisation and wasm-opt.
+    pub(crate) optimise: bool,
+    /// Build even when no input has changed.
+    pub(crate) force: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { out: "pkg/dist".into(), simd: true, conformance: false, optimise: true, force: false }
+    }
+}
+
+const NAME: &str = "shirube_wasm";
+
+/// Never `--all-features`: binaryen then writes an import encoding that browsers refuse. The list is what rustc itself enables,
+/// and SIMD.
+const WASM_OPT: &[&str] = &[
+    "--enable-bulk-memory",
+    "--enable-bulk-memory-opt",
+    "--enable-reference-types",
+    "--enable-multivalue",
+    "--enable-nontrapping-float-to-int",
+    "--enable-sign-ext",
+    "--enable-mutable-globals",
+    "--enable-call-indirect-overlong",
+    "--strip-debug",
+    "--strip-producers",
+    "-O3",
+];
+
+/// Builds unless the stamp beside the output says that nothing has changed.
+pub(crate) fn build(options: &Options) -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("xtask is not inside the workspace")?;
+    let out = root.join(&options.out);
+    let mut inputs = stamp::package_folders(root, "shirube-wasm")?;
+    inputs.extend(["Cargo.toml", "crates/xtask/src"].map(|path| root.join(path)));
+    inputs.extend([root.join("Cargo.lock")].into_iter().filter(|path| path.exists()));
+    let settings = [
+        format!("simd {}", options.simd),
+        format!("conformance {}", options.conformance),
+        format!("optimise {}", options.optimise),
+    ];
+    let stamp = stamp::of(root, &inputs, &settings)?;
+    let stamp_path = out.join(format!("{NAME}.stamp"));
+    let wasm = out.join(format!("{NAME}_bg.wasm"));
+    if !options.force && wasm.exists() && std::fs::read_to_string(&stamp_path).is_ok_and(|old| old == stamp) {
+        println!("wasm: {} is up to date", options.out.display());
+        return Ok(());
+    }
+
+    let toolchain = toolchain::find()?;
+    println!("wasm: {}", toolchain.version()?);
+    let kind = if options.simd { "simd128" } else { "no SIMD" };
+    println!("wasm: building crates/wasm ({kind}{})", if options.conformance { ", conformance suite" } else { "" });
+    // Each set of flags has its own folder: cargo would otherwise rebuild everything at every change of flags.
+    let target_dir =
+        root.join("target").join(format!("wasm-{}-{}", toolchain.name(), if options.simd { "simd" } else { "plain" }));
+    let mut cargo = toolchain.cargo_build();
+    cargo
+        .current_dir(root)
+        .args(["--release", "-p", "shirube-wasm", "--lib", "--target-dir"])
+        .arg(&target_dir)
+        .env("RUSTFLAGS", if options.simd { "-C target-feature=+simd128" } else { "" })
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    for setting in ["panic=\"abort\"", "debug=false", "strip=\"none\""] {
+        cargo.arg("--config").arg(format!("profile.release.{setting}"));
+    }
+    if options.optimise {
+        cargo.args(["--config", "profile.release.lto=\"fat\"", "--config", "profile.release.codegen-units=1"]);
+    }
+    if options.conformance {
+        cargo.args(["--features", "conformance"]);
+    }
+    run(&mut cargo)?;
+
+    println!("wasm: wasm-bindgen");
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
+    // The old stamp goes first: an interrupted build must not look finished.
+    if stamp_path.exists() {
+        std::fs::remove_file(&stamp_path).with_context(|| format!("cannot remove {}", stamp_path.display()))?;
+    }
+    wasm_bindgen_cli_support::Bindgen::new()
+        .input_path(target_dir.join(toolchain::TARGET).join("release").join(format!("{NAME}.wasm")))
+        .web(true)?
+        .typescript(true)
+        .out_name(NAME)
+        .generate(&out)
+        .map_err(|error| anyhow::anyhow!("wasm-bindgen: {error:#}"))?;
+
+    if options.optimise {
+        let tool = root.join("node_modules/binaryen/bin/wasm-opt");
+        if !tool.exists() {
+            bail!("{} is missing: run `npm ci` first, or build with --no-opt", tool.display());
+        }
+        println!("wasm: wasm-opt");
+        let small = out.join(format!("{NAME}_bg.opt.wasm"));
+        let mut command = Command::new("node");
+        command.arg(tool).args(WASM_OPT);
+        if options.simd {
+            command.arg("--enable-simd");
+        }
+        run(command.arg(&wasm).arg("-o").arg(&small))?;
+        std::fs::rename(&small, &wasm).with_context(|| format!("cannot replace {}", wasm.display()))?;
+    }
+    run(Command::new("node").current_dir(root).arg("scripts/sizes.mjs").arg(&wasm).arg(out.join(format!("{NAME}.js"))))?;
+    std::fs::write(&stamp_path, stamp).with_context(|| format!("cannot write {}", stamp_path.display()))
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().with_context(|| format!("{program} did not start"))?;
+    anyhow::ensure!(status.success(), "{program} failed ({status})");
+    Ok(())
+}
