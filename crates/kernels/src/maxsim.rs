@@ -1,0 +1,133 @@
+//! MaxSim over compressed and over plain token embeddings: arguments shared by all backends.
+//!
+//! A compressed document token `t` is a centroid code and, per dimension, a 4-bit index into a table of 16 residual values. Its
+//! similarity to query token `i` is never computed from a rebuilt vector:
+//!
+//! ```text
+//! similarity(i, t) = inverse_norms[t] * (centroid_scores[codes[t]][i] + step * query_scale[i] * Σ_d query_int[i][d] * table_int[nibble[t][d]])
+//! score(document)  = Σ_i max_{t in document} similarity(i, t)
+//! ```
+//!
+//! The sum over `d` is exact in integers on every backend; the rest is one multiply and add per pair in a fixed order, and the sum over
+//! `i` runs in f64 from the first query token to the last. So, given the same centroid scores, every backend returns the same bits.
+//!
+//! Document tokens are the outer loop and query tokens the inner one: the row of centroid scores is then contiguous and needs no gather.
+
+use crate::pack::{PackedF32, PackedI8};
+
+/// Widest token embedding the compressed kernels take: tokens are decoded into a fixed buffer.
+pub const MAX_DIM: usize = 512;
+
+/// Tokens `start..end` of one document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct TokenRange {
+    /// First token.
+    pub start: u32,
+    /// One past the last token.
+    pub end: u32,
+}
+
+impl From<core::ops::Range<u32>> for TokenRange {
+    fn from(r: core::ops::Range<u32>) -> Self {
+        Self { start: r.start, end: r.end }
+    }
+}
+
+impl TokenRange {
+    pub(crate) fn indices(self) -> core::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// The 16 values a 4-bit residual stands for: `value = ints[nibble] * step`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ResidualTable {
+    /// Integers, -127 to 127.
+    pub ints: [i8; 16],
+    /// Value of one unit.
+    pub step: f32,
+}
+
+impl ResidualTable {
+    /// The nearest table to 16 bucket weights: the largest magnitude becomes 127. Each value is off by at most `step / 2`.
+    pub fn quantize(bucket_weights: &[f32; 16]) -> Self {
+        let (ints, scale) = crate::quantize_rows(bucket_weights, 1, 16);
+        Self { ints: core::array::from_fn(|i| ints[i]), step: scale[0] }
+    }
+
+    /// Value of a nibble. Bits above the fourth are ignored.
+    pub fn value(&self, nibble: u8) -> f32 {
+        f32::from(self.ints[usize::from(nibble & 15)]) * self.step
+    }
+}
+
+/// Compressed tokens of many documents, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct CompressedTokens<'a> {
+    /// `[n_tokens]`: nearest centroid.
+    pub codes: &'a [u16],
+    /// `[n_tokens, dim / 2]`: 4-bit residuals, dimension `2 d` in the low and `2 d + 1` in the high half of byte `d`.
+    pub residuals: &'a [u8],
+    /// `[n_tokens]`: what the decoded vector is multiplied by to get length 1.
+    pub inverse_norms: &'a [f32],
+}
+
+/// A query prepared for the compressed kernels of one backend.
+#[derive(Clone, Debug)]
+pub struct MaxsimQuery {
+    pub(crate) n_tokens: usize,
+    pub(crate) dim: usize,
+    /// `n_tokens` rounded up to whole panels of every backend.
+    pub(crate) stride: usize,
+    pub(crate) packed: PackedI8,
+    /// `[stride]`: query scale times residual step, 0 in the padding.
+    pub(crate) factors: Vec<f32>,
+    pub(crate) plain: PackedF32,
+    pub(crate) table: [i8; 16],
+}
+
+impl MaxsimQuery {
+    /// Query tokens.
+    pub fn n_tokens(&self) -> usize {
+        self.n_tokens
+    }
+
+    /// Width of an embedding.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Row length of the centroid scores of this query; at least [`Self::n_tokens`], the rest is padding.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+}
+
+/// What one query token matched in a document.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+pub struct TokenMatch {
+    /// Position in the document's range, from 0; the first of equals.
+    pub token: u32,
+    /// Similarity: the query token's share of the document's score.
+    pub similarity: f32,
+}
+
+/// The score of a document without tokens: below every other, but finite. Callers leave such documents out of their lists.
+pub const EMPTY_DOCUMENT: f32 = f32::MIN;
+
+/// `Σ_i best[i]` in f64 from first to last, for every backend.
+pub(crate) fn sum_of_maxima(best: &[f32]) -> f32 {
+    best.iter().map(|&x| f64::from(x)).sum::<f64>() as f32
+}
+
+/// Where each query token matched best, from similarities `[n_tokens, stride]`; ties to the lower token.
+pub(crate) fn best_matches(similarities: &[f32], stride: usize, best: &mut [TokenMatch]) {
+    best.fill(TokenMatch { token: 0, similarity: f32::MIN });
+    for (token, row) in similarities.chunks_exact(stride).enumerate() {
+        for (best, &similarity) in best.iter_mut().zip(row) {
+            if similarity > best.similarity {
+                *best = TokenMatch { token: token as u32, similarity };
+            }
+        }
+    }
+}

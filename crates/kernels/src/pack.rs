@@ -1,0 +1,240 @@
+//! What the kernels read in their own order: packed matrices and quantised activations.
+//!
+//! Files hold plain row-major matrices; a backend's order exists only in memory and is made at load. A matrix `[n, k]` becomes panels of
+//! `lanes` rows of the matrix (columns of the product): `[n / lanes][k / group][lanes][group]`, so that one vector load brings `group`
+//! consecutive `k` of `lanes` outputs, and no horizontal sum is ever needed.
+
+use crate::KernelError;
+
+/// Longest inner dimension of an integer product: `255 * 127 * 65536` still fits an `i32`.
+pub const MAX_K: usize = 1 << 16;
+
+/// Widest f32 panel: a multiple of every backend's vector, so that f32 panels are the same everywhere.
+pub(crate) const F32_PANEL: usize = 16;
+
+/// Inner dimensions of integer products are padded with zeros to a multiple of this.
+pub(crate) const K_ALIGN: usize = 4;
+
+/// How a backend wants activations stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// `i8` as they are.
+    I8,
+    /// Widened to `i16`, for `i16 x i16` pair products.
+    I16,
+    /// Plus 128 as `u8`, for `u8 x i8` quad products.
+    U8,
+}
+
+/// A backend's order of integer operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Outputs per panel.
+    pub(crate) lanes: usize,
+    /// Consecutive `k` kept together.
+    pub(crate) group: usize,
+    /// Activations.
+    pub(crate) form: Form,
+}
+
+/// A matrix `[n, k]` of `i8` with one scale per row, in a backend's order.
+#[derive(Clone, Debug)]
+pub struct PackedI8 {
+    pub(crate) layout: Layout,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) k_padded: usize,
+    pub(crate) data: Vec<i8>,
+    /// `[n]`, padded to whole panels with zeros.
+    pub(crate) scale: Vec<f32>,
+    /// What the accumulators start from: `-128 * sum of the row` in [`Form::U8`], else 0.
+    pub(crate) start: Vec<i32>,
+}
+
+impl PackedI8 {
+    /// Outputs: rows of the matrix.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Inputs: columns of the matrix.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    pub(crate) fn new(
+        layout: Layout,
+        weights: &[i8],
+        scale: &[f32],
+        n: usize,
+        k: usize,
+    ) -> Result<Self, KernelError> {
+        let kernel = "pack_i8";
+        check_limit(kernel, "k", k, MAX_K)?;
+        check_len(kernel, "weights", weights.len(), n * k)?;
+        check_len(kernel, "scale", scale.len(), n)?;
+        let k_padded = k.next_multiple_of(K_ALIGN);
+        let Layout { lanes, group, form } = layout;
+        let n_padded = n.next_multiple_of(lanes);
+        let mut data = vec![0; n_padded * k_padded];
+        let mut start = vec![0; n_padded];
+        for (row, values) in weights.chunks_exact(k).enumerate() {
+            let (panel, lane) = (row / lanes, row % lanes);
+            for (i, &w) in values.iter().enumerate() {
+                data[((panel * (k_padded / group) + i / group) * lanes + lane) * group + i % group] = w;
+            }
+            if form == Form::U8 {
+                start[row] = -128 * values.iter().map(|&w| i32::from(w)).sum::<i32>();
+            }
+        }
+        let mut padded_scale = scale.to_vec();
+        padded_scale.resize(n_padded, 0.0);
+        Ok(Self { layout, n, k, k_padded, data, scale: padded_scale, start })
+    }
+}
+
+/// A matrix `[n, k]` of f32 in panels of 16 rows: `[n / 16][k][16]`, the same on every backend.
+#[derive(Clone, Debug)]
+pub struct PackedF32 {
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+    pub(crate) data: Vec<f32>,
+}
+
+impl PackedF32 {
+    /// The packed form of `weights [n, k]`.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] when the length is not `n * k`, [`KernelError::Limit`] when `k` is 0 or above [`MAX_K`].
+    pub fn new(weights: &[f32], n: usize, k: usize) -> Result<Self, KernelError> {
+        let kernel = "pack_f32";
+        check_limit(kernel, "k", k, MAX_K)?;
+        check_len(kernel, "weights", weights.len(), n * k)?;
+        let mut data = vec![0.0; n.next_multiple_of(F32_PANEL) * k];
+        for (row, values) in weights.chunks_exact(k).enumerate() {
+            for (i, &w) in values.iter().enumerate() {
+                data[(row / F32_PANEL * k + i) * F32_PANEL + row % F32_PANEL] = w;
+            }
+        }
+        Ok(Self { n, k, data })
+    }
+
+    /// Outputs: rows of the matrix.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Inputs: columns of the matrix.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+}
+
+/// Activations `[m, k]` quantised per row, in a backend's form. A buffer to be reused: it allocates only when it has to grow.
+#[derive(Clone, Debug)]
+pub struct Activations {
+    pub(crate) form: Form,
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+    pub(crate) k_padded: usize,
+    /// `[m, k_padded]` in [`Form::I8`] and, as the bits of a `u8`, in [`Form::U8`].
+    pub(crate) bytes: Vec<i8>,
+    /// `[m, k_padded]` in [`Form::I16`].
+    pub(crate) words: Vec<i16>,
+    /// `[m]`
+    pub(crate) scale: Vec<f32>,
+}
+
+impl Activations {
+    pub(crate) fn new(form: Form) -> Self {
+        Self { form, m: 0, k: 0, k_padded: 0, bytes: Vec::new(), words: Vec::new(), scale: Vec::new() }
+    }
+
+    pub(crate) fn resize(&mut self, m: usize, k: usize) {
+        let k_padded = k.next_multiple_of(K_ALIGN);
+        if self.k != k {
+            // Another width moves the padding columns, which must be zero.
+            self.bytes.clear();
+            self.words.clear();
+        }
+        (self.m, self.k, self.k_padded) = (m, k, k_padded);
+        match self.form {
+            Form::I16 => self.words.resize(m * k_padded, 0),
+            Form::I8 | Form::U8 => self.bytes.resize(m * k_padded, 0),
+        }
+        self.scale.resize(m, 0.0);
+    }
+
+    /// Rows.
+    pub fn m(&self) -> usize {
+        self.m
+    }
+
+    /// Columns.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// The integer at `row`, `column`; the value it stands for is this times [`Self::scale`] of the row.
+    ///
+    /// # Panics
+    /// When `row` or `column` is out of range.
+    pub fn get(&self, row: usize, column: usize) -> i8 {
+        assert!(row < self.m && column < self.k, "({row}, {column}) outside [{}, {}]", self.m, self.k);
+        let at = row * self.k_padded + column;
+        match self.form {
+            Form::I8 => self.bytes[at],
+            Form::U8 => self.bytes[at] ^ i8::MIN,
+            Form::I16 => self.words[at] as i8,
+        }
+    }
+
+    /// One scale per row, `[m]`; NaN marks a row that held a number that was not finite.
+    pub fn scale(&self) -> &[f32] {
+        &self.scale
+    }
+}
+
+/// The int8 form of a matrix `[rows, cols]`: values and one scale per row, symmetric: the largest magnitude of a row becomes 127, and
+/// `value ≈ int * scale[row]` with an error of at most `scale / 2`. A row of zeros has scale 0.
+///
+/// This is the one definition of weight quantisation: export and tests use it, so that a model written is the model read.
+/// Ties round to even.
+///
+/// # Panics
+/// When `values.len()` is not `rows * cols`.
+pub fn quantize_rows(values: &[f32], rows: usize, cols: usize) -> (Vec<i8>, Vec<f32>) {
+    assert_eq!(values.len(), rows * cols, "a [{rows}, {cols}] matrix");
+    let mut ints = Vec::with_capacity(values.len());
+    let mut scales = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let row = &values[row * cols..][..cols];
+        let largest = row.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        let (scale, inverse) =
+            if largest < SMALLEST_MAX { (0.0, 0.0) } else { (largest / 127.0, 127.0 / largest) };
+        ints.extend(row.iter().map(|v| (v * inverse).round_ties_even() as i8));
+        scales.push(scale);
+    }
+    (ints, scales)
+}
+
+/// A row whose largest magnitude is below this is quantised to zeros: `127 / max` must stay finite.
+pub(crate) const SMALLEST_MAX: f32 = 1e-30;
+
+pub(crate) fn check_len(
+    kernel: &'static str,
+    what: &'static str,
+    found: usize,
+    expected: usize,
+) -> Result<(), KernelError> {
+    if found == expected { Ok(()) } else { Err(KernelError::Shape { kernel, what, expected, found }) }
+}
+
+pub(crate) fn check_limit(
+    kernel: &'static str,
+    what: &'static str,
+    found: usize,
+    most: usize,
+) -> Result<(), KernelError> {
+    if (1..=most).contains(&found) { Ok(()) } else { Err(KernelError::Limit { kernel, what, most, found }) }
+}

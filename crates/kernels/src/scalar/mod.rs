@@ -1,0 +1,107 @@
+//! The oracle: every kernel as plain loops next to its formula, in f64 where an f32 kernel rounds.
+
+mod attention;
+mod gemm;
+mod math;
+mod maxsim;
+mod rows;
+
+use crate::backend::Backend;
+use crate::maxsim::{CompressedTokens, MaxsimQuery, TokenRange};
+use crate::pack::{Activations, Form, Layout, PackedF32, PackedI8};
+use crate::{AttentionShape, BackendKind, Epilogue, KernelError};
+
+pub(crate) struct Scalar;
+
+impl Backend for Scalar {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Scalar
+    }
+
+    /// Panels of one row are the plain row-major matrix.
+    fn layout(&self) -> Layout {
+        Layout { lanes: 1, group: 1, form: Form::I8 }
+    }
+
+    unsafe fn quantize(&self, x: &[f32], out: &mut Activations) {
+        rows::quantize(x, out);
+    }
+
+    unsafe fn gemm_i8(&self, a: &Activations, w: &PackedI8, epilogue: Epilogue<'_>, out: &mut [f32]) {
+        gemm::gemm_i8(a, w, epilogue, out);
+    }
+
+    unsafe fn gemm_f32(&self, a: &[f32], w: &PackedF32, epilogue: Epilogue<'_>, out: &mut [f32]) {
+        gemm::gemm_f32(a, w, epilogue, out);
+    }
+
+    unsafe fn layer_norm(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]) {
+        rows::layer_norm(x, weight, bias, eps, out);
+    }
+
+    unsafe fn geglu(&self, x: &[f32], width: usize, out: &mut [f32]) {
+        rows::geglu(x, width, out);
+    }
+
+    unsafe fn rope(
+        &self,
+        x: &mut [f32],
+        stride: usize,
+        head_dim: usize,
+        n_heads: usize,
+        cos: &[f32],
+        sin: &[f32],
+    ) {
+        rows::rope(x, stride, head_dim, n_heads, cos, sin);
+    }
+
+    unsafe fn attention(&self, qkv: &[f32], shape: AttentionShape, _scratch: &mut [f32], out: &mut [f32]) {
+        attention::attention(qkv, shape, out);
+    }
+
+    unsafe fn l2_normalize(&self, x: &mut [f32], dim: usize) {
+        rows::l2_normalize(x, dim);
+    }
+
+    unsafe fn maxsim(
+        &self,
+        query: &MaxsimQuery,
+        centroid_scores: &[f32],
+        tokens: CompressedTokens<'_>,
+        documents: &[TokenRange],
+        scores: &mut [f32],
+    ) -> Result<(), KernelError> {
+        maxsim::maxsim(query, centroid_scores, tokens, documents, scores)
+    }
+
+    unsafe fn maxsim_centroid(
+        &self,
+        query: &MaxsimQuery,
+        centroid_scores: &[f32],
+        codes: &[u16],
+        documents: &[TokenRange],
+        scores: &mut [f32],
+    ) -> Result<(), KernelError> {
+        maxsim::maxsim_centroid(query, centroid_scores, codes, documents, scores)
+    }
+
+    unsafe fn similarities(
+        &self,
+        query: &MaxsimQuery,
+        centroid_scores: &[f32],
+        tokens: CompressedTokens<'_>,
+        out: &mut [f32],
+    ) -> Result<(), KernelError> {
+        maxsim::similarities(query, centroid_scores, tokens, out)
+    }
+
+    unsafe fn maxsim_f32(
+        &self,
+        query: &PackedF32,
+        tokens: &[f32],
+        documents: &[TokenRange],
+        scores: &mut [f32],
+    ) {
+        maxsim::maxsim_f32(query, tokens, documents, scores);
+    }
+}
