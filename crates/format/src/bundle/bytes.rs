@@ -1,0 +1,118 @@
+//! A cursor over a binary file that reports where it stopped, and its mirror for writing.
+
+use crate::FormatError;
+
+/// Reads little-endian values in order.
+pub(super) struct Cursor<'a> {
+    path: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// Checks magic and version, then stands behind them.
+    pub(super) fn open(
+        path: &'a str,
+        bytes: &'a [u8],
+        magic: [u8; 4],
+        newest: u32,
+    ) -> Result<Self, FormatError> {
+        let mut cursor = Self { path, bytes, at: 0 };
+        let found = cursor.take(4)?;
+        if found != magic {
+            let what = format!("magic is {found:02x?}, expected {magic:02x?}");
+            return Err(FormatError::Invalid { path: path.to_owned(), offset: 0, what });
+        }
+        let version = cursor.u32()?;
+        if version > newest {
+            return Err(FormatError::Newer { path: path.to_owned(), found: version, newest });
+        }
+        if version == 0 {
+            return Err(FormatError::Invalid {
+                path: path.to_owned(),
+                offset: 4,
+                what: "version is 0".to_owned(),
+            });
+        }
+        Ok(cursor)
+    }
+
+    pub(super) fn invalid(&self, what: String) -> FormatError {
+        FormatError::Invalid { path: self.path.to_owned(), offset: self.at as u64, what }
+    }
+
+    pub(super) fn take(&mut self, n: usize) -> Result<&'a [u8], FormatError> {
+        let left = self.bytes.len() - self.at;
+        if n > left {
+            return Err(self.invalid(format!("{n} bytes expected, {left} left")));
+        }
+        let part = &self.bytes[self.at..self.at + n];
+        self.at += n;
+        Ok(part)
+    }
+
+    pub(super) fn u32(&mut self) -> Result<u32, FormatError> {
+        let b = self.take(4)?;
+        Ok(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    }
+
+    /// A `u32` that must lie in `low..=high`.
+    pub(super) fn count(&mut self, name: &str, low: usize, high: usize) -> Result<usize, FormatError> {
+        let value = self.u32()? as usize;
+        if value < low || value > high {
+            return Err(self.invalid(format!("{name} is {value}, expected {low} to {high}")));
+        }
+        Ok(value)
+    }
+
+    /// Checks that exactly `n` bytes are left, before anything is allocated for them.
+    pub(super) fn expect_left(&self, n: usize) -> Result<(), FormatError> {
+        let left = self.bytes.len() - self.at;
+        if left == n {
+            Ok(())
+        } else {
+            Err(self.invalid(format!("the header announces {n} more bytes, found {left}")))
+        }
+    }
+
+    pub(super) fn u16s(&mut self, n: usize) -> Result<Vec<u16>, FormatError> {
+        Ok(self.take(2 * n)?.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect())
+    }
+
+    /// `n` finite floats.
+    pub(super) fn f32s(&mut self, n: usize) -> Result<Vec<f32>, FormatError> {
+        let values: Vec<f32> =
+            self.take(4 * n)?.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        match values.iter().position(|v| !v.is_finite()) {
+            Some(i) => Err(self.invalid(format!("float {i} of the {n} before this byte is not finite"))),
+            None => Ok(values),
+        }
+    }
+
+    /// Zero bytes up to the next multiple of four.
+    pub(super) fn align(&mut self) -> Result<(), FormatError> {
+        let pad = self.at.next_multiple_of(4) - self.at;
+        if self.take(pad)?.iter().any(|&b| b != 0) {
+            return Err(self.invalid("padding is not zero".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Length of `n` two-byte values, padded to a multiple of four.
+pub(super) fn u16s_bytes(n: usize) -> usize {
+    (2 * n).next_multiple_of(4)
+}
+
+pub(super) fn put_u32(out: &mut Vec<u8>, value: u32) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+pub(super) fn put_u16s(out: &mut Vec<u8>, values: &[u16]) {
+    out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+pub(super) fn put_f32s(out: &mut Vec<u8>, values: &[f32]) {
+    out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+}

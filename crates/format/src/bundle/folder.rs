@@ -1,0 +1,135 @@
+//! A bundle folder on disk, for native tools.
+
+use super::{BundleEntry, ENTRY_NAME};
+use crate::FormatError;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FormatError {
+    let path = path.display().to_string();
+    move |source| FormatError::Io { path, source }
+}
+
+/// Reads the entry and every file it names, each checked by length and digest.
+///
+/// # Errors
+/// As [`BundleEntry::parse`] and [`FileEntry::check`](crate::model::FileEntry::check); [`FormatError::Missing`] and [`FormatError::Io`].
+pub fn read(folder: &Path) -> Result<(BundleEntry, Vec<(String, Vec<u8>)>), FormatError> {
+    let entry = BundleEntry::parse(&read_one(folder, ENTRY_NAME)?)?;
+    let mut files = Vec::with_capacity(entry.files.len());
+    for f in &entry.files {
+        let bytes = read_one(folder, &f.file.path)?;
+        f.file.check(&bytes)?;
+        files.push((f.file.path.clone(), bytes));
+    }
+    Ok((entry, files))
+}
+
+fn read_one(folder: &Path, name: &str) -> Result<Vec<u8>, FormatError> {
+    let path = folder.join(name);
+    match std::fs::read(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(FormatError::Missing { path: path.display().to_string() })
+        }
+        other => other.map_err(io(&path)),
+    }
+}
+
+/// Writes a bundle over whatever stands in `folder`; returns the paths of earlier builds that were removed.
+///
+/// Every file is written aside and renamed, the entry last, so that a writer killed at any point leaves the earlier bundle usable: files are
+/// named by content and none that the old entry names is touched before the new entry stands. Only names that this format gives are ever
+/// removed; anything else in the folder is left alone.
+///
+/// # Errors
+/// [`FormatError::Io`].
+pub fn write(
+    folder: &Path,
+    entry: &BundleEntry,
+    files: &[(String, Vec<u8>)],
+) -> Result<Vec<String>, FormatError> {
+    std::fs::create_dir_all(folder).map_err(io(folder))?;
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(io(parent))?;
+        }
+        // Same name, same content; only a file that someone damaged is written again.
+        if std::fs::read(&path).is_ok_and(|old| old == *bytes) {
+            continue;
+        }
+        replace(&path, bytes)?;
+    }
+    replace(&folder.join(ENTRY_NAME), &entry.to_bytes())?;
+    remove_stale(folder, &entry.files.iter().map(|f| f.file.path.as_str()).collect())
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".part");
+    let aside = PathBuf::from(aside);
+    std::fs::write(&aside, bytes).map_err(io(&aside))?;
+    std::fs::rename(&aside, path).map_err(io(path))
+}
+
+fn remove_stale(folder: &Path, current: &BTreeSet<&str>) -> Result<Vec<String>, FormatError> {
+    let mut removed = Vec::new();
+    for directory in ["", "codes", "sections"] {
+        let path = folder.join(directory);
+        let listing = match std::fs::read_dir(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.map_err(io(&path))?,
+        };
+        for item in listing {
+            let item = item.map_err(io(&path))?;
+            let Some(name) = item.file_name().to_str().map(str::to_owned) else { continue };
+            let relative = if directory.is_empty() { name } else { format!("{directory}/{name}") };
+            if is_ours(&relative) && !current.contains(relative.as_str()) {
+                std::fs::remove_file(item.path()).map_err(io(&item.path()))?;
+                removed.push(relative);
+            }
+        }
+    }
+    removed.sort();
+    Ok(removed)
+}
+
+/// Whether this format could have written a file of this name, finished or not.
+fn is_ours(relative: &str) -> bool {
+    let done = relative.strip_suffix(".part").unwrap_or(relative);
+    if done == ENTRY_NAME {
+        return done != relative;
+    }
+    [("centroids.", ".bin"), ("codes/", ".bin"), ("sections/", ".json")].iter().any(|(before, after)| {
+        done.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).is_some_and(|hash| {
+            hash.len() == super::NAME_DIGITS && hash.bytes().all(|b| b.is_ascii_hexdigit())
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_ours;
+
+    #[test]
+    fn only_names_of_this_format_are_removed() {
+        for name in [
+            "centroids.0123456789abcdef.bin",
+            "codes/0123456789abcdef.bin.part",
+            "sections/0123456789abcdef.json",
+            "shirube.json.part",
+        ] {
+            assert!(is_ours(name), "{name}");
+        }
+        for name in [
+            "shirube.json",
+            "index.html",
+            "codes/notes.bin",
+            "centroids.bin",
+            "sections/0123456789abcdef.bin",
+            "ui.js",
+        ] {
+            assert!(!is_ours(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! `sections/{hash}.json`: what is shown for a hit, and how its tokens were pooled.
+//!
+//! ```json
+//! {"format": 1, "first_document": 0, "sections": [
+//!   {"id": "vue-00001", "source": "vue", "page": "guide/a11y", "url": "https://…#skip-link", "title": "…",
+//!    "headings": ["…"], "anchor": "skip-link", "text": "…", "map8": "AAEBAg=="}]}
+//! ```
+//!
+//! `map8` (or `map16` where a document has more than 256 stored tokens) is Base64 of one unsigned number (little-endian) for each token
+//! embedding that the encoder kept: the number of the stored token inside the document that it was pooled into. Both are absent without
+//! pooling. Character offsets are not stored: the reader tokenises the section's text again with the same tokenizer.
+
+use super::{BUNDLE_FORMAT, base64};
+use crate::FormatError;
+use core::ops::Range;
+use serde::{Deserialize, Serialize};
+
+/// One section of a page: the unit that is indexed and shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Section {
+    /// Stable name given by the source.
+    pub id: String,
+    /// Name of the collection the page is from; may be empty.
+    #[serde(default)]
+    pub source: String,
+    /// Path of the page.
+    #[serde(default)]
+    pub page: String,
+    /// Where a hit leads.
+    #[serde(default)]
+    pub url: String,
+    /// Title of the page.
+    #[serde(default)]
+    pub title: String,
+    /// Path of headings inside the page, outermost first; empty for its lead.
+    #[serde(default)]
+    pub headings: Vec<String>,
+    /// Fragment of the section inside the page, without `#`.
+    #[serde(default)]
+    pub anchor: String,
+    /// Plain text.
+    #[serde(default)]
+    pub text: String,
+}
+
+/// A part of a section that enters the document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SectionPart {
+    /// [`Section::title`].
+    Title,
+    /// Number `.0` of [`Section::headings`].
+    Heading(usize),
+    /// [`Section::text`].
+    Text,
+}
+
+/// A section as the encoder reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentText {
+    /// Title, headings joined with ` > `, text; empty parts left out, one line break between parts.
+    pub text: String,
+    /// Byte range of each part inside `text`, ascending.
+    pub parts: Vec<(SectionPart, Range<usize>)>,
+}
+
+impl Section {
+    /// The document that stands for this section everywhere: in training, in the index and when matches are shown.
+    pub fn document(&self) -> DocumentText {
+        let mut document = DocumentText { text: String::new(), parts: Vec::new() };
+        let mut push = |part, separator: &str, text: &str| {
+            if text.is_empty() {
+                return;
+            }
+            if !document.text.is_empty() {
+                document.text.push_str(separator);
+            }
+            let start = document.text.len();
+            document.text.push_str(text);
+            document.parts.push((part, start..document.text.len()));
+        };
+        push(SectionPart::Title, "\n", &self.title);
+        let mut separator = "\n";
+        for (i, heading) in self.headings.iter().enumerate() {
+            push(SectionPart::Heading(i), separator, heading);
+            if !heading.is_empty() {
+                separator = " > ";
+            }
+        }
+        push(SectionPart::Text, "\n", &self.text);
+        document
+    }
+}
+
+impl DocumentText {
+    /// The pieces of `range` (bytes of `self.text`) inside each part, with byte ranges relative to that part.
+    pub fn locate(&self, range: &Range<usize>) -> impl Iterator<Item = (SectionPart, Range<usize>)> {
+        self.parts.iter().filter_map(move |(part, whole)| {
+            let start = range.start.max(whole.start);
+            let end = range.end.min(whole.end);
+            (start < end).then(|| (*part, start - whole.start..end - whole.start))
+        })
+    }
+}
+
+/// Sections of documents `first_document..`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SectionsShard {
+    /// First document.
+    pub first_document: u32,
+    /// Sections in document order.
+    pub sections: Vec<Section>,
+    /// For each section, for each token embedding that the encoder kept, the stored token it was pooled into; `None` without pooling.
+    pub token_maps: Vec<Option<Vec<u16>>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredShard {
+    format: u32,
+    first_document: u32,
+    sections: Vec<StoredSection>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredSection {
+    #[serde(flatten)]
+    section: Section,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    map8: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    map16: Option<String>,
+}
+
+impl SectionsShard {
+    /// The file's content.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let sections = self.sections.iter().zip(&self.token_maps).map(|(section, map)| {
+            let (mut map8, mut map16) = (None, None);
+            match map {
+                Some(map) if map.iter().all(|&t| t < 256) => {
+                    map8 = Some(base64::encode(&map.iter().map(|&t| t as u8).collect::<Vec<_>>()));
+                }
+                Some(map) => {
+                    map16 =
+                        Some(base64::encode(&map.iter().flat_map(|t| t.to_le_bytes()).collect::<Vec<_>>()))
+                }
+                None => {}
+            }
+            StoredSection { section: section.clone(), map8, map16 }
+        });
+        let stored = StoredShard {
+            format: BUNDLE_FORMAT,
+            first_document: self.first_document,
+            sections: sections.collect(),
+        };
+        serde_json::to_vec(&stored).expect("sections hold only JSON-compatible values")
+    }
+
+    /// Reads the file; `path` is only for messages.
+    ///
+    /// # Errors
+    /// [`FormatError::Newer`], [`FormatError::Html`], [`FormatError::Json`] or [`FormatError::Invalid`].
+    pub fn parse(path: &str, bytes: &[u8]) -> Result<Self, FormatError> {
+        crate::model::check_json_version(path, bytes, BUNDLE_FORMAT)?;
+        let stored: StoredShard = serde_json::from_slice(bytes)
+            .map_err(|source| FormatError::Json { path: path.to_owned(), source })?;
+        let mut shard =
+            Self { first_document: stored.first_document, sections: Vec::new(), token_maps: Vec::new() };
+        for (i, s) in stored.sections.into_iter().enumerate() {
+            let map =
+                decode_map(s.map8.as_deref(), s.map16.as_deref()).map_err(|what| FormatError::Invalid {
+                    path: path.to_owned(),
+                    offset: 0,
+                    what: format!("section {i} ({}): {what}", s.section.id),
+                })?;
+            shard.sections.push(s.section);
+            shard.token_maps.push(map);
+        }
+        Ok(shard)
+    }
+}
+
+fn decode_map(map8: Option<&str>, map16: Option<&str>) -> Result<Option<Vec<u16>>, String> {
+    match (map8, map16) {
+        (None, None) => Ok(None),
+        (Some(text), None) => {
+            let bytes = base64::decode(text).ok_or("map8 is not Base64")?;
+            Ok(Some(bytes.into_iter().map(u16::from).collect()))
+        }
+        (None, Some(text)) => {
+            let bytes = base64::decode(text)
+                .filter(|b| b.len().is_multiple_of(2))
+                .ok_or("map16 is not Base64 of pairs of bytes")?;
+            Ok(Some(bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect()))
+        }
+        (Some(_), Some(_)) => Err("map8 and map16 both present".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(title: &str, headings: &[&str], text: &str) -> Section {
+        Section {
+            title: title.to_owned(),
+            headings: headings.iter().map(|&h| h.to_owned()).collect(),
+            text: text.to_owned(),
+            ..Section::default()
+        }
+    }
+
+    #[test]
+    fn a_document_leaves_out_empty_parts() {
+        for (title, headings, text, expected) in [
+            ("題", &["一", "二"][..], "本文", "題\n一 > 二\n本文"),
+            ("題", &[], "本文", "題\n本文"),
+            ("", &["一"], "", "一"),
+            ("", &["", "二"], "本文", "二\n本文"),
+            ("", &[], "", ""),
+        ] {
+            assert_eq!(section(title, headings, text).document().text, expected);
+        }
+    }
+
+    #[test]
+    fn ranges_of_the_document_fall_into_its_parts() {
+        let document = section("題", &["一", "二"], "本文").document();
+        assert_eq!(document.text, "題\n一 > 二\n本文");
+        let whole: Vec<_> = document.locate(&(0..document.text.len())).collect();
+        assert_eq!(
+            whole,
+            [
+                (SectionPart::Title, 0..3),
+                (SectionPart::Heading(0), 0..3),
+                (SectionPart::Heading(1), 0..3),
+                (SectionPart::Text, 0..6)
+            ]
+        );
+        let start = document.text.find("文").unwrap();
+        assert_eq!(document.locate(&(start..start + 3)).collect::<Vec<_>>(), [(SectionPart::Text, 3..6)]);
+        assert_eq!(document.locate(&(3..4)).count(), 0, "the separator belongs to no part");
+    }
+
+    #[test]
+    fn token_maps_survive_in_one_and_two_bytes() {
+        let shard = SectionsShard {
+            first_document: 7,
+            sections: vec![section("a", &[], "b"), section("c", &["d"], "e"), section("f", &[], "g")],
+            token_maps: vec![None, Some(vec![0, 1, 1, 255]), Some(vec![0, 256, 65535])],
+        };
+        assert_eq!(SectionsShard::parse("s", &shard.to_bytes()).unwrap(), shard);
+    }
+}
