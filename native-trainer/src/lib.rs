@@ -1,1 +1,3 @@
 //! The JaColBERTv2.5 recipe on candle.
+
+pub mod ops;

@@ -1,0 +1,142 @@
+//! Masked-language-model loss with the output layer tied to the embedding table.
+//!
+//! Logits are made for a block of rows at a time. Where anything upstream is trained, the same pass turns them into the
+//! gradients of the hidden rows and of the table, which are kept for the backward pass: three products in all, and never
+//! more than one block of logits alive. (Recomputing logits in the backward pass would be a fourth product.)
+
+use super::matmul::{Mat, matmul};
+use super::simd::softmax;
+use super::{dims2, scalar, slice, tensor};
+use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use std::sync::OnceLock;
+
+const OP: &str = "masked_lm_loss";
+
+/// Rows of a block of logits: 16 MiB at a vocabulary of 16k.
+const ROWS: usize = 256;
+
+/// Scalar: the mean over rows of `-log softmax(hidden[row] table^T)[targets[row]]`, for `hidden [n, h]` (the masked
+/// positions only) and `table [vocab, h]`.
+///
+/// # Errors
+/// When widths differ, `targets` does not have one entry a row, or a target is not a row of the table.
+pub fn masked_lm_loss(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<Tensor> {
+    let ((n, h), (vocab, width)) = (dims2(OP, "hidden rows", hidden)?, dims2(OP, "the table", table)?);
+    if h != width || n != targets.len() || n == 0 {
+        bail!(
+            "{OP}: hidden [{n}, {h}], table [{vocab}, {width}] and {} targets do not fit together",
+            targets.len()
+        )
+    }
+    if let Some(id) = targets.iter().find(|&&id| id as usize >= vocab) {
+        bail!("{OP}: target {id} is outside the table of {vocab} rows")
+    }
+    if !hidden.device().is_cpu() {
+        return composed(hidden, table, targets);
+    }
+    let wanted = hidden.track_op() || table.track_op();
+    hidden.apply_op2(table, MaskedLm { targets: targets.into(), wanted, slopes: OnceLock::new() })
+}
+
+fn composed(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<Tensor> {
+    let x = hidden.matmul(&table.t()?)?;
+    let x = x.broadcast_sub(&x.max_keepdim(1)?.detach())?;
+    let target = Tensor::new(targets, hidden.device())?.unsqueeze(1)?;
+    (x.exp()?.sum_keepdim(1)?.log()? - x.gather(&target, 1)?)?.mean_all()
+}
+
+struct MaskedLm {
+    targets: Box<[u32]>,
+    wanted: bool,
+    /// d loss / d hidden and d loss / d table, written by the forward pass.
+    slopes: OnceLock<(Vec<f32>, Vec<f32>)>,
+}
+
+impl CustomOp2 for MaskedLm {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (hidden, table) = (slice(s1, l1, OP)?, slice(s2, l2, OP)?);
+        let ((n, h), vocab) = (l1.shape().dims2()?, l2.shape().dims2()?.0);
+        let mut logits = vec![0f32; ROWS.min(n) * vocab];
+        let (mut dh, mut dt) =
+            if self.wanted { (vec![0f32; n * h], vec![0f32; vocab * h]) } else { Default::default() };
+        let share = 1.0 / n as f32;
+        let weights = Mat::new(table, vocab, h, h);
+        let mut loss = 0.0;
+        for start in (0..n).step_by(ROWS) {
+            let rows = ROWS.min(n - start);
+            let x = Mat::new(&hidden[start * h..], rows, h, h);
+            let logits = &mut logits[..rows * vocab];
+            matmul(logits, vocab, false, x, weights.t(), 1.0);
+            for (row, &target) in logits.chunks_exact_mut(vocab).zip(&self.targets[start..]) {
+                let hit = f64::from(row[target as usize]);
+                loss += f64::from(softmax(row)) - hit;
+                row[target as usize] -= 1.0;
+            }
+            if self.wanted {
+                let slope = Mat::new(logits, rows, vocab, vocab);
+                matmul(&mut dh[start * h..], h, false, slope, weights, share);
+                matmul(&mut dt, h, true, slope.t(), x, share);
+            }
+        }
+        if self.wanted {
+            let _ = self.slopes.set((dh, dt));
+        }
+        Ok((CpuStorage::F32(vec![(loss / n as f64) as f32]), ().into()))
+    }
+
+    fn bwd(
+        &self,
+        hidden: &Tensor,
+        table: &Tensor,
+        _loss: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let Some((dh, dt)) = self.slopes.get() else { bail!("{OP}: backward before forward") };
+        let factor = scalar(grad)?;
+        let scaled =
+            |slope: &[f32], like: &Tensor| tensor(slope.iter().map(|s| s * factor).collect(), like.dims());
+        Ok((Some(scaled(dh, hidden)?), Some(scaled(dt, table)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::graddiff::{agree, check, var};
+    use super::*;
+
+    #[test]
+    fn gradients_agree_with_finite_differences_and_the_composed_formula() -> Result<()> {
+        let (hidden, table) = (var(&[5, 6], 2)?, var(&[9, 6], 3)?);
+        let targets = [0, 8, 3, 3, 1];
+        let vars = [hidden.clone(), table.clone()];
+        check(&vars, 1e-2, 1e-2, || masked_lm_loss(&hidden, &table, &targets))?;
+        agree(
+            &vars,
+            1e-5,
+            || masked_lm_loss(&hidden, &table, &targets)? * 0.5,
+            || composed(&hidden, &table, &targets)? * 0.5,
+        )
+    }
+
+    #[test]
+    fn more_rows_than_a_block_agree_with_the_composed_formula() -> Result<()> {
+        let (hidden, table) = (var(&[ROWS + 3, 4], 2)?, var(&[20, 4], 3)?);
+        let targets: Vec<u32> = (0..ROWS as u32 + 3).map(|i| i * 7 % 20).collect();
+        agree(
+            &[hidden.clone(), table.clone()],
+            2e-5,
+            || masked_lm_loss(&hidden, &table, &targets),
+            || composed(&hidden, &table, &targets),
+        )
+    }
+}

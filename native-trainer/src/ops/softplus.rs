@@ -1,0 +1,60 @@
+//! `log(1 + e^x)`, element by element: turns a query token's weight logit into a positive factor.
+
+use super::{floats, slice, tensor};
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+
+const OP: &str = "softplus";
+
+/// `log(1 + e^x)` of every element, in the shape of `x`; equal to x to f32 above about 17.
+///
+/// # Errors
+/// When `x` is not contiguous f32.
+pub fn softplus(x: &Tensor) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        // max(x, 0) + log(1 + e^-|x|) never overflows.
+        return x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?;
+    }
+    x.apply_op1(Softplus)
+}
+
+struct Softplus;
+
+impl CustomOp1 for Softplus {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let y = slice(storage, layout, OP)?.iter().map(|x| x.max(0.0) + (-x.abs()).exp().ln_1p()).collect();
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let grad = grad.contiguous()?;
+        let (xs, dy) = (floats(x, OP)?, floats(&grad, OP)?);
+        let dx = xs.iter().zip(dy.iter()).map(|(x, g)| g / (1.0 + (-x).exp())).collect();
+        Ok(Some(tensor(dx, x.dims())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::graddiff::{check, var, weigh};
+    use super::*;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn gradients_agree_with_finite_differences() -> Result<()> {
+        let x = Var::from_tensor(&(var(&[3, 7], 4)?.as_tensor() * 5.0)?)?;
+        check(std::slice::from_ref(&x), 1e-2, 2e-3, || weigh(&softplus(&x)?))
+    }
+
+    #[test]
+    fn far_ends_neither_overflow_nor_vanish() -> Result<()> {
+        let y = softplus(&Tensor::new(&[-80f32, 0.0, 200.0], &Device::Cpu)?)?.to_vec1::<f32>()?;
+        assert!(y[0] > 0.0 && y[0] < 1e-30);
+        assert!((y[1] - std::f32::consts::LN_2).abs() < 1e-6);
+        assert_eq!(y[2], 200.0);
+        Ok(())
+    }
+}
