@@ -255,3 +255,244 @@ fn shards(sizes: impl Iterator<Item = usize>) -> Vec<core::ops::Range<usize>> {
     }
     ranges
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::{ENTRY_NAME, folder};
+
+    /// Enough documents for several shards of both kinds; values come from a multiplicative hash, no generator needed.
+    fn sample() -> Bundle {
+        let hash = |i: usize| (i as u32).wrapping_mul(2_654_435_761) >> 7;
+        let (dim, n_centroids, n_documents) = (8, 5, 700);
+        let lengths: Vec<u16> =
+            (0..n_documents).map(|i| if i % 9 == 4 { 0 } else { 20 + (hash(i) % 40) as u16 }).collect();
+        let n_tokens: usize = lengths.iter().map(|&n| usize::from(n)).sum();
+        let section = |i: usize| Section {
+            id: format!("s-{i}"),
+            page: format!("p-{}", i / 3),
+            title: format!("題{i}"),
+            headings: vec!["見出し".to_owned(); i % 3],
+            text: "本文です。".repeat(i % 40),
+            ..Section::default()
+        };
+        Bundle {
+            name: "sample".to_owned(),
+            model: ModelRef {
+                name: "m".to_owned(),
+                fingerprint: Sha256Hex::of(b"model"),
+                tokenizer_sha256: Sha256Hex::of(b"tokenizer"),
+                dim,
+            },
+            pool_factor: 2,
+            tokens_before_pooling: 2 * n_tokens as u64,
+            tables: CodecTables {
+                dim,
+                bucket_cutoffs: (0..15).map(|i| (i as f32 - 7.0) / 32.0).collect(),
+                bucket_weights: core::array::from_fn(|i| (16 * i as i32 - 120) as i8),
+                weight_scale: 1.0 / 512.0,
+                centroids: (0..n_centroids * dim).map(|i| (hash(i) % 64) as f32 / 64.0 - 0.5).collect(),
+            },
+            codes: (0..n_tokens).map(|i| (hash(i) % n_centroids as u32) as u16).collect(),
+            residuals: (0..n_tokens * dim / 2).map(|i| hash(i) as u8).collect(),
+            sections: (0..n_documents).map(section).collect(),
+            token_maps: lengths
+                .iter()
+                .enumerate()
+                .map(|(i, &n)| (i % 5 != 0).then(|| (0..2 * n).map(|t| t / 2).collect()))
+                .collect(),
+            lengths,
+        }
+    }
+
+    fn refs(files: &[(String, Vec<u8>)]) -> impl Iterator<Item = (&str, &[u8])> {
+        files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+    }
+
+    #[test]
+    fn a_bundle_survives_its_files() {
+        let (entry, files) = sample().pack();
+        assert!(
+            entry.files_of(PartKind::Codes).count() > 1 && entry.files_of(PartKind::Sections).count() > 1
+        );
+        let entry = BundleEntry::parse(&entry.to_bytes()).unwrap();
+        for f in &entry.files {
+            let (_, bytes) = files.iter().find(|(name, _)| *name == f.file.path).unwrap();
+            f.file.check(bytes).unwrap();
+        }
+        assert_eq!(Bundle::assemble(&entry, refs(&files)).unwrap(), sample());
+        assert_eq!(sample().pack(), (entry, files), "equal bundles give equal bytes");
+    }
+
+    #[test]
+    fn cut_and_flipped_files_are_errors_and_never_panics() {
+        let (entry, files) = sample().pack();
+        for kind in [PartKind::Centroids, PartKind::Codes, PartKind::Sections] {
+            let f = entry.files_of(kind).last().unwrap();
+            let whole = &files.iter().find(|(name, _)| *name == f.file.path).unwrap().1;
+            let parse = |bytes: &[u8]| match kind {
+                PartKind::Centroids => CodecTables::parse("x", bytes).err(),
+                PartKind::Codes => CodesShard::parse("x", bytes).err(),
+                _ => SectionsShard::parse("x", bytes).err(),
+            };
+            assert!(parse(whole).is_none());
+            for n in (0..whole.len()).step_by(64).chain(0..whole.len().min(128)).chain([whole.len() - 1]) {
+                assert!(
+                    matches!(f.file.check(&whole[..n]), Err(FormatError::Length { .. })),
+                    "{kind:?} cut at {n}"
+                );
+                assert!(parse(&whole[..n]).is_some(), "{kind:?} cut at {n} was read without its digest");
+            }
+            let mut longer = whole.clone();
+            longer.push(b'0');
+            assert!(parse(&longer).is_some(), "{kind:?} with a byte more");
+            let mut bytes = whole.clone();
+            for bit in (0..8 * whole.len().min(256)).chain((0..8 * whole.len()).step_by(1009)) {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                // Length and digest catch every flip; without them a reader may see another valid file, but never panics.
+                assert!(matches!(
+                    f.file.check(&bytes),
+                    Err(FormatError::Digest { .. } | FormatError::Html { .. })
+                ));
+                let _ = parse(&bytes);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+    }
+
+    #[test]
+    fn a_cut_or_flipped_entry_is_an_error_or_another_valid_entry() {
+        let (entry, files) = sample().pack();
+        let whole = entry.to_bytes();
+        for n in (0..whole.len() - 2).step_by(64) {
+            assert!(BundleEntry::parse(&whole[..n]).is_err(), "cut at {n}");
+        }
+        let mut bytes = whole.clone();
+        for bit in 0..8 * whole.len() {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(found) = BundleEntry::parse(&bytes) {
+                let checked = found.files.iter().all(|f| {
+                    files.iter().any(|(name, bytes)| *name == f.file.path && f.file.check(bytes).is_ok())
+                });
+                if checked && bit % 8 == 0 {
+                    let _ = Bundle::assemble(&found, refs(&files));
+                }
+            }
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn headers_cannot_ask_for_memory_that_the_file_does_not_hold() {
+        let (_, files) = sample().pack();
+        let codes = files.iter().find(|(name, _)| name.starts_with("codes/")).unwrap().1.clone();
+        for (at, value) in
+            [(24, u32::MAX), (24, 1 << 24), (28, 1 << 24), (28, u32::MAX), (8, 512), (16, 1 << 20)]
+        {
+            let mut bytes = codes.clone();
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            assert!(
+                matches!(CodesShard::parse("x", &bytes), Err(FormatError::Invalid { .. })),
+                "{value} at {at}"
+            );
+        }
+        let tables = files.iter().find(|(name, _)| name.starts_with("centroids.")).unwrap().1.clone();
+        for (at, value) in
+            [(8, 512_u32), (12, 1 << 16), (12, 0), (16, 2), (20, 1), (84, f32::NAN.to_bits()), (84, 0)]
+        {
+            let mut bytes = tables.clone();
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            assert!(
+                matches!(CodecTables::parse("x", &bytes), Err(FormatError::Invalid { .. })),
+                "{value} at {at}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_by_its_version() {
+        let (mut entry, files) = sample().pack();
+        for (name, bytes) in &files {
+            let mut bytes = bytes.clone();
+            let found = if name.ends_with(".json") {
+                let text = String::from_utf8(bytes).unwrap().replacen("\"format\":1", "\"format\":2", 1);
+                SectionsShard::parse(name, text.as_bytes()).err()
+            } else {
+                bytes[4] = 2;
+                if name.starts_with("codes/") {
+                    CodesShard::parse(name, &bytes).err()
+                } else {
+                    CodecTables::parse(name, &bytes).err()
+                }
+            };
+            assert!(
+                matches!(found, Some(FormatError::Newer { found: 2, newest: 1, .. })),
+                "{name}: {found:?}"
+            );
+        }
+        entry.format = 2;
+        assert!(matches!(
+            BundleEntry::parse(&entry.to_bytes()),
+            Err(FormatError::Newer { found: 2, newest: 1, .. })
+        ));
+    }
+
+    #[test]
+    fn parts_of_different_builds_do_not_go_together() {
+        let (entry, files) = sample().pack();
+        let mut other = sample();
+        other.tables.dim = 4;
+        other.model.dim = 4;
+        other.residuals.truncate(other.codes.len() * 2);
+        let (_, others) = other.pack();
+        for kind in ["centroids.", "codes/"] {
+            let foreign = &others.iter().find(|(name, _)| name.starts_with(kind)).unwrap().1;
+            let mut mixed = files.clone();
+            mixed.iter_mut().find(|(name, _)| name.starts_with(kind)).unwrap().1 = foreign.clone();
+            assert!(
+                matches!(Bundle::assemble(&entry, refs(&mixed)), Err(FormatError::Invalid { .. })),
+                "{kind}"
+            );
+        }
+        assert!(matches!(Bundle::assemble(&entry, refs(&files[1..])), Err(FormatError::Missing { .. })));
+        let mut wild = sample();
+        wild.token_maps[1] = Some(vec![u16::MAX]);
+        let (entry, files) = wild.pack();
+        assert!(matches!(Bundle::assemble(&entry, refs(&files)), Err(FormatError::Invalid { .. })));
+    }
+
+    #[test]
+    fn another_tokenizer_or_model_is_a_mismatch_that_names_the_cure() {
+        let bundle = sample().model;
+        let tokenizer = ModelRef { tokenizer_sha256: Sha256Hex::of(b"other"), ..bundle.clone() };
+        let weights = ModelRef { fingerprint: Sha256Hex::of(b"other"), ..bundle.clone() };
+        assert!(bundle.check(&bundle).is_ok());
+        for (model, word) in [(tokenizer, "tokenizer"), (weights, "model")] {
+            let message = bundle.check(&model).unwrap_err().to_string();
+            assert!(message.contains(word) && message.contains("build the bundle again"), "{message}");
+        }
+    }
+
+    #[test]
+    fn writing_again_removes_only_stale_files_of_this_format() {
+        let root = std::env::temp_dir().join(format!("shirube-bundle-{}", std::process::id()));
+        let (entry, files) = sample().pack();
+        assert!(folder::write(&root, &entry, &files).unwrap().is_empty());
+        std::fs::write(root.join("index.html"), "mine").unwrap();
+        // What a killed writer leaves behind, and a damaged file that the next build needs.
+        std::fs::write(root.join("codes/0123456789abcdef.bin.part"), "half").unwrap();
+        std::fs::write(root.join(&files[0].0), "damaged").unwrap();
+        assert!(matches!(folder::read(&root), Err(FormatError::Length { .. })));
+        let mut smaller = sample();
+        smaller.sections[3].text = "新しい本文".to_owned();
+        let (entry, files) = smaller.pack();
+        let removed = folder::write(&root, &entry, &files).unwrap();
+        assert_eq!(removed.len(), 2, "one changed shard and the half file: {removed:?}");
+        let (found, contents) = folder::read(&root).unwrap();
+        assert_eq!(Bundle::assemble(&found, refs(&contents)).unwrap(), smaller);
+        assert_eq!(std::fs::read_to_string(root.join("index.html")).unwrap(), "mine");
+        std::fs::remove_file(root.join(ENTRY_NAME)).unwrap();
+        assert!(matches!(folder::read(&root), Err(FormatError::Missing { .. })));
+        std::fs::remove_dir_all(&root).unwrap();
+    }
+}
