@@ -1,3 +1,12 @@
-//! The JaColBERTv2.5 recipe on candle.
+//! The JaColBERTv2.5 recipe on candle: data, student, optimiser loop, evaluation, export.
+//!
+//! candle is storage, matrix products and the tape; every differentiable operation on the training path is ours (`ops`), because several of
+//! candle-nn's lose gradients silently.
 
+pub mod data;
+pub mod metrics;
 pub mod ops;
+pub mod recipe;
+pub mod student;
+pub mod tokenizer;
+pub mod unigram;
