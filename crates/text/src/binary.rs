@@ -1,0 +1,303 @@
+//! `tokenizer.bin`, the compact form of a tokenizer. All numbers are little-endian.
+//!
+//! | Byte | Type | Content |
+//! |---|---|---|
+//! | 0 | 4 bytes | `SHTK` |
+//! | 4 | u16 | format version, 1 |
+//! | 6 | u8 | normaliser: 0 `nfkc`, 1 `shirube-1` |
+//! | 7 | u8 | segmenter: 0 `none`, 1 `script` |
+//! | 8 | u8 | subword model: 1 Unigram |
+//! | 9 | u8 | 1 if byte pieces follow the special tokens, else 0 |
+//! | 10 | u16 | score steps per nat, at least 1 |
+//! | 12 | u16 | `n_specials` |
+//! | 14 | u16 | id of the unknown token, below `n_specials` |
+//! | 16 | u32 | `n_pieces`, at most 2^20 |
+//! | 20 | u32 | CRC-32 (IEEE) of bytes 0 to 19 and of everything from byte 24 |
+//! | 24 | | for each special token: u8 length, UTF-8 |
+//! | | u8 × `n_pieces` | bytes that a piece shares with the one before |
+//! | | u8 × `n_pieces` | bytes that follow those |
+//! | | u16 × `n_pieces` | cost: the negative score in steps |
+//! | | | the bytes that follow, one piece after the other, to the end of the file |
+//!
+//! Pieces are in strictly ascending order of their UTF-8 bytes; columns stand apart because that is what compresses. Scores
+//! in `tokenizer.json` are the costs divided by the steps, so both files give the same tokens.
+
+use crate::tokenizer::{N_BYTES, Tokenizer};
+use crate::unigram::Unigram;
+use crate::{Normalizer, Rules, Segmenter, TextError};
+
+/// The newest format this build reads and the one it writes.
+pub const TOKENIZER_FORMAT: u16 = 1;
+
+const MAGIC: &[u8; 4] = b"SHTK";
+const HEADER_BYTES: usize = 24;
+const MAX_PIECES: u32 = 1 << 20;
+
+impl Tokenizer {
+    /// The tokenizer in `bytes`, a `tokenizer.bin`. Memory is bounded by a small multiple of the length.
+    ///
+    /// # Errors
+    /// [`TextError::NotATokenizer`], [`TextError::NewerFormat`] and [`TextError::Damaged`]; no input panics.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, TextError> {
+        if bytes.get(..4) != Some(MAGIC) {
+            return Err(TextError::NotATokenizer { bytes: bytes.len() });
+        }
+        let mut reader = Reader { bytes, at: 4 };
+        let version = reader.u16("version")?;
+        if version != TOKENIZER_FORMAT {
+            return Err(TextError::NewerFormat { found: version, supported: TOKENIZER_FORMAT });
+        }
+        let rules = match reader.u8("normaliser")? {
+            0 => Rules::Nfkc,
+            1 => Rules::Shirube1,
+            _ => return Err(damaged("normaliser", 6)),
+        };
+        let segmenter = match reader.u8("segmenter")? {
+            0 => Segmenter::None,
+            1 => Segmenter::Script,
+            _ => return Err(damaged("segmenter", 7)),
+        };
+        if reader.u8("subword model")? != 1 {
+            return Err(damaged("subword model", 8));
+        }
+        let byte_fallback = match reader.u8("byte pieces")? {
+            0 => false,
+            1 => true,
+            _ => return Err(damaged("byte pieces", 9)),
+        };
+        let steps_per_nat = reader.u16("score steps")?;
+        let n_specials = reader.u16("number of special tokens")?;
+        let unk_id = reader.u16("unknown token")?;
+        let n_pieces = reader.u32("number of pieces")?;
+        let checksum = reader.u32("checksum")?;
+        if crc32(&[&bytes[..20], &bytes[HEADER_BYTES..]]) != checksum {
+            return Err(damaged("checksum", 20));
+        }
+        if steps_per_nat == 0 {
+            return Err(damaged("score steps", 10));
+        }
+        if unk_id >= n_specials {
+            return Err(damaged("unknown token", 14));
+        }
+        if n_pieces > MAX_PIECES {
+            return Err(damaged("number of pieces", 16));
+        }
+        let mut specials = Vec::new();
+        for _ in 0..n_specials {
+            let at = reader.at;
+            let length = usize::from(reader.u8("special token")?);
+            let special = reader.take(length, "special token")?;
+            specials.push(str::from_utf8(special).map_err(|_| damaged("special token", at))?.to_owned());
+        }
+        let n_pieces = n_pieces as usize;
+        let shared = reader.take(n_pieces, "shared lengths")?;
+        let own = reader.take(n_pieces, "own lengths")?;
+        let costs = reader
+            .take(n_pieces * 2, "costs")?
+            .chunks_exact(2)
+            .map(|c| u16::from_le_bytes([c[0], c[1]]))
+            .collect();
+        let mut text = String::new();
+        let mut starts = vec![0u32];
+        let mut piece: Vec<u8> = Vec::new();
+        let mut previous: Vec<u8> = Vec::new();
+        for (&shared, &own) in shared.iter().zip(own) {
+            let at = reader.at;
+            let suffix = reader.take(usize::from(own), "pieces")?;
+            piece.clear();
+            piece
+                .extend_from_slice(previous.get(..usize::from(shared)).ok_or_else(|| damaged("pieces", at))?);
+            piece.extend_from_slice(suffix);
+            // No suffix would repeat the piece before or one shorter than it.
+            if piece.len() > usize::from(u8::MAX) || piece <= previous {
+                return Err(damaged("pieces", at));
+            }
+            text.push_str(str::from_utf8(&piece).map_err(|_| damaged("pieces", at))?);
+            starts.push(u32::try_from(text.len()).map_err(|_| damaged("pieces", at))?);
+            core::mem::swap(&mut piece, &mut previous);
+        }
+        if reader.at != bytes.len() {
+            return Err(damaged("end of file", reader.at));
+        }
+        Ok(Self {
+            normalizer: Normalizer::new(rules),
+            segmenter,
+            specials,
+            unk_id: u32::from(unk_id),
+            byte_fallback,
+            unigram: Unigram::new(text, starts, costs, steps_per_nat),
+        })
+    }
+
+    /// This tokenizer as `tokenizer.bin`; [`Self::from_bytes`] gives it back.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEADER_BYTES + self.unigram.len() * 8);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&TOKENIZER_FORMAT.to_le_bytes());
+        out.push(match self.rules() {
+            Rules::Nfkc => 0,
+            Rules::Shirube1 => 1,
+        });
+        out.push(match self.segmenter {
+            Segmenter::None => 0,
+            Segmenter::Script => 1,
+        });
+        out.push(1);
+        out.push(u8::from(self.byte_fallback));
+        out.extend_from_slice(&self.unigram.steps_per_nat().to_le_bytes());
+        out.extend_from_slice(&(self.specials.len() as u16).to_le_bytes());
+        out.extend_from_slice(&(self.unk_id as u16).to_le_bytes());
+        out.extend_from_slice(&(self.unigram.len() as u32).to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        for special in &self.specials {
+            out.push(special.len() as u8);
+            out.extend_from_slice(special.as_bytes());
+        }
+        let pieces =
+            || (0..self.unigram.len()).map(|at| self.unigram.piece(at).unwrap_or_default().as_bytes());
+        let shared: Vec<u8> = core::iter::once(&b""[..])
+            .chain(pieces())
+            .zip(pieces())
+            .map(|(a, b)| a.iter().zip(b).take_while(|(x, y)| x == y).count() as u8)
+            .collect();
+        out.extend_from_slice(&shared);
+        out.extend(pieces().zip(&shared).map(|(piece, &shared)| piece.len() as u8 - shared));
+        out.extend((0..self.unigram.len()).flat_map(|at| self.unigram.cost(at).to_le_bytes()));
+        for (piece, &shared) in pieces().zip(&shared) {
+            out.extend_from_slice(&piece[usize::from(shared)..]);
+        }
+        let checksum = crc32(&[&out[..20], &out[HEADER_BYTES..]]);
+        out[20..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+        out
+    }
+
+    /// The tokenizer of a `tokenizer.json` made by our trainer, whose normaliser and segmenter run outside that file.
+    ///
+    /// # Errors
+    /// [`TextError::Unsupported`] for anything but a Unigram model with its special tokens first, then all or no byte pieces,
+    /// then pieces in ascending order whose scores are whole multiples of 1/64.
+    pub fn from_tokenizer_json(json: &str, rules: Rules, segmenter: Segmenter) -> Result<Self, TextError> {
+        const STEPS: u16 = 64;
+        let unsupported = |what: &str| TextError::Unsupported { what: what.to_owned() };
+        let root: serde_json::Value =
+            serde_json::from_str(json).map_err(|e| unsupported(&format!("not JSON: {e}")))?;
+        let model = &root["model"];
+        if model["type"] != "Unigram" {
+            return Err(unsupported("model is not Unigram"));
+        }
+        let vocab = model["vocab"].as_array().ok_or_else(|| unsupported("model.vocab is not a list"))?;
+        let n_specials = root["added_tokens"].as_array().map_or(0, Vec::len);
+        let byte_fallback = model["byte_fallback"] == true;
+        let unk_id = model["unk_id"].as_u64().unwrap_or(u64::MAX);
+        if unk_id >= n_specials as u64 || n_specials > usize::from(u16::MAX) {
+            return Err(unsupported("unk_id is not one of added_tokens"));
+        }
+        let first_piece = n_specials + if byte_fallback { N_BYTES } else { 0 };
+        if vocab.len() < first_piece || vocab.len() - first_piece > MAX_PIECES as usize {
+            return Err(unsupported("model.vocab has too few or too many entries"));
+        }
+        let mut specials = Vec::new();
+        let mut text = String::new();
+        let mut starts = vec![0u32];
+        let mut costs = Vec::new();
+        let mut previous = "";
+        for (id, entry) in vocab.iter().enumerate() {
+            let at = || format!("entry {id} of model.vocab");
+            let (Some(piece), Some(score)) = (entry[0].as_str(), entry[1].as_f64()) else {
+                return Err(unsupported(&format!("{} is not [piece, score]", at())));
+            };
+            if piece.is_empty() || piece.len() > usize::from(u8::MAX) {
+                return Err(unsupported(&format!("{} is empty or longer than 255 bytes", at())));
+            }
+            if id < n_specials {
+                specials.push(piece.to_owned());
+            } else if id < first_piece {
+                if piece != format!("<0x{:02X}>", id - n_specials) {
+                    return Err(unsupported(&format!("{} is not a byte piece", at())));
+                }
+            } else {
+                let cost = -score * f64::from(STEPS);
+                if cost.fract() != 0.0 || !(0.0..=f64::from(u16::MAX)).contains(&cost) {
+                    return Err(unsupported(&format!(
+                        "{}: score {score} is not a multiple of -1/64 above -1024",
+                        at()
+                    )));
+                }
+                if piece <= previous {
+                    return Err(unsupported(&format!("{} is not above the piece before it", at())));
+                }
+                previous = piece;
+                text.push_str(piece);
+                starts.push(
+                    u32::try_from(text.len()).map_err(|_| unsupported("pieces are too long together"))?,
+                );
+                costs.push(cost as u16);
+            }
+        }
+        Ok(Self {
+            normalizer: Normalizer::new(rules),
+            segmenter,
+            specials,
+            unk_id: unk_id as u32,
+            byte_fallback,
+            unigram: Unigram::new(text, starts, costs, STEPS),
+        })
+    }
+}
+
+fn damaged(part: &'static str, offset: usize) -> TextError {
+    TextError::Damaged { part, offset }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, n: usize, part: &'static str) -> Result<&'a [u8], TextError> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let taken = rest.get(..n).ok_or_else(|| damaged(part, self.at))?;
+        self.at += n;
+        Ok(taken)
+    }
+
+    fn u8(&mut self, part: &'static str) -> Result<u8, TextError> {
+        Ok(self.take(1, part)?[0])
+    }
+
+    fn u16(&mut self, part: &'static str) -> Result<u16, TextError> {
+        let b = self.take(2, part)?;
+        Ok(u16::from_le_bytes([b[0], b[1]]))
+    }
+
+    fn u32(&mut self, part: &'static str) -> Result<u32, TextError> {
+        let b = self.take(4, part)?;
+        Ok(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+    }
+}
+
+/// CRC-32 (polynomial 0xEDB88320, reflected), a nibble at a time: the file is small, a table of 256 would be code.
+fn crc32(parts: &[&[u8]]) -> u32 {
+    let mut table = [0u32; 16];
+    for (i, entry) in table.iter_mut().enumerate() {
+        *entry = (0..4).fold(i as u32, |c, _| if c & 1 == 1 { c >> 1 ^ 0xedb8_8320 } else { c >> 1 });
+    }
+    let mut crc = u32::MAX;
+    for &byte in parts.iter().copied().flatten() {
+        crc ^= u32::from(byte);
+        crc = table[(crc & 15) as usize] ^ crc >> 4;
+        crc = table[(crc & 15) as usize] ^ crc >> 4;
+    }
+    !crc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_the_common_crc_32() {
+        assert_eq!(crc32(&[b"1234", b"56789"]), 0xcbf4_3926);
+    }
+}
