@@ -1,1 +1,16 @@
-//! Browser face: wasm-bindgen types and error mapping
+//! Browser face: one class over [`shirube_retriever`], plain objects out, errors as `{code, message, cure}`.
+//!
+//! JavaScript fetches the files, because it has `fetch`, progress and Cache Storage; this side says which files it needs and refuses
+//! those that are not what their manifest promises. Nothing here computes: the crates below do.
+//!
+//! Strings arrive through `TextEncoder`, which turns lone surrogates into U+FFFD, so no JavaScript string can be refused.
+
+#![forbid(unsafe_code)]
+
+mod engine;
+mod error;
+
+#[cfg(feature = "conformance")]
+mod conformance;
+
+pub use engine::Engine;

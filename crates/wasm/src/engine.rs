@@ -1,0 +1,220 @@
+//! The class that the package drives.
+
+use crate::error::Failure;
+use js_sys::{Array, Float32Array, Object, Reflect};
+use serde::Serialize;
+use shirube_core::Role;
+use shirube_format::bundle::ModelRef;
+use shirube_format::model::FileEntry;
+use shirube_retriever::{BundleLoader, Kernels, ModelLoader, Retriever, SearchOptions};
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = performance)]
+    fn now() -> f64;
+}
+
+/// A model and a bundle: first their manifests, then their files in any order, then `finish`, then searches.
+#[wasm_bindgen]
+#[derive(Debug, Default)]
+pub struct Engine {
+    model: Option<ModelLoader>,
+    bundle: Option<BundleLoader>,
+    loaded: Option<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    retriever: Retriever,
+    license: String,
+    model_bytes: u64,
+    bundle_bytes: u64,
+}
+
+#[derive(Serialize)]
+struct RequiredFile<'a> {
+    path: &'a str,
+    bytes: u64,
+    sha256: &'a str,
+}
+
+#[derive(Serialize)]
+struct Status<'a> {
+    backend: &'a shirube_retriever::BackendChoice,
+    model: ModelStatus<'a>,
+    bundle: BundleStatus<'a>,
+}
+
+#[derive(Serialize)]
+struct ModelStatus<'a> {
+    name: &'a str,
+    license: &'a str,
+    bytes: u64,
+    dim: usize,
+}
+
+#[derive(Serialize)]
+struct BundleStatus<'a> {
+    name: &'a str,
+    bytes: u64,
+    documents: usize,
+    pages: u32,
+    tokens: usize,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// An engine without files.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> Self {
+        console_error_panic_hook::set_once();
+        Self::default()
+    }
+
+    /// Takes `shirube.json`; returns the files to provide, `[{path, bytes, sha256}]`.
+    ///
+    /// # Errors
+    /// `{code, message, cure}`, as everywhere in this class.
+    #[wasm_bindgen(js_name = openBundle)]
+    pub fn open_bundle(&mut self, entry: &[u8]) -> Result<JsValue, JsValue> {
+        let loader = BundleLoader::new(entry).map_err(Failure::from)?;
+        self.check_pair(Some(&loader), self.model.as_ref())?;
+        let required = required(loader.required())?;
+        self.bundle = Some(loader);
+        Ok(required)
+    }
+
+    /// Takes the model's `manifest.json`; returns the files to provide, `[{path, bytes, sha256}]`.
+    ///
+    /// # Errors
+    /// Also `MODEL_MISMATCH`, when the bundle's entry is here already and names another model.
+    #[wasm_bindgen(js_name = openModel)]
+    pub fn open_model(&mut self, manifest: &[u8]) -> Result<JsValue, JsValue> {
+        let loader = ModelLoader::new(manifest).map_err(Failure::from)?;
+        self.check_pair(self.bundle.as_ref(), Some(&loader))?;
+        let required = required(loader.required())?;
+        self.model = Some(loader);
+        Ok(required)
+    }
+
+    /// Takes one file of the bundle. A refused file can be provided again.
+    ///
+    /// # Errors
+    /// When its length or SHA-256 is not the entry's.
+    #[wasm_bindgen(js_name = provideBundle)]
+    pub fn provide_bundle(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), JsValue> {
+        let loader = self.bundle.as_mut().ok_or_else(|| Failure::bad_argument("openBundle comes before provideBundle"))?;
+        Ok(loader.provide(path, bytes).map_err(Failure::from)?)
+    }
+
+    /// Takes one file of the model. A refused file can be provided again.
+    ///
+    /// # Errors
+    /// When its length or SHA-256 is not the manifest's.
+    #[wasm_bindgen(js_name = provideModel)]
+    pub fn provide_model(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), JsValue> {
+        let loader = self.model.as_mut().ok_or_else(|| Failure::bad_argument("openModel comes before provideModel"))?;
+        Ok(loader.provide(path, bytes).map_err(Failure::from)?)
+    }
+
+    /// Builds encoder and index from what was provided; searches can begin.
+    ///
+    /// # Errors
+    /// When a file is missing or its content does not fit.
+    pub fn finish(&mut self) -> Result<(), JsValue> {
+        let (Some(model), Some(bundle)) = (self.model.take(), self.bundle.take()) else {
+            return Err(Failure::bad_argument("openModel and openBundle come before finish").into());
+        };
+        let bytes = |files: &[FileEntry]| files.iter().map(|file| file.bytes).sum();
+        let (model_bytes, bundle_bytes) = (bytes(model.required()), bytes(bundle.required()));
+        let license = model.manifest().license.clone();
+        let kernels = Kernels::detect();
+        let model = model.finish(kernels).map_err(Failure::from)?;
+        let bundle = bundle.finish().map_err(Failure::from)?;
+        let retriever = Retriever::new(model, bundle, kernels).map_err(Failure::from)?;
+        self.loaded = Some(Loaded { retriever, license, model_bytes, bundle_bytes });
+        Ok(())
+    }
+
+    /// What is loaded and what it runs on.
+    ///
+    /// # Errors
+    /// Before `finish`.
+    pub fn status(&self) -> Result<JsValue, JsValue> {
+        let loaded = self.loaded.as_ref().ok_or_else(not_loaded)?;
+        let status = loaded.retriever.status();
+        plain(&Status {
+            backend: &status.backend,
+            model: ModelStatus {
+                name: &status.model,
+                license: &loaded.license,
+                bytes: loaded.model_bytes,
+                dim: status.dim,
+            },
+            bundle: BundleStatus {
+                name: &status.bundle,
+                bytes: loaded.bundle_bytes,
+                documents: status.documents,
+                pages: status.pages,
+                tokens: status.tokens,
+            },
+        })
+    }
+
+    /// The best sections for `query`; offsets count UTF-16 code units.
+    ///
+    /// # Errors
+    /// `EMPTY_QUERY`, `BAD_ARGUMENT`.
+    pub fn search(&mut self, query: &str, limit: usize) -> Result<JsValue, JsValue> {
+        let loaded = self.loaded.as_mut().ok_or_else(not_loaded)?;
+        let options = SearchOptions { limit, ..SearchOptions::default() };
+        let results = loaded.retriever.search(query, &options, &now).map_err(Failure::from)?;
+        plain(&results.into_utf16())
+    }
+
+    /// The token embeddings of `text`: `{dims: [n_tokens, dim], data: Float32Array}`. `role` is `query` or `document`.
+    ///
+    /// # Errors
+    /// `BAD_ARGUMENT` for another role.
+    pub fn encode(&mut self, text: &str, role: &str) -> Result<JsValue, JsValue> {
+        let role = match role {
+            "query" => Role::Query,
+            "document" => Role::Document,
+            _ => return Err(Failure::bad_argument(format!("role is {role:?}, expected query or document")).into()),
+        };
+        let loaded = self.loaded.as_mut().ok_or_else(not_loaded)?;
+        let dim = loaded.retriever.status().dim;
+        let embeddings = loaded.retriever.encode(text, role).map_err(Failure::from)?;
+        let n_tokens = embeddings.len() / dim.max(1);
+        let object = Object::new();
+        Reflect::set(&object, &"dims".into(), &Array::of2(&(n_tokens as f64).into(), &(dim as f64).into()))?;
+        Reflect::set(&object, &"data".into(), &Float32Array::from(embeddings.as_slice()))?;
+        Ok(object.into())
+    }
+}
+
+impl Engine {
+    /// Refuses a pair that cannot work as soon as both manifests are here, before anything large is fetched.
+    fn check_pair(&self, bundle: Option<&BundleLoader>, model: Option<&ModelLoader>) -> Result<(), Failure> {
+        let (Some(bundle), Some(model)) = (bundle, model) else { return Ok(()) };
+        Ok(bundle.entry().model.check(&ModelRef::of(model.manifest()))?)
+    }
+}
+
+fn not_loaded() -> Failure {
+    Failure::bad_argument("the engine is not loaded; finish comes first")
+}
+
+fn required(files: &[FileEntry]) -> Result<JsValue, JsValue> {
+    let list: Vec<_> =
+        files.iter().map(|f| RequiredFile { path: &f.path, bytes: f.bytes, sha256: &f.sha256.0 }).collect();
+    plain(&list)
+}
+
+/// Plain objects, arrays and numbers, no `Map` and no `BigInt`.
+fn plain(value: &impl Serialize) -> Result<JsValue, JsValue> {
+    value
+        .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
+        .map_err(|error| Failure::internal(error.to_string()).into())
+}

@@ -1,0 +1,129 @@
+/**
+ * Japanese search by meaning in the reader's browser.
+ *
+ * ```ts
+ * import { Shirube } from "shirube";
+ * const shirube = await Shirube.load({ bundle: "/shirube/" });
+ * const { hits } = await shirube.search("再レンダリングを減らしたい");
+ * ```
+ *
+ * Importing this module fetches nothing and touches no browser object, so it is safe on a server. `load` fetches the engine, the
+ * model and the bundle, checks every byte against its manifest and keeps verified files for the next visit. The query never leaves
+ * the page.
+ *
+ * @module
+ */
+
+import { ShirubeError, aborted, toShirubeError } from "./errors.js";
+import { clearCache } from "./assets.js";
+import type { HostOptions } from "./protocol.js";
+import { startMain, startWorker, type Thread } from "./thread.js";
+import type { Embeddings, LoadOptions, SearchOptions, SearchResult, Status } from "./types.js";
+
+export { ShirubeError, type ShirubeErrorCode } from "./errors.js";
+export type * from "./types.js";
+
+const MAX_LIMIT = 100;
+
+/** A loaded search engine: one model and one bundle. */
+export class Shirube {
+  private constructor(
+    private readonly thread: Thread,
+    /** What is loaded and how it runs. */
+    readonly status: Status,
+  ) {}
+
+  /**
+   * Loads the engine, the model and the bundle.
+   *
+   * @throws {@link ShirubeError} with any code of loading: `ASSET_*`, `VERSION_NEWER`, `MODEL_MISMATCH`, `NETWORK`,
+   * `WASM_UNSUPPORTED`, `WORKER_FAILED`, `ABORTED`, `BAD_ARGUMENT`.
+   */
+  static async load(options: LoadOptions): Promise<Shirube> {
+    const start = performance.now();
+    const base = options.assetBase === undefined ? undefined : folder(options.assetBase, "assetBase");
+    const host: HostOptions = {
+      bundle: folder(options.bundle, "bundle"),
+      model: options.model === undefined ? new URL("../model/", import.meta.url).href : folder(options.model, "model"),
+      wasm: base && new URL("shirube_wasm_bg.wasm", base).href,
+      cache: options.cache ?? true,
+    };
+    if (options.signal?.aborted) throw aborted();
+    const { thread, reason } = await startThread(options.worker ?? "auto", base);
+    try {
+      const loaded = await thread.call({ op: "load", options: host }, options.signal, options.progress_callback);
+      return new Shirube(thread, { ...loaded, thread: { kind: thread.kind, reason }, loadMs: performance.now() - start });
+    } catch (error) {
+      thread.dispose();
+      throw toShirubeError(error);
+    }
+  }
+
+  /** Deletes the files that earlier visits kept in Cache Storage. */
+  static clearCache(): Promise<void> {
+    return clearCache();
+  }
+
+  /**
+   * The sections nearest in meaning to `query`, best first.
+   *
+   * @throws {@link ShirubeError} `EMPTY_QUERY`, `ABORTED`, `BAD_ARGUMENT`, `WORKER_FAILED`, `INTERNAL`.
+   */
+  async search(query: string, options: SearchOptions = {}): Promise<SearchResult> {
+    const limit = options.limit ?? 10;
+    if (typeof query !== "string") throw new ShirubeError("BAD_ARGUMENT", `query is a ${typeof query}, expected a string`);
+    if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
+      throw new ShirubeError("BAD_ARGUMENT", `limit is ${String(limit)}, expected a whole number from 1 to ${MAX_LIMIT}`);
+    }
+    return this.thread.call({ op: "search", query: wellFormed(query), limit, queue: options.queue ?? false }, options.signal);
+  }
+
+  /**
+   * The token embeddings of `text`, as the index and the scorer see them.
+   *
+   * @throws {@link ShirubeError} `EMPTY_QUERY`, `BAD_ARGUMENT`, `WORKER_FAILED`, `INTERNAL`.
+   */
+  async encode(text: string, role: "query" | "document" = "query"): Promise<Embeddings> {
+    if (typeof text !== "string") throw new ShirubeError("BAD_ARGUMENT", `text is a ${typeof text}, expected a string`);
+    if (role !== "query" && role !== "document") {
+      throw new ShirubeError("BAD_ARGUMENT", `role is ${String(role)}, expected "query" or "document"`);
+    }
+    return this.thread.call({ op: "encode", text: wellFormed(text), role }, undefined);
+  }
+
+  /** Stops the worker and frees its memory. Searches under way end with `ABORTED`. */
+  dispose(): void {
+    this.thread.dispose();
+  }
+}
+
+async function startThread(wish: boolean | "auto", base: string | undefined): Promise<{ thread: Thread; reason: string }> {
+  if (wish === false) return { thread: await startMain(), reason: "worker: false was given" };
+  try {
+    return { thread: await startWorker(base === undefined ? undefined : new URL("worker.js", base)), reason: "searches do not block the page" };
+  } catch (error) {
+    if (wish === true) throw error;
+    return { thread: await startMain(), reason: toShirubeError(error).message };
+  }
+}
+
+/** An absolute folder URL with a final slash. */
+function folder(value: string | URL, name: string): string {
+  let url: URL;
+  try {
+    url = new URL(value, globalThis.document?.baseURI ?? globalThis.location?.href);
+  } catch (error) {
+    throw new ShirubeError("BAD_ARGUMENT", `${name} is not a URL: ${String(value)}`, "Give a path such as \"/shirube/\".", error);
+  }
+  url.search = "";
+  url.hash = "";
+  if (!url.pathname.endsWith("/")) url.pathname += "/";
+  return url.href;
+}
+
+/** Lone surrogates become U+FFFD: WebAssembly strings are UTF-8, and typing halves of emoji is no error. */
+function wellFormed(text: string): string {
+  return typeof text.toWellFormed === "function"
+    ? text.toWellFormed()
+    : text.replace(/[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/g, "\uFFFD");
+}

@@ -1,0 +1,37 @@
+import type { PlainError } from "./errors.js";
+import type { Embeddings, ProgressEvent, SearchResult, Status } from "./types.js";
+
+/** Load options with every URL absolute, as the worker needs them. */
+export interface HostOptions {
+  bundle: string;
+  model: string;
+  wasm: string | undefined;
+  cache: boolean;
+}
+
+/** Page to worker. */
+export type Request =
+  | { id: number; op: "load"; options: HostOptions }
+  | { id: number; op: "search"; query: string; limit: number; queue: boolean }
+  | { id: number; op: "encode"; text: string; role: "query" | "document" }
+  | { id: number; op: "abort" };
+
+/** What an operation resolves to. */
+export interface Results {
+  load: Omit<Status, "thread">;
+  search: SearchResult;
+  encode: Embeddings;
+}
+
+/** Worker to page. */
+export type Response =
+  | { hello: true }
+  | { id: number; ok: Results[keyof Results] }
+  | { id: number; error: PlainError }
+  | { id: number; progress: ProgressEvent };
+
+/** The distributive `Omit`: keeps the union's arms apart. */
+type WithoutId<T> = T extends { id: number } ? Omit<T, "id"> : never;
+
+/** A request before it has a number. */
+export type Call = WithoutId<Exclude<Request, { op: "abort" }>>;

@@ -1,0 +1,179 @@
+/** One section of a page, as the site's owner indexed it. */
+export interface Section {
+  /** Stable name given by the source. */
+  id: string;
+  /** Name of the collection the page is from; may be empty. */
+  source: string;
+  /** Path of the page. */
+  page: string;
+  /** Where the section stands; may be empty. */
+  url: string;
+  /** Title of the page. */
+  title: string;
+  /** Headings inside the page, outermost first. */
+  headings: string[];
+  /** Fragment of the section inside the page, without `#`. */
+  anchor: string;
+  /** Plain text of the section. */
+  text: string;
+}
+
+/** Offsets in UTF-16 code units, as JavaScript strings count; `end` is behind the last. */
+export interface Range {
+  start: number;
+  end: number;
+}
+
+/** One token of the query. */
+export interface QueryToken {
+  /** Where it stands in the query. */
+  range: Range;
+  /** How much it counts in the score: the length of its embedding; 1 in models without weights. */
+  weight: number;
+}
+
+/** A piece of a section. */
+export interface Place {
+  /** The part it stands in. */
+  part: "title" | "heading" | "text";
+  /** Which of the headings; 0 for other parts. */
+  heading: number;
+  /** Where inside that part. */
+  range: Range;
+}
+
+/** The best match of one query token in one hit. */
+export interface Match {
+  /** Position in `SearchResult.queryTokens`. */
+  queryToken: number;
+  /** Cosine between the two token embeddings, -1 to 1. */
+  similarity: number;
+  /** Share of the hit's score: `similarity` times the query token's weight. */
+  contribution: number;
+  /** Where the matched token stands; several places where pooling made one token of several, none for the document's marker. */
+  places: Place[];
+}
+
+/** One range to mark. */
+export interface Highlight {
+  range: Range;
+  /** 0 to 1: the largest contribution of a query token that matched here, relative to the largest of the hit. */
+  strength: number;
+}
+
+/** Ranges to mark in a section, ascending and apart from each other. */
+export interface Highlights {
+  title: Highlight[];
+  /** One list for each heading. */
+  headings: Highlight[][];
+  text: Highlight[];
+}
+
+/** One found section. */
+export interface Hit {
+  /** Number of the document inside the bundle. */
+  document: number;
+  /** MaxSim: the sum over query tokens of the largest dot product over the document's tokens. Compare only within one query. */
+  score: number;
+  /** What was found. */
+  section: Section;
+  /** One entry for each query token, in query order. */
+  matches: Match[];
+  /** Where to mark the section. */
+  highlights: Highlights;
+}
+
+/** Time by stage, in milliseconds. */
+export interface SearchTimings {
+  /** Normalising and tokenising the query. */
+  tokenizeMs: number;
+  /** Computing the query's token embeddings. */
+  encodeMs: number;
+  /** MaxSim over all documents and choosing the best. */
+  scoreMs: number;
+  /** Matches and highlights of the hits. */
+  explainMs: number;
+  /** All of it. */
+  totalMs: number;
+}
+
+/** What a search found. */
+export interface SearchResult {
+  /** The query as it was read: lone surrogates replaced, a very long text cut. */
+  query: string;
+  /** Best first; equal scores by document number. */
+  hits: Hit[];
+  /** The query's tokens in reading order, without markers. */
+  queryTokens: QueryToken[];
+  /** Whether the query was longer than the model reads; the rest was left out. */
+  truncated: boolean;
+  /** Documents scored. */
+  nScored: number;
+  /** Time by stage. */
+  timings: SearchTimings;
+}
+
+/** Token embeddings of one text. */
+export interface Embeddings {
+  /** `[n_tokens, dim]`. */
+  dims: [number, number];
+  /** Row-major values, one row a token. */
+  data: Float32Array;
+}
+
+/** What is loaded and how it runs. */
+export interface Status {
+  /** Where the arithmetic runs. */
+  backend: { kind: string; reason: string };
+  /** Whether a worker or the page's own thread runs it, and why. */
+  thread: { kind: "worker" | "main"; reason: string };
+  /** Where downloaded files are kept. */
+  cache: { kind: "cache-storage" | "memory"; reason: string };
+  /** The loaded model. */
+  model: { name: string; license: string; bytes: number; dim: number; fromCache: boolean };
+  /** The loaded bundle. */
+  bundle: { name: string; bytes: number; documents: number; pages: number; tokens: number; fromCache: boolean };
+  /** From `load()` to ready, in milliseconds. */
+  loadMs: number;
+}
+
+/** Progress while loading, in the shape of transformers.js. `progress` is a percentage. */
+export type ProgressEvent =
+  | { status: "initiate" | "download" | "done"; name: string; file: string }
+  | { status: "progress"; name: string; file: string; progress: number; loaded: number; total: number }
+  | { status: "progress_total"; name: string; progress: number; loaded: number; total: number }
+  | { status: "ready"; name: string };
+
+/** Options of `Shirube.load`. */
+export interface LoadOptions {
+  /** Folder that holds `shirube.json`, absolute or relative to the page. */
+  bundle: string | URL;
+  /** Folder that holds the model's `manifest.json`. Default: the model that comes with this package. */
+  model?: string | URL;
+  /** Called as files arrive. */
+  progress_callback?: (event: ProgressEvent) => void;
+  /** Aborts loading. */
+  signal?: AbortSignal;
+  /** Folder that holds `worker.js` and `shirube_wasm_bg.wasm`, where a bundler or CDN moved them. */
+  assetBase?: string | URL;
+  /**
+   * `"auto"` (default): a Web Worker, or the page's own thread where no worker starts; `true`: a worker or an error;
+   * `false`: the page's own thread, which freezes the page for the time of a search.
+   */
+  worker?: boolean | "auto";
+  /** Whether verified files are kept in Cache Storage for the next visit. Default `true`. */
+  cache?: boolean;
+}
+
+/** Options of `search`. */
+export interface SearchOptions {
+  /** Most hits returned: 1 to 100. Default 10. */
+  limit?: number;
+  /** Gives this search up. */
+  signal?: AbortSignal;
+  /**
+   * Searches run one after another. By default a newer search takes the place of one that has not begun, which ends with
+   * `ABORTED`: what a search box wants. `true` keeps this search in the queue.
+   */
+  queue?: boolean;
+}

@@ -1,0 +1,92 @@
+// Builds what is missing or out of date: wasm, the npm package, the demo page. `npm run build`.
+import { createHash } from "node:crypto";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { ensureNodePackages, ensureRust, filesUnder, once, root, run, say } from "./lib.mjs";
+
+export function buildWasm(...options) {
+  ensureRust();
+  run("cargo", ["run", "--quiet", "-p", "shirube-xtask", "--", "wasm", ...options]);
+}
+
+async function buildPackage() {
+  const { build } = await import("esbuild");
+  const out = join(root, "pkg", "dist");
+  const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts");
+  await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/types/index.d.ts"], async () => {
+    say("building the npm package (esbuild, tsc)");
+    for (const name of readdirSync(out)) if (name.startsWith("chunk-") || name.startsWith("host-")) rmSync(join(out, name));
+    await build({
+      absWorkingDir: root,
+      entryPoints: { shirube: "pkg/src/index.ts", worker: "pkg/src/worker.ts" },
+      outdir: "pkg/dist",
+      bundle: true,
+      splitting: true,
+      format: "esm",
+      target: "es2022",
+      minify: true,
+      legalComments: "none",
+      logLevel: "warning",
+    });
+    run("node", ["node_modules/typescript/bin/tsc", "-p", "pkg"]);
+  });
+}
+
+async function buildPage() {
+  const { build } = await import("esbuild");
+  const out = join(root, "www", "dist");
+  const inputs = filesUnder("www/index.html", "www/style.css", "www/icon.svg", "www/tsconfig.json", "www/src", "www/bundle", "pkg/dist", "pkg/model", "scripts/build.mjs");
+  await once("page", inputs, ["www/dist/index.html", "www/dist/app.js", "www/dist/sw.js"], async () => {
+    say("building the page (esbuild, tsc)");
+    run("node", ["node_modules/typescript/bin/tsc", "-p", "www"]);
+    rmSync(out, { recursive: true, force: true });
+    mkdirSync(out, { recursive: true });
+    await build({
+      absWorkingDir: root,
+      entryPoints: ["www/src/app.ts"],
+      outdir: "www/dist",
+      bundle: true,
+      format: "esm",
+      target: "es2022",
+      minify: true,
+      // The page uses the package's files as they are published, not a private bundle of them.
+      plugins: [
+        {
+          name: "package-beside-the-page",
+          setup: (api) => api.onResolve({ filter: /^shirube$/ }, () => ({ path: "./shirube/shirube.js", external: true })),
+        },
+      ],
+      logLevel: "warning",
+    });
+    for (const name of ["index.html", "style.css", "icon.svg"]) cpSync(join(root, "www", name), join(out, name));
+    mkdirSync(join(out, "shirube"));
+    for (const name of readdirSync(join(root, "pkg", "dist"))) {
+      if (/^(?!shirube_wasm\.).*\.js$|_bg\.wasm$/.test(name)) cpSync(join(root, "pkg", "dist", name), join(out, "shirube", name));
+    }
+    const model = join(root, "pkg", "model");
+    const bundle = join(root, "www", "bundle");
+    for (const [from, to] of [[model, "model"], [bundle, "bundle"]]) {
+      if (existsSync(from)) cpSync(from, join(out, to), { recursive: true });
+      else say(`${from.slice(root.length + 1)} does not exist: the page will say that its files are missing`);
+    }
+    // Model and bundle are left to the package's own cache, which verifies them.
+    const files = filesUnder("www/dist")
+      .map((path) => `./${path.slice(out.length + 1)}`)
+      .filter((path) => !/^\.\/(model|bundle)\//.test(path));
+    const version = createHash("sha256");
+    for (const path of files) version.update(path).update(readFileSync(join(out, path)));
+    const worker = readFileSync(join(root, "www", "src", "sw.js"), "utf8");
+    const head = `const VERSION = "${version.digest("hex").slice(0, 16)}";\nconst FILES = ${JSON.stringify(["./", ...files], null, 1)};\n\n`;
+    writeFileSync(join(out, "sw.js"), head + worker);
+  });
+}
+
+export async function buildAll() {
+  ensureNodePackages();
+  buildWasm();
+  await buildPackage();
+  await buildPage();
+}
+
+if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) await buildAll();

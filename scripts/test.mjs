@@ -1,0 +1,91 @@
+// `npm test`: every test there is, then one line with the sums. `npm test -- --no-browser` and `--no-cargo` leave a half out.
+import { spawn } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { buildAll, buildWasm } from "./build.mjs";
+import { ensureChromium, ensureNodePackages, ensureRust, root, run, say } from "./lib.mjs";
+
+const only = new Set(process.argv.slice(2));
+let passed = 0;
+let failed = 0;
+const troubles = [];
+
+/** Runs a command with its output shown, and returns that output and the status. */
+function watch(program, args) {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, { cwd: root, stdio: ["ignore", "pipe", "inherit"] });
+    let output = "";
+    child.stdout.setEncoding("utf8").on("data", (text) => {
+      output += text;
+      process.stdout.write(text);
+    });
+    child.on("error", reject).on("close", (status) => resolve({ output, status }));
+  });
+}
+
+async function step(name, action) {
+  say(name);
+  try {
+    await action();
+  } catch (error) {
+    say(`${name}: ${error.message}`);
+    troubles.push(name);
+  }
+}
+
+async function cargoTest(...args) {
+  const { output, status } = await watch("cargo", ["test", "--no-fail-fast", ...args]);
+  for (const [, ok, bad] of output.matchAll(/^test result: \w+\. (\d+) passed; (\d+) failed/gm)) {
+    passed += Number(ok);
+    failed += Number(bad);
+  }
+  // A test that does not compile, or a process that dies, has no result line.
+  if (status !== 0 && !/^test result: FAILED/m.test(output)) throw new Error(`cargo test ${args.join(" ")} ended with ${status}`);
+}
+
+async function browserTest() {
+  const folder = join(root, "target", "test-results");
+  mkdirSync(folder, { recursive: true });
+  const tap = join(folder, "browser.tap");
+  const files = readdirSync(join(root, "tests", "browser")).filter((name) => name.endsWith(".test.mjs"));
+  const { status } = await watch("node", [
+    "--test",
+    "--test-concurrency=1",
+    "--test-reporter=spec",
+    "--test-reporter-destination=stdout",
+    "--test-reporter=tap",
+    `--test-reporter-destination=${tap}`,
+    ...files.map((name) => join("tests", "browser", name)),
+  ]);
+  const text = readFileSync(tap, "utf8");
+  const ok = Number(/^# pass (\d+)$/m.exec(text)?.[1] ?? 0);
+  const bad = Number(/^# (?:fail|cancelled) (\d+)$/gm.exec(text)?.[1] ?? 0);
+  passed += ok;
+  failed += bad;
+  if (status !== 0 && bad === 0) throw new Error(`the browser tests ended with ${status}`);
+}
+
+const start = Date.now();
+await step("looking for Rust and Node packages", async () => {
+  ensureRust();
+  ensureNodePackages();
+});
+if (!only.has("--no-cargo")) {
+  await step("cargo test: all crates", () => cargoTest());
+  await step("cargo test: the trainer", () => cargoTest("-p", "shirube-train"));
+}
+if (!only.has("--no-browser")) {
+  await step("building what the browser tests need", async () => {
+    await buildAll();
+    // The same engine with its conformance suite, with and without SIMD: they must agree with each other.
+    buildWasm("--conformance", "--no-opt", "--out", "target/wasm-test/simd");
+    buildWasm("--conformance", "--no-opt", "--no-simd", "--out", "target/wasm-test/plain");
+    run("cargo", ["build", "--quiet", "-p", "shirube-cli"]);
+    ensureChromium();
+  });
+  await step("browser tests", browserTest);
+}
+failed += troubles.length;
+say(`took ${Math.round((Date.now() - start) / 1000)} s${troubles.length > 0 ? `; broken steps: ${troubles.join(", ")}` : ""}`);
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed > 0 || passed === 0 ? 1 : 0);

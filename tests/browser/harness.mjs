@@ -1,0 +1,124 @@
+// What the browser tests share: one Chromium, one server whose answers a test can damage, pages whose console must stay empty.
+import assert from "node:assert/strict";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before } from "node:test";
+import { chromium } from "playwright-core";
+import { ensureChromium, root } from "../../scripts/lib.mjs";
+import { serve } from "../../scripts/serve.mjs";
+
+export const site = join(root, "www", "dist");
+export { assert, root };
+
+/** Chromium without anything that would talk to the outside or draw on a screen. */
+export const FLAGS = [
+  "--no-sandbox",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--disable-default-apps",
+  "--disable-domain-reliability",
+];
+
+let browser;
+
+/** Starts Chromium once for a test file. */
+export function useBrowser() {
+  before(async () => {
+    assert.ok(existsSync(join(site, "index.html")), "www/dist is not built: run `npm run build`");
+    browser = await chromium.launch({ executablePath: ensureChromium(), headless: true, args: FLAGS });
+  });
+  after(() => browser?.close());
+}
+
+/**
+ * Runs `action` on a fresh visitor: own caches, own service worker, own server.
+ * `damage(path)` may return `{ status, type, body }` in place of a file, or `{ delay }` in milliseconds.
+ * `expected` lists console messages that the scenario itself causes; any other error or warning fails the test.
+ */
+export async function visit({ damage, expected = [], folder = site, roots = {}, ...context }, action) {
+  const requests = [];
+  const change = { now: damage };
+  const server = await serve(folder, {
+    hook: async (path, request, response) => {
+      requests.push(path);
+      for (const [prefix, other] of Object.entries(roots)) {
+        if (!path.startsWith(prefix)) continue;
+        const file = join(other, path.slice(prefix.length));
+        if (!existsSync(file)) return false;
+        const type = file.endsWith(".js") ? "text/javascript" : file.endsWith(".wasm") ? "application/wasm" : "application/octet-stream";
+        response.writeHead(200, { "content-type": type, "cache-control": "no-store" }).end(readFileSync(file));
+        return true;
+      }
+      const answer = change.now?.(path);
+      if (!answer) return false;
+      if (answer.delay) await new Promise((resolve) => setTimeout(resolve, answer.delay));
+      if (answer.body === undefined && answer.status === undefined) return false;
+      response
+        .writeHead(answer.status ?? 200, { "content-type": answer.type ?? "application/octet-stream", "cache-control": "no-store" })
+        .end(answer.body ?? "");
+      return true;
+    },
+  });
+  const visitor = await browser.newContext({ viewport: { width: 1100, height: 900 }, locale: "ja-JP", ...context });
+  const noise = [];
+  const open = async () => {
+    const page = await visitor.newPage();
+    page.on("console", (message) => {
+      if (["error", "warning"].includes(message.type())) noise.push(message.text());
+    });
+    page.on("pageerror", (error) => noise.push(String(error)));
+    return page;
+  };
+  try {
+    const page = await open();
+    await action(page, { url: server.url, requests, context: visitor, open, damage: (now) => (change.now = now), close: server.close });
+    const unexpected = noise.filter((text) => !expected.some((pattern) => pattern.test(text)));
+    assert.deepEqual(unexpected, [], "the console must stay empty");
+  } finally {
+    await visitor.close();
+    await server.close();
+  }
+}
+
+/** Waits until the page says how many sections it can search. */
+export async function ready(page) {
+  await page.waitForSelector("#facts:not([hidden])", { timeout: 60_000 });
+}
+
+/** Types a query as keys and waits for its results. */
+export async function ask(page, query) {
+  await page.locator("#query").fill(query);
+  await settled(page, query);
+}
+
+/** Waits until the results on view are those of `query`. */
+export async function settled(page, query) {
+  const start = [...query].slice(0, 20).join("");
+  await page.waitForFunction((text) => document.querySelector("#live")?.textContent?.includes(text), start, { timeout: 30_000 });
+}
+
+/** The hits on view. */
+export function hits(page) {
+  return page.$$eval("#results .card", (cards) =>
+    cards.map((card) => ({
+      id: card.dataset.id,
+      document: Number(card.dataset.document),
+      score: Number(card.dataset.score),
+      href: card.querySelector("a.hit-link")?.href,
+      text: card.textContent,
+    })),
+  );
+}
+
+/** The bundle's entry, to name its files in tests. */
+export function bundleEntry() {
+  return JSON.parse(readFileSync(join(site, "bundle", "shirube.json"), "utf8"));
+}
+
+/** The model's manifest. */
+export function modelManifest() {
+  return JSON.parse(readFileSync(join(site, "model", "manifest.json"), "utf8"));
+}

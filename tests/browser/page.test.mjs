@@ -1,0 +1,235 @@
+// The demo page, as somebody uses it.
+import { test } from "node:test";
+import { assert, ask, hits, ready, settled, useBrowser, visit } from "./harness.mjs";
+
+useBrowser();
+
+/** Questions and what at least one of the first five sections must be about. */
+const QUESTIONS = [
+  ["再レンダリングを減らしたい", /再レンダ|メモ化|memo|再描画/i],
+  ["画像の読み込みを遅らせたい", /画像|遅延|lazy|loading/i],
+  ["所有権を渡さずに値を使う", /参照|借用|所有権/],
+  ["入力フォームの値を検証する", /バリデーション|検証|フォーム/],
+  ["環境変数を型安全に扱いたい", /環境変数|env/i],
+  ["配列から条件に合うものだけ取り出す", /filter|find|フィルター|配列/i],
+];
+
+for (const [question, about] of QUESTIONS) {
+  test(`the page answers 「${question}」`, async () => {
+    await visit({}, async (page, { url }) => {
+      await page.goto(url);
+      await ready(page);
+      await ask(page, question);
+      const found = await hits(page);
+      assert.equal(found.length, 10);
+      assert.ok(
+        found.slice(0, 5).some((hit) => about.test(hit.text)),
+        `none of the first five is about ${about}:\n${found.slice(0, 5).map((hit) => hit.text.slice(0, 80)).join("\n")}`,
+      );
+      for (let i = 1; i < found.length; i++) assert.ok(found[i - 1].score >= found[i].score, "best first");
+      assert.ok((await page.locator("#results mark").count()) > 0, "matches are marked");
+      assert.ok((await page.locator("#results .pair").count()) > 0, "words and their matches stand under a hit");
+    });
+  });
+}
+
+test("a question in the address is answered without typing", async () => {
+  await visit({}, async (page, { url }) => {
+    await page.goto(`${url}?q=${encodeURIComponent("再レンダリングを減らしたい")}`);
+    await settled(page, "再レンダリングを減らしたい");
+    assert.equal((await hits(page)).length, 10);
+  });
+});
+
+/** Counts the searches that the page sends to its worker. */
+async function countSearches(page) {
+  await page.addInitScript(() => {
+    globalThis.searches = [];
+    const post = Worker.prototype.postMessage;
+    Worker.prototype.postMessage = function (message, ...rest) {
+      if (message?.op === "search") globalThis.searches.push(message.query);
+      return post.call(this, message, ...rest);
+    };
+  });
+}
+
+test("no query is sent before a conversion is confirmed", async () => {
+  await visit({}, async (page, { url }) => {
+    await countSearches(page);
+    await page.goto(url);
+    await ready(page);
+    const ime = await page.context().newCDPSession(page);
+    await page.locator("#query").focus();
+    for (const reading of ["さ", "さい", "さいれ", "さいれんだりんぐ", "再レンダリング"]) {
+      await ime.send("Input.imeSetComposition", { text: reading, selectionStart: reading.length, selectionEnd: reading.length });
+      await page.waitForTimeout(60);
+    }
+    await page.waitForTimeout(700);
+    assert.deepEqual(await page.evaluate(() => globalThis.searches), [], "nothing is searched while converting");
+    assert.equal(await page.locator("#query").inputValue(), "再レンダリング", "the field is left alone");
+    await ime.send("Input.insertText", { text: "再レンダリング" });
+    await settled(page, "再レンダリング");
+    assert.deepEqual(await page.evaluate(() => globalThis.searches), ["再レンダリング"]);
+  });
+});
+
+test("Enter that ends a conversion neither searches twice nor opens a hit", async () => {
+  await visit({}, async (page, { url }) => {
+    await countSearches(page);
+    await page.goto(url);
+    await ready(page);
+    // Safari's order of events: the keydown of the closing Enter comes after compositionend.
+    await page.evaluate(() => {
+      const input = document.querySelector("#query");
+      input.focus();
+      input.dispatchEvent(new CompositionEvent("compositionstart", { bubbles: true }));
+      input.value = "再レンダリング";
+      input.dispatchEvent(new InputEvent("input", { bubbles: true, isComposing: true }));
+      input.dispatchEvent(new CompositionEvent("compositionend", { bubbles: true, data: "再レンダリング" }));
+      input.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", keyCode: 229, bubbles: true, cancelable: true }));
+    });
+    await settled(page, "再レンダリング");
+    assert.deepEqual(await page.evaluate(() => globalThis.searches), ["再レンダリング"]);
+    assert.equal(await page.evaluate(() => document.activeElement.id), "query");
+  });
+});
+
+test("clicking a hit leads to the section on its own site", async () => {
+  await visit({}, async (page, { url, context }) => {
+    await context.route(/^https:/, (route) => route.fulfill({ contentType: "text/html", body: "<title>outside</title>" }));
+    await page.goto(url);
+    await ready(page);
+    await ask(page, "再レンダリングを減らしたい");
+    const [first] = await hits(page);
+    assert.match(first.href, /^https:\/\/(ja\.|angular\.jp|doc\.rust-jp\.rs|typescriptbook\.jp|docs\.astro\.build|opentelemetry\.io)/);
+    await page.locator("#results .card").first().click();
+    await page.waitForURL(first.href);
+    assert.equal(await page.title(), "outside");
+    await page.goBack();
+    await settled(page, "再レンダリングを減らしたい");
+  });
+});
+
+test("the keyboard alone reaches a hit and comes back", async () => {
+  await visit({}, async (page, { url }) => {
+    await page.goto(url);
+    await ready(page);
+    await page.keyboard.press("/");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "query");
+    assert.equal(await page.locator("#query").inputValue(), "", "the slash is not typed");
+    await page.keyboard.insertText("所有権");
+    await settled(page, "所有権");
+    await page.keyboard.press("ArrowDown");
+    await page.keyboard.press("ArrowDown");
+    const links = await page.$$eval("a.hit-link", (all) => all.map((link) => link === document.activeElement));
+    assert.equal(links.indexOf(true), 1, "the second hit has the focus");
+    await page.keyboard.press("Escape");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "query");
+  });
+});
+
+test("the newest of many quick queries is the one on view", async () => {
+  await visit({}, async (page, { url }) => {
+    await page.goto(url);
+    await ready(page);
+    await page.locator("#query").pressSequentially("所有権と借用の違い", { delay: 15 });
+    await settled(page, "所有権と借用の違い");
+    assert.equal(await page.locator("#problem").isVisible(), false);
+  });
+});
+
+test("the switch turns the page into English and keeps the results", async () => {
+  await visit({}, async (page, { url }) => {
+    await page.goto(url);
+    await ready(page);
+    await ask(page, "所有権");
+    const before = (await hits(page)).map((hit) => hit.id);
+    await page.getByRole("button", { name: "English" }).click();
+    assert.equal(await page.getAttribute("html", "lang"), "en");
+    assert.match(await page.locator("#timing").textContent(), /ms \(tokenise/);
+    assert.deepEqual((await hits(page)).map((hit) => hit.id), before);
+    await page.reload();
+    await ready(page);
+    assert.equal(await page.getAttribute("html", "lang"), "en", "the choice is remembered");
+  });
+});
+
+test("dark follows the system", async () => {
+  await visit({ colorScheme: "dark" }, async (page, { url }) => {
+    await page.goto(url);
+    await ready(page);
+    const [paper, ink] = await page.evaluate(() => {
+      const style = getComputedStyle(document.body);
+      return [style.backgroundColor, style.color].map((colour) => colour.match(/\d+/g).slice(0, 3).map(Number));
+    });
+    assert.ok(Math.max(...paper) < 60 && Math.min(...ink) > 200, `paper ${paper}, ink ${ink}`);
+  });
+});
+
+test("nothing scrolls sideways on a phone", async () => {
+  await visit({ viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true }, async (page, { url }) => {
+    await page.goto(url);
+    await ready(page);
+    for (const query of ["", "再レンダリングを減らしたい", "https://example.com/a-very-long-address-without-any-break/".repeat(5)]) {
+      if (query) await ask(page, query);
+      const [content, screen] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
+      assert.ok(content <= screen, `${content} is wider than ${screen} with ${JSON.stringify(query.slice(0, 30))}`);
+    }
+  });
+});
+
+test("axe finds no barrier", async () => {
+  const { source } = (await import("axe-core")).default;
+  for (const colorScheme of ["light", "dark"]) {
+    await visit({ colorScheme, bypassCSP: true }, async (page, { url }) => {
+      await page.goto(url);
+      await ready(page);
+      await ask(page, "再レンダリングを減らしたい");
+      await page.evaluate(source);
+      const { violations } = await page.evaluate(() => globalThis.axe.run());
+      assert.deepEqual(violations.map((found) => `${found.id}: ${found.nodes[0].html} ${found.nodes[0].failureSummary}`), [], colorScheme);
+    });
+  }
+});
+
+test("a second visit works with the network gone", async () => {
+  await visit({}, async (page, { url, close, requests }) => {
+    await page.goto(url);
+    await ready(page);
+    await page.evaluate(() => navigator.serviceWorker.ready);
+    await page.reload();
+    await ready(page);
+    assert.match(await page.locator("#facts").textContent(), /保存済み.*保存済み/s, "model and index come from the cache");
+    const large = requests.filter((path) => /\.safetensors$|\/codes\//.test(path));
+    assert.equal(new Set(large).size, large.length, "no large file is fetched twice");
+    await close();
+    await page.reload();
+    await ready(page);
+    await ask(page, "再レンダリングを減らしたい");
+    assert.equal((await hits(page)).length, 10);
+  });
+});
+
+test("a search typed while loading runs when loading ends", async () => {
+  const damage = (path) => (/\.safetensors$/.test(path) ? { delay: 700 } : undefined);
+  await visit({ damage }, async (page, { url }) => {
+    await page.goto(url);
+    await page.locator("#query").fill("所有権");
+    await page.locator(".progress").waitFor({ state: "visible" });
+    await settled(page, "所有権");
+    assert.equal((await hits(page)).length, 10);
+  });
+});
+
+test("no request leaves the page's own server", async () => {
+  await visit({}, async (page, { url }) => {
+    const outside = [];
+    page.on("request", (request) => {
+      if (!request.url().startsWith(url) && !request.url().startsWith("data:")) outside.push(request.url());
+    });
+    await page.goto(url);
+    await ready(page);
+    await ask(page, "所有権");
+    assert.deepEqual(outside, []);
+  });
+});
