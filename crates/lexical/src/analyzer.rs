@@ -1,0 +1,119 @@
+//! From text to terms.
+
+use shirube_text::{Normalizer, Rules, Script, Tokenizer, script_runs};
+
+/// How a text becomes terms, for documents and queries alike.
+#[derive(Clone, Debug)]
+pub enum Analyzer {
+    /// Character bigrams inside runs of kanji and kana (one character alone is a term), whole words of Latin letters,
+    /// whole numbers; other characters are no terms. Needs no dictionary and finds every substring of two characters.
+    Bigrams(Normalizer),
+    /// Pieces of a tokenizer: words or parts of words.
+    Pieces(Box<Tokenizer>),
+}
+
+/// One term.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Term {
+    /// One or two characters of a run; the second is `None` for a run of one.
+    Gram(char, Option<char>),
+    /// A word of Latin letters or a number.
+    Word(String),
+    /// A piece of a tokenizer, by id.
+    Piece(u32),
+}
+
+impl Analyzer {
+    /// Bigrams on text normalised by `shirube-1`.
+    pub fn bigrams() -> Self {
+        Self::Bigrams(Normalizer::new(Rules::Shirube1))
+    }
+
+    /// Pieces of `tokenizer`.
+    pub fn pieces(tokenizer: Tokenizer) -> Self {
+        Self::Pieces(Box::new(tokenizer))
+    }
+
+    /// Calls `each` with every term of `text`, repetitions included, in order.
+    pub fn terms(&self, text: &str, mut each: impl FnMut(Term)) {
+        match self {
+            Self::Pieces(tokenizer) => {
+                tokenizer.encode(text).ids.into_iter().for_each(|id| each(Term::Piece(id)))
+            }
+            Self::Bigrams(normalizer) => {
+                let text = normalizer.normalize(text).text;
+                let mut run = Run::default();
+                for segment in script_runs(&text) {
+                    match segment.script {
+                        Script::Han | Script::Hiragana | Script::Katakana => {
+                            // Runs go on across kanji and kana: 読み込み is one run.
+                            if segment.bytes.start != run.end {
+                                run.finish(&mut each);
+                            }
+                            run.end = segment.bytes.end;
+                            text[segment.bytes].chars().for_each(|c| run.push(c, &mut each));
+                        }
+                        script => {
+                            run.finish(&mut each);
+                            if matches!(script, Script::Latin | Script::Digit) {
+                                each(Term::Word(text[segment.bytes].to_owned()));
+                            }
+                        }
+                    }
+                }
+                run.finish(&mut each);
+            }
+        }
+    }
+}
+
+/// A run of kanji and kana that is being read.
+#[derive(Default)]
+struct Run {
+    last: Option<char>,
+    n_chars: usize,
+    /// Byte after the run so far.
+    end: usize,
+}
+
+impl Run {
+    fn push(&mut self, c: char, each: &mut impl FnMut(Term)) {
+        if let Some(last) = self.last {
+            each(Term::Gram(last, Some(c)));
+        }
+        self.last = Some(c);
+        self.n_chars += 1;
+    }
+
+    fn finish(&mut self, each: &mut impl FnMut(Term)) {
+        if let (1, Some(only)) = (self.n_chars, self.last) {
+            each(Term::Gram(only, None));
+        }
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bigrams(text: &str) -> Vec<String> {
+        let mut terms = Vec::new();
+        Analyzer::bigrams().terms(text, |term| {
+            terms.push(match term {
+                Term::Gram(a, b) => a.to_string() + &b.map(String::from).unwrap_or_default(),
+                Term::Word(word) => word,
+                Term::Piece(id) => id.to_string(),
+            });
+        });
+        terms
+    }
+
+    #[test]
+    fn runs_of_kanji_and_kana_give_bigrams_and_lone_characters_themselves() {
+        assert_eq!(bigrams("読み込み"), ["読み", "み込", "込み"]);
+        assert_eq!(bigrams("木、ＪＲの駅2024年"), ["木", "jr", "の駅", "2024", "年"]);
+        assert_eq!(bigrams("東 京"), ["東", "京"]);
+        assert_eq!(bigrams("🍣!? "), Vec::<String>::new());
+    }
+}
