@@ -4,9 +4,13 @@
 //! candle-nn's lose gradients silently.
 
 pub mod data;
+pub mod eval;
 pub mod metrics;
 pub mod ops;
+pub mod optim;
+pub mod pipeline;
 pub mod recipe;
 pub mod student;
 pub mod tokenizer;
+pub mod train;
 pub mod unigram;
