@@ -44,6 +44,10 @@ export async function visit({ damage, expected = [], folder = site, roots = {}, 
   const server = await serve(folder, {
     hook: async (path, request, response) => {
       requests.push(path);
+      if (path === "/blank.html") {
+        response.writeHead(200, { "content-type": "text/html" }).end('<!doctype html><title>blank</title><link rel="icon" href="data:,">');
+        return true;
+      }
       for (const [prefix, other] of Object.entries(roots)) {
         if (!path.startsWith(prefix)) continue;
         const file = join(other, path.slice(prefix.length));

@@ -104,7 +104,10 @@ impl Engine {
     /// When its length or SHA-256 is not the entry's.
     #[wasm_bindgen(js_name = provideBundle)]
     pub fn provide_bundle(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), JsValue> {
-        let loader = self.bundle.as_mut().ok_or_else(|| Failure::bad_argument("openBundle comes before provideBundle"))?;
+        let loader = self
+            .bundle
+            .as_mut()
+            .ok_or_else(|| Failure::bad_argument("openBundle comes before provideBundle"))?;
         Ok(loader.provide(path, bytes).map_err(Failure::from)?)
     }
 
@@ -114,7 +117,10 @@ impl Engine {
     /// When its length or SHA-256 is not the manifest's.
     #[wasm_bindgen(js_name = provideModel)]
     pub fn provide_model(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), JsValue> {
-        let loader = self.model.as_mut().ok_or_else(|| Failure::bad_argument("openModel comes before provideModel"))?;
+        let loader = self
+            .model
+            .as_mut()
+            .ok_or_else(|| Failure::bad_argument("openModel comes before provideModel"))?;
         Ok(loader.provide(path, bytes).map_err(Failure::from)?)
     }
 
@@ -181,7 +187,11 @@ impl Engine {
         let role = match role {
             "query" => Role::Query,
             "document" => Role::Document,
-            _ => return Err(Failure::bad_argument(format!("role is {role:?}, expected query or document")).into()),
+            _ => {
+                return Err(
+                    Failure::bad_argument(format!("role is {role:?}, expected query or document")).into()
+                );
+            }
         };
         let loaded = self.loaded.as_mut().ok_or_else(not_loaded)?;
         let dim = loaded.retriever.status().dim;

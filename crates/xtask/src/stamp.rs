@@ -47,7 +47,8 @@ pub(crate) fn package_folders(root: &Path, package: &str) -> Result<Vec<PathBuf>
         .output()
         .context("cargo metadata did not start")?;
     anyhow::ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("cargo metadata wrote no JSON")?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("cargo metadata wrote no JSON")?;
     let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
     let mut waiting = vec![package.to_owned()];
     let mut seen = BTreeSet::new();

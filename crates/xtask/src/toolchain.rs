@@ -96,11 +96,13 @@ pub(crate) fn find() -> Result<Toolchain> {
 }
 
 fn has_target() -> bool {
-    let Ok(folder) = text(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET])) else {
+    let Ok(folder) = text(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]))
+    else {
         return false;
     };
     std::fs::read_dir(folder).is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("libcore")))
+        entries
+            .any(|entry| entry.is_ok_and(|entry| entry.file_name().to_string_lossy().starts_with("libcore")))
     })
 }
 
@@ -132,7 +134,9 @@ fn linker() -> Result<PathBuf> {
             return Ok("/usr/bin/wasm-ld".into());
         }
     }
-    bail!("no linker for {TARGET}: install a rustup toolchain (it has rust-lld) or `sudo apt-get install lld`")
+    bail!(
+        "no linker for {TARGET}: install a rustup toolchain (it has rust-lld) or `sudo apt-get install lld`"
+    )
 }
 
 fn rustup_stable() -> Command {
@@ -147,7 +151,11 @@ fn is_root() -> bool {
 
 fn apt_install(packages: &[&str]) -> Result<()> {
     let apt = |arguments: &[&str]| {
-        Command::new("apt-get").args(["-qq", "-o", "Dpkg::Use-Pty=0"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive").status()
+        Command::new("apt-get")
+            .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .status()
     };
     let install = [&["install", "-y", "--no-install-recommends"][..], packages].concat();
     if apt(&install).is_ok_and(|status| status.success()) {

@@ -45,7 +45,10 @@ const WASM_OPT: &[&str] = &[
 
 /// Builds unless the stamp beside the output says that nothing has changed.
 pub(crate) fn build(options: &Options) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("xtask is not inside the workspace")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .nth(2)
+        .context("xtask is not inside the workspace")?;
     let out = root.join(&options.out);
     let mut inputs = stamp::package_folders(root, "shirube-wasm")?;
     inputs.extend(["Cargo.toml", "crates/xtask/src"].map(|path| root.join(path)));
@@ -66,10 +69,16 @@ pub(crate) fn build(options: &Options) -> Result<()> {
     let toolchain = toolchain::find()?;
     println!("wasm: {}", toolchain.version()?);
     let kind = if options.simd { "simd128" } else { "no SIMD" };
-    println!("wasm: building crates/wasm ({kind}{})", if options.conformance { ", conformance suite" } else { "" });
+    println!(
+        "wasm: building crates/wasm ({kind}{})",
+        if options.conformance { ", conformance suite" } else { "" }
+    );
     // Each set of flags has its own folder: cargo would otherwise rebuild everything at every change of flags.
-    let target_dir =
-        root.join("target").join(format!("wasm-{}-{}", toolchain.name(), if options.simd { "simd" } else { "plain" }));
+    let target_dir = root.join("target").join(format!(
+        "wasm-{}-{}",
+        toolchain.name(),
+        if options.simd { "simd" } else { "plain" }
+    ));
     let mut cargo = toolchain.cargo_build();
     cargo
         .current_dir(root)
@@ -81,7 +90,12 @@ pub(crate) fn build(options: &Options) -> Result<()> {
         cargo.arg("--config").arg(format!("profile.release.{setting}"));
     }
     if options.optimise {
-        cargo.args(["--config", "profile.release.lto=\"fat\"", "--config", "profile.release.codegen-units=1"]);
+        cargo.args([
+            "--config",
+            "profile.release.lto=\"fat\"",
+            "--config",
+            "profile.release.codegen-units=1",
+        ]);
     }
     if options.conformance {
         cargo.args(["--features", "conformance"]);
@@ -92,12 +106,15 @@ pub(crate) fn build(options: &Options) -> Result<()> {
     std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
     // The old stamp goes first: an interrupted build must not look finished.
     if stamp_path.exists() {
-        std::fs::remove_file(&stamp_path).with_context(|| format!("cannot remove {}", stamp_path.display()))?;
+        std::fs::remove_file(&stamp_path)
+            .with_context(|| format!("cannot remove {}", stamp_path.display()))?;
     }
     wasm_bindgen_cli_support::Bindgen::new()
         .input_path(target_dir.join(toolchain::TARGET).join("release").join(format!("{NAME}.wasm")))
         .web(true)?
         .typescript(true)
+        // The package names the file itself, so that bundlers see it once.
+        .omit_default_module_path(true)
         .out_name(NAME)
         .generate(&out)
         .map_err(|error| anyhow::anyhow!("wasm-bindgen: {error:#}"))?;
@@ -117,7 +134,11 @@ pub(crate) fn build(options: &Options) -> Result<()> {
         run(command.arg(&wasm).arg("-o").arg(&small))?;
         std::fs::rename(&small, &wasm).with_context(|| format!("cannot replace {}", wasm.display()))?;
     }
-    run(Command::new("node").current_dir(root).arg("scripts/sizes.mjs").arg(&wasm).arg(out.join(format!("{NAME}.js"))))?;
+    run(Command::new("node")
+        .current_dir(root)
+        .arg("scripts/sizes.mjs")
+        .arg(&wasm)
+        .arg(out.join(format!("{NAME}.js"))))?;
     std::fs::write(&stamp_path, stamp).with_context(|| format!("cannot write {}", stamp_path.display()))
 }
 

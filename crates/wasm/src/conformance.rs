@@ -1,0 +1,1 @@
+//! The kernel conformance suite, callable from a test page.
