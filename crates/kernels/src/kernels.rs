@@ -2,7 +2,8 @@
 
 use crate::backend::Backend;
 use crate::maxsim::{
-    CompressedTokens, MAX_DIM, MaxsimQuery, ResidualTable, TokenMatch, TokenRange, best_matches,
+    CompressedTokens, MAX_DIM, MAX_QUERY_TOKENS, MaxsimQuery, ResidualTable, TokenMatch, TokenRange,
+    best_matches,
 };
 use crate::pack::{Activations, F32_PANEL, PackedF32, PackedI8, check_len, check_limit};
 use crate::{KernelError, quantize_rows};
@@ -141,7 +142,27 @@ impl Kernels {
 
     /// All kernels that this machine runs, slowest first; the first is the oracle.
     pub fn all() -> Vec<Self> {
-        vec![Self::scalar()]
+        let mut all: Vec<&'static dyn Backend> = vec![&crate::scalar::Scalar, &crate::portable::Portable];
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        all.push(&crate::simd128::Simd128);
+        #[cfg(target_arch = "x86_64")]
+        {
+            if std::arch::is_x86_feature_detected!("avx2") {
+                all.push(&crate::x86::Avx2);
+            }
+            if std::arch::is_x86_feature_detected!("avx512f")
+                && std::arch::is_x86_feature_detected!("avx512bw")
+                && std::arch::is_x86_feature_detected!("avx512vnni")
+            {
+                all.push(&crate::x86::Avx512Vnni);
+            }
+        }
+        all.into_iter().map(|backend| Self { backend }).collect()
+    }
+
+    /// The kernels of one kind, if this machine runs them.
+    pub fn of(kind: BackendKind) -> Option<Self> {
+        Self::all().into_iter().find(|k| k.kind() == kind)
     }
 
     /// Which instructions these use.
@@ -359,7 +380,8 @@ impl Kernels {
     /// A query `[n_query_tokens, dim]` prepared for the compressed kernels: tokens as `i8` with a scale each.
     ///
     /// # Errors
-    /// [`KernelError::Shape`], [`KernelError::Limit`] when `dim` is 0, odd or above [`MAX_DIM`].
+    /// [`KernelError::Shape`], [`KernelError::Limit`] when `dim` is 0 or above [`MAX_DIM`], or the query longer than
+    /// [`MAX_QUERY_TOKENS`]; an odd `dim` is a [`KernelError::Shape`].
     pub fn maxsim_query(
         &self,
         query_embeddings: &[f32],
@@ -371,6 +393,7 @@ impl Kernels {
         check_len(kernel, "dim", dim, dim / 2 * 2)?;
         let n_tokens = query_embeddings.len() / dim;
         check_len(kernel, "query_embeddings", query_embeddings.len(), n_tokens * dim)?;
+        check_limit(kernel, "n_query_tokens", n_tokens.max(1), MAX_QUERY_TOKENS)?;
         let (ints, scale) = quantize_rows(query_embeddings, n_tokens, dim);
         let stride = n_tokens.next_multiple_of(F32_PANEL);
         let mut factors: Vec<f32> = scale.iter().map(|s| s * table.step).collect();
@@ -501,6 +524,7 @@ impl Kernels {
         scores: &mut [f32],
     ) -> Result<(), KernelError> {
         let kernel = "maxsim_f32";
+        check_limit(kernel, "n_query_tokens", query.n.max(1), MAX_QUERY_TOKENS)?;
         let n_tokens = tokens.len() / query.k;
         check_len(kernel, "tokens", tokens.len(), n_tokens * query.k)?;
         check_ranges(kernel, documents, n_tokens)?;

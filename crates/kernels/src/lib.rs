@@ -16,16 +16,25 @@
 //! Only this crate of the workspace may hold `unsafe`.
 
 mod backend;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod error;
 mod kernels;
 mod pack;
+mod portable;
 mod scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128;
+mod wide;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub mod maxsim;
 
 pub use error::KernelError;
 pub use kernels::{AttentionShape, BackendKind, Epilogue, Kernels};
 pub use maxsim::{
-    CompressedTokens, EMPTY_DOCUMENT, MAX_DIM, MaxsimQuery, ResidualTable, TokenMatch, TokenRange,
+    CompressedTokens, EMPTY_DOCUMENT, MAX_DIM, MAX_QUERY_TOKENS, MaxsimQuery, ResidualTable, TokenMatch,
+    TokenRange,
 };
 pub use pack::{Activations, MAX_K, PackedF32, PackedI8, quantize_rows};

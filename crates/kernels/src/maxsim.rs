@@ -18,6 +18,9 @@ use crate::pack::{PackedF32, PackedI8};
 /// Widest token embedding the compressed kernels take: tokens are decoded into a fixed buffer.
 pub const MAX_DIM: usize = 512;
 
+/// Most query tokens the MaxSim kernels take: maxima stand in a fixed buffer.
+pub const MAX_QUERY_TOKENS: usize = 1024;
+
 /// Tokens `start..end` of one document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub struct TokenRange {

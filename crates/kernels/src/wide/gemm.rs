@@ -1,0 +1,273 @@
+#![expect(unsafe_op_in_unsafe_fn, reason = "see the module docs of `wide`")]
+//! Products with packed weights: `out[i][j] = epilogue(Σ_k a[i][k] w[j][k])`.
+//!
+//! A tile of up to 8 rows by 2 panels stays in registers while `k` runs: per step one load of `group` weights of each panel, one broadcast of
+//! `group` activations of each row, and one integer dot per pair. Sums are `i32`: exact up to `MAX_K`. Where pairs of `i16` are multiplied and
+//! there are many rows, two panels are widened into a buffer on the stack first (2-5 % faster in WebAssembly than widening on each load;
+//! panels of whole `i16` weights in memory were no faster still and double the bytes).
+
+use super::Lanes;
+use crate::Epilogue;
+use crate::pack::{Activations, F32_PANEL, PackedF32, PackedI8};
+use core::mem::MaybeUninit;
+
+/// Longest `k` whose two widened panels go on the stack: 32 KiB for vectors of 8.
+const WIDE_K: usize = 1024;
+/// Widest vector of a backend that widens, times two panels.
+const WIDE_COLUMNS: usize = 16;
+/// Fewer rows than this do not repay the widening pass.
+const WIDE_ROWS: usize = 8;
+
+/// Runs `$tile::<L, ROWS, ..>` over all rows, largest tiles first.
+macro_rules! by_rows {
+    ($l:ty, $m:expr, |$i:ident, $rows:ident| $body:expr) => {{
+        let m = $m;
+        let mut $i = 0;
+        if <$l>::ROWS >= 8 {
+            const $rows: usize = 8;
+            while $i + 8 <= m {
+                $body;
+                $i += 8;
+            }
+        }
+        {
+            const $rows: usize = 4;
+            while $i + 4 <= m {
+                $body;
+                $i += 4;
+            }
+        }
+        {
+            const $rows: usize = 2;
+            while $i + 2 <= m {
+                $body;
+                $i += 2;
+            }
+        }
+        {
+            const $rows: usize = 1;
+            while $i < m {
+                $body;
+                $i += 1;
+            }
+        }
+    }};
+}
+pub(super) use by_rows;
+
+/// Integer sums of `ROWS` rows of activations (`stride` apart) with `PANELS` panels, `panel_stride` apart, started from `start`.
+/// `WIDE`: the panels hold `i16`.
+#[inline(always)]
+pub(super) unsafe fn dot_tile<L: Lanes, const ROWS: usize, const PANELS: usize, const WIDE: bool>(
+    acts: *const L::Act,
+    stride: usize,
+    panels: *const u8,
+    panel_stride: usize,
+    groups: usize,
+    start: *const i32,
+) -> [[L::I; PANELS]; ROWS] {
+    let group = L::LAYOUT.group;
+    let mut acc = [[L::load_i(start); PANELS]; ROWS];
+    for v in 1..PANELS {
+        let from = L::load_i(start.add(v * L::N));
+        for row in &mut acc {
+            row[v] = from;
+        }
+    }
+    let step = L::N * group;
+    for g in 0..groups {
+        let mut w = [weights_at::<L, WIDE>(panels, g * step); PANELS];
+        for (v, w) in w.iter_mut().enumerate().skip(1) {
+            *w = weights_at::<L, WIDE>(panels, v * panel_stride + g * step);
+        }
+        for r in 0..ROWS {
+            let b = L::broadcast(acts.add(r * stride + g * group));
+            for v in 0..PANELS {
+                acc[r][v] = L::dot(acc[r][v], b, w[v]);
+            }
+        }
+    }
+    acc
+}
+
+/// Weights at an element offset of panels of `i8` or `i16`.
+#[inline(always)]
+unsafe fn weights_at<L: Lanes, const WIDE: bool>(panels: *const u8, offset: usize) -> L::W {
+    if WIDE {
+        L::load_wide(panels.cast::<i16>().add(offset))
+    } else {
+        L::weights(panels.cast::<i8>().add(offset))
+    }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn gemm_i8<L: Lanes>(
+    a: &Activations,
+    w: &PackedI8,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let panels = w.scale.len() / L::N;
+    let mut panel = 0;
+    while panel + 2 <= panels {
+        panel_pair::<L, 2>(a, w, epilogue, out, panel);
+        panel += 2;
+    }
+    if panel < panels {
+        panel_pair::<L, 1>(a, w, epilogue, out, panel);
+    }
+}
+
+/// All rows against `PANELS` panels from `panel` on.
+#[inline(always)]
+unsafe fn panel_pair<L: Lanes, const PANELS: usize>(
+    a: &Activations,
+    w: &PackedI8,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+    panel: usize,
+) {
+    let groups = w.k_padded / L::LAYOUT.group;
+    let panel_stride = L::N * w.k_padded;
+    let data = w.data.as_ptr().add(panel * panel_stride);
+    let start = w.start.as_ptr().add(panel * L::N);
+    let acts = L::acts(a);
+    if L::WIDEN && a.m >= WIDE_ROWS && w.k_padded <= WIDE_K {
+        let mut wide = [MaybeUninit::<i16>::uninit(); WIDE_COLUMNS * WIDE_K];
+        let wide = wide.as_mut_ptr().cast::<i16>();
+        let step = L::N * L::LAYOUT.group;
+        for at in (0..PANELS * panel_stride).step_by(step) {
+            L::store_wide(wide.add(at), L::weights(data.add(at)));
+        }
+        by_rows!(L, a.m, |i, ROWS| {
+            let rows = acts.add(i * a.k_padded);
+            let acc =
+                dot_tile::<L, ROWS, PANELS, true>(rows, a.k_padded, wide.cast(), panel_stride, groups, start);
+            finish::<L, ROWS, PANELS>(acc, a, w, epilogue, out, i, panel);
+        });
+    } else {
+        by_rows!(L, a.m, |i, ROWS| {
+            let rows = acts.add(i * a.k_padded);
+            let acc = dot_tile::<L, ROWS, PANELS, false>(
+                rows,
+                a.k_padded,
+                data.cast(),
+                panel_stride,
+                groups,
+                start,
+            );
+            finish::<L, ROWS, PANELS>(acc, a, w, epilogue, out, i, panel);
+        });
+    }
+}
+
+/// Scales and epilogue of one tile.
+#[inline(always)]
+unsafe fn finish<L: Lanes, const ROWS: usize, const PANELS: usize>(
+    acc: [[L::I; PANELS]; ROWS],
+    a: &Activations,
+    w: &PackedI8,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+    i: usize,
+    panel: usize,
+) {
+    for v in 0..PANELS {
+        let column = (panel + v) * L::N;
+        let w_scale = L::load(w.scale.as_ptr().add(column));
+        for r in 0..ROWS {
+            let a_scale = L::splat(*a.scale.get_unchecked(i + r));
+            let x = L::mul(L::to_f(acc[r][v]), L::mul(a_scale, w_scale));
+            put::<L>(out, (i + r) * w.n, column, w.n, x, epilogue);
+        }
+    }
+}
+
+/// Writes a vector to columns `column..` of a row of `n`, with the epilogue, leaving out what lies beyond `n`.
+#[inline(always)]
+unsafe fn put<L: Lanes>(
+    out: &mut [f32],
+    row: usize,
+    column: usize,
+    n: usize,
+    mut x: L::F,
+    epilogue: Epilogue<'_>,
+) {
+    // A column beyond `n` is not written, so its address may lie past the end.
+    let to = out.as_mut_ptr().wrapping_add(row + column);
+    if column + L::N <= n {
+        if let Some(bias) = epilogue.bias {
+            x = L::add(x, L::load(bias.as_ptr().add(column)));
+        }
+        if epilogue.add {
+            x = L::add(L::load(to), x);
+        }
+        L::store(to, x);
+    } else {
+        let mut lanes = [0.0_f32; 16];
+        L::store(lanes.as_mut_ptr(), x);
+        for (c, &x) in lanes.iter().enumerate().take(n.saturating_sub(column)) {
+            let x = if let Some(bias) = epilogue.bias { x + bias[column + c] } else { x };
+            let to = to.add(c);
+            *to = if epilogue.add { *to + x } else { x };
+        }
+    }
+}
+
+/// f32 sums of `ROWS` rows of `a` (`stride` apart) with `VECTORS` vectors of columns of one panel of 16.
+#[inline(always)]
+pub(super) unsafe fn sum_tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
+    a: *const f32,
+    stride: usize,
+    panel: *const f32,
+    k: usize,
+) -> [[L::F; VECTORS]; ROWS] {
+    let mut acc = [[L::splat(0.0); VECTORS]; ROWS];
+    for kk in 0..k {
+        let mut w = [L::load(panel.add(kk * F32_PANEL)); VECTORS];
+        for (v, w) in w.iter_mut().enumerate().skip(1) {
+            *w = L::load(panel.add(kk * F32_PANEL + v * L::N));
+        }
+        for r in 0..ROWS {
+            let x = L::splat(*a.add(r * stride + kk));
+            for v in 0..VECTORS {
+                acc[r][v] = L::add(acc[r][v], L::mul(x, w[v]));
+            }
+        }
+    }
+    acc
+}
+
+#[inline(always)]
+pub(crate) unsafe fn gemm_f32<L: Lanes>(a: &[f32], w: &PackedF32, epilogue: Epilogue<'_>, out: &mut [f32]) {
+    let mut column = 0;
+    while column < w.n {
+        let panel = w.data.as_ptr().add(column / F32_PANEL * F32_PANEL * w.k + column % F32_PANEL);
+        if L::N < F32_PANEL {
+            gemm_columns::<L, 2>(a, w, epilogue, out, panel, column);
+            column += 2 * L::N;
+        } else {
+            gemm_columns::<L, 1>(a, w, epilogue, out, panel, column);
+            column += L::N;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn gemm_columns<L: Lanes, const VECTORS: usize>(
+    a: &[f32],
+    w: &PackedF32,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+    panel: *const f32,
+    column: usize,
+) {
+    by_rows!(L, a.len() / w.k, |i, ROWS| {
+        let acc = sum_tile::<L, ROWS, VECTORS>(a.as_ptr().add(i * w.k), w.k, panel, w.k);
+        for r in 0..ROWS {
+            for v in 0..VECTORS {
+                put::<L>(out, (i + r) * w.n, column + v * L::N, w.n, acc[r][v], epilogue);
+            }
+        }
+    });
+}

@@ -1,0 +1,213 @@
+//! Every kernel once, over vector types.
+//!
+//! [`Lanes`] names one instruction set's vectors and the few operations the kernels need. All functions here are `inline(always)` and become
+//! vector code when an entry point with the right `target_feature` calls them (see [`backend!`]). Compared with one hand-written file per
+//! instruction set this costs nothing at run time and makes equal bits on all of them a matter of types: each output is computed by the same
+//! operations in the same order whatever the vector's width, because
+//! - products run over `k` from first to last in one accumulator per output, never fused;
+//! - sums over a row are [`SUM_LANES`] partial sums (element `i` goes to partial sum `i % 16`) joined in a fixed tree;
+//! - `max` is exact, and exponentials and the error function are the polynomials of [`math`].
+//!
+//! # Safety
+//! Functions here are unsafe for two reasons only, both settled by [`crate::Kernels`] (see [`crate::backend::Backend`]): the processor must
+//! have the instructions of `L`, and pointers are read and written within the shapes that were checked there. Operations inside are therefore
+//! not wrapped one by one.
+
+#![expect(
+    clippy::needless_range_loop,
+    reason = "tiles are indexed by row and vector on purpose: constant bounds unroll into registers"
+)]
+
+pub(crate) mod attention;
+pub(crate) mod gemm;
+pub(crate) mod math;
+pub(crate) mod maxsim;
+pub(crate) mod rows;
+
+use crate::pack::{Activations, Layout};
+
+/// Partial sums of a row sum.
+pub(crate) const SUM_LANES: usize = 16;
+
+/// The vectors of one instruction set. `N` is 4, 8 or 16.
+///
+/// # Safety
+/// Methods need the instruction set; loads and stores move `N` elements (`N * group` integers for weights) without alignment.
+pub(crate) trait Lanes {
+    /// f32 or i32 per vector.
+    const N: usize;
+    /// Order of integer operands; `lanes` is `N`.
+    const LAYOUT: Layout;
+    /// Rows of the largest tile that the registers hold beside two panels: 4 or 8.
+    const ROWS: usize;
+    /// Whether weights of many rows are widened to `i16` once per panel.
+    const WIDEN: bool;
+    /// `[f32; N]`
+    type F: Copy;
+    /// `[i32; N]`
+    type I: Copy;
+    /// `N * group` weights, ready to multiply.
+    type W: Copy;
+    /// `group` activations of one row, repeated.
+    type B: Copy;
+    /// One stored activation.
+    type Act: Copy + Default;
+    /// The residual table as the look-up instruction wants it.
+    type Table: Copy;
+
+    unsafe fn splat(x: f32) -> Self::F;
+    unsafe fn load(p: *const f32) -> Self::F;
+    unsafe fn store(p: *mut f32, x: Self::F);
+    unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn div(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn abs(a: Self::F) -> Self::F;
+    /// `if b > a { b } else { a }`: a NaN in `a` stays, one in `b` is dropped.
+    unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
+    /// `if b < a { b } else { a }`.
+    unsafe fn min(a: Self::F, b: Self::F) -> Self::F;
+    /// To the nearest integer, ties to even.
+    unsafe fn round(a: Self::F) -> Self::F;
+    /// `2^a` for whole `a` in -127..=127; 2^-127 counts as 0.
+    unsafe fn exp2(a: Self::F) -> Self::F;
+
+    unsafe fn load_i(p: *const i32) -> Self::I;
+    unsafe fn to_f(a: Self::I) -> Self::F;
+    /// Stores whole numbers of -127..=127 as activations.
+    unsafe fn store_act(p: *mut Self::Act, x: Self::F);
+    /// Row-major activations.
+    fn acts(a: &Activations) -> *const Self::Act;
+    /// Row-major activations.
+    fn acts_mut(a: &mut Activations) -> *mut Self::Act;
+
+    unsafe fn weights(p: *const i8) -> Self::W;
+    unsafe fn load_wide(p: *const i16) -> Self::W;
+    unsafe fn store_wide(p: *mut i16, w: Self::W);
+    unsafe fn broadcast(p: *const Self::Act) -> Self::B;
+    /// `acc[l] + Σ_g b[g] * w[l][g]`, exact.
+    unsafe fn dot(acc: Self::I, b: Self::B, w: Self::W) -> Self::I;
+
+    unsafe fn table(t: &[i8; 16]) -> Self::Table;
+    /// 16 bytes of residuals to 32 activations, low half of each byte first.
+    unsafe fn decode(t: Self::Table, bytes: *const u8, out: *mut Self::Act);
+}
+
+/// The sum of 16 partial sums, joined as a tree.
+#[inline(always)]
+pub(crate) unsafe fn reduce<L: Lanes>(parts: [L::F; 4]) -> f32 {
+    let mut t = [0.0_f32; SUM_LANES];
+    for (i, part) in parts.iter().enumerate().take(SUM_LANES / L::N) {
+        // SAFETY: `t` holds 16 and `i` stays below 16 / N.
+        unsafe { L::store(t.as_mut_ptr().add(i * L::N), *part) };
+    }
+    for width in [8, 4, 2, 1] {
+        for i in 0..width {
+            t[i] += t[i + width];
+        }
+    }
+    t[0]
+}
+
+/// A backend struct over a [`Lanes`] type, with entry points carrying `target_feature`s.
+macro_rules! backend {
+    ($(#[$doc:meta])* $name:ident, $lanes:ty, $kind:expr, [$($feature:meta),*]) => {
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl $crate::backend::Backend for $name {
+            fn kind(&self) -> $crate::BackendKind {
+                $kind
+            }
+
+            fn layout(&self) -> $crate::pack::Layout {
+                <$lanes as $crate::wide::Lanes>::LAYOUT
+            }
+
+            $crate::wide::entry! { [$($feature),*] $lanes;
+                quantize => rows::quantize(x: &[f32], out: &mut $crate::pack::Activations);
+                gemm_i8 => gemm::gemm_i8(
+                    a: &$crate::pack::Activations,
+                    w: &$crate::pack::PackedI8,
+                    epilogue: $crate::Epilogue<'_>,
+                    out: &mut [f32]
+                );
+                gemm_f32 => gemm::gemm_f32(
+                    a: &[f32],
+                    w: &$crate::pack::PackedF32,
+                    epilogue: $crate::Epilogue<'_>,
+                    out: &mut [f32]
+                );
+                layer_norm => rows::layer_norm(
+                    x: &[f32],
+                    weight: &[f32],
+                    bias: Option<&[f32]>,
+                    eps: f32,
+                    out: &mut [f32]
+                );
+                geglu => rows::geglu(x: &[f32], width: usize, out: &mut [f32]);
+                rope => rows::rope(
+                    x: &mut [f32],
+                    stride: usize,
+                    head_dim: usize,
+                    n_heads: usize,
+                    cos: &[f32],
+                    sin: &[f32]
+                );
+                attention => attention::attention(
+                    qkv: &[f32],
+                    shape: $crate::AttentionShape,
+                    scratch: &mut [f32],
+                    out: &mut [f32]
+                );
+                l2_normalize => rows::l2_normalize(x: &mut [f32], dim: usize);
+                maxsim_f32 => maxsim::maxsim_f32(
+                    query: &$crate::pack::PackedF32,
+                    tokens: &[f32],
+                    documents: &[$crate::TokenRange],
+                    scores: &mut [f32]
+                );
+                maxsim => maxsim::maxsim(
+                    query: &$crate::MaxsimQuery,
+                    centroid_scores: &[f32],
+                    tokens: $crate::CompressedTokens<'_>,
+                    documents: &[$crate::TokenRange],
+                    scores: &mut [f32]
+                ) -> Result<(), $crate::KernelError>;
+                maxsim_centroid => maxsim::maxsim_centroid(
+                    query: &$crate::MaxsimQuery,
+                    centroid_scores: &[f32],
+                    codes: &[u16],
+                    documents: &[$crate::TokenRange],
+                    scores: &mut [f32]
+                ) -> Result<(), $crate::KernelError>;
+                similarities => maxsim::similarities(
+                    query: &$crate::MaxsimQuery,
+                    centroid_scores: &[f32],
+                    tokens: $crate::CompressedTokens<'_>,
+                    out: &mut [f32]
+                ) -> Result<(), $crate::KernelError>;
+            }
+        }
+    };
+}
+
+/// Methods that call the wide kernel of a module under the backend's `target_feature`s.
+macro_rules! entry {
+    ($features:tt $lanes:ty;) => {};
+    ([$($feature:meta),*] $lanes:ty;
+        $name:ident => $module:ident::$kernel:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?; $($rest:tt)*) => {
+        unsafe fn $name(&self, $($arg: $ty),*) $(-> $ret)? {
+            $(#[$feature])*
+            unsafe fn run($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: passed on from the caller, see `Backend`; the features are this function's own.
+                unsafe { $crate::wide::$module::$kernel::<$lanes>($($arg),*) }
+            }
+            // SAFETY: passed on from the caller; a backend is only handed out where its instructions exist.
+            unsafe { run($($arg),*) }
+        }
+        $crate::wide::entry! { [$($feature),*] $lanes; $($rest)* }
+    };
+}
+
+pub(crate) use {backend, entry};

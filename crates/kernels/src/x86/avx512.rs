@@ -1,0 +1,133 @@
+#![expect(unsafe_op_in_unsafe_fn, reason = "see the module docs of `wide`")]
+//! AVX-512 with VNNI: `vpdpbusd` adds 4 products of unsigned by signed bytes to each of 16 sums, 64 products an instruction.
+//!
+//! It wants one operand unsigned: activations are kept plus 128, and sums start from `-128 *` the sum of the weights' row, so the result is
+//! the exact signed one. It does not saturate.
+
+use super::avx2::look_up;
+use crate::BackendKind;
+use crate::pack::{Activations, Form, Layout};
+use crate::wide::{Lanes, backend};
+use core::arch::x86_64::*;
+
+pub(crate) enum Vectors {}
+
+impl Lanes for Vectors {
+    const N: usize = 16;
+    const LAYOUT: Layout = Layout { lanes: 16, group: 4, form: Form::U8 };
+    const ROWS: usize = 8;
+    const WIDEN: bool = false;
+    type F = __m512;
+    type I = __m512i;
+    type W = __m512i;
+    type B = __m512i;
+    type Act = i8;
+    type Table = __m128i;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> __m512 {
+        _mm512_set1_ps(x)
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> __m512 {
+        _mm512_loadu_ps(p)
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, x: __m512) {
+        _mm512_storeu_ps(p, x);
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        _mm512_add_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn sub(a: __m512, b: __m512) -> __m512 {
+        _mm512_sub_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        _mm512_mul_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn div(a: __m512, b: __m512) -> __m512 {
+        _mm512_div_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn abs(a: __m512) -> __m512 {
+        _mm512_abs_ps(a)
+    }
+    #[inline(always)]
+    unsafe fn max(a: __m512, b: __m512) -> __m512 {
+        _mm512_max_ps(b, a) // b > a ? b : a
+    }
+    #[inline(always)]
+    unsafe fn min(a: __m512, b: __m512) -> __m512 {
+        _mm512_min_ps(b, a)
+    }
+    #[inline(always)]
+    unsafe fn round(a: __m512) -> __m512 {
+        _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
+    }
+    #[inline(always)]
+    unsafe fn exp2(a: __m512) -> __m512 {
+        let n = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
+        _mm512_castsi512_ps(_mm512_slli_epi32::<23>(n))
+    }
+
+    #[inline(always)]
+    unsafe fn load_i(p: *const i32) -> __m512i {
+        _mm512_loadu_si512(p.cast())
+    }
+    #[inline(always)]
+    unsafe fn to_f(a: __m512i) -> __m512 {
+        _mm512_cvtepi32_ps(a)
+    }
+    #[inline(always)]
+    unsafe fn store_act(p: *mut i8, x: __m512) {
+        let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(x));
+        _mm_storeu_si128(p.cast(), _mm_xor_si128(bytes, _mm_set1_epi8(i8::MIN)));
+    }
+    fn acts(a: &Activations) -> *const i8 {
+        a.bytes.as_ptr()
+    }
+    fn acts_mut(a: &mut Activations) -> *mut i8 {
+        a.bytes.as_mut_ptr()
+    }
+
+    #[inline(always)]
+    unsafe fn weights(p: *const i8) -> __m512i {
+        _mm512_loadu_si512(p.cast())
+    }
+    #[inline(always)]
+    unsafe fn load_wide(p: *const i16) -> __m512i {
+        _mm512_loadu_si512(p.cast())
+    }
+    #[inline(always)]
+    unsafe fn store_wide(p: *mut i16, w: __m512i) {
+        _mm512_storeu_si512(p.cast(), w);
+    }
+    #[inline(always)]
+    unsafe fn broadcast(p: *const i8) -> __m512i {
+        _mm512_set1_epi32(p.cast::<i32>().read_unaligned())
+    }
+    #[inline(always)]
+    unsafe fn dot(acc: __m512i, b: __m512i, w: __m512i) -> __m512i {
+        _mm512_dpbusd_epi32(acc, b, w)
+    }
+
+    #[inline(always)]
+    unsafe fn table(t: &[i8; 16]) -> __m128i {
+        _mm_xor_si128(_mm_loadu_si128(t.as_ptr().cast()), _mm_set1_epi8(i8::MIN))
+    }
+    #[inline(always)]
+    unsafe fn decode(t: __m128i, bytes: *const u8, out: *mut i8) {
+        let [first, second] = look_up(t, bytes);
+        _mm_storeu_si128(out.cast(), first);
+        _mm_storeu_si128(out.add(16).cast(), second);
+    }
+}
+
+backend! {
+    /// AVX-512 F, BW and VNNI.
+    Avx512Vnni, Vectors, BackendKind::Avx512Vnni, [target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+}
