@@ -93,7 +93,9 @@ impl Run {
     }
 
     fn word(&mut self, word: &str, each: &mut impl FnMut(Term)) {
-        if !self.last_is_word && let Some(first) = word.chars().next() {
+        if !self.last_is_word
+            && let Some(first) = word.chars().next()
+        {
             self.gram(first, each);
         }
         each(Term::Word(word.to_owned()));

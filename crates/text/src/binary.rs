@@ -300,4 +300,124 @@ mod tests {
     fn the_checksum_is_the_common_crc_32() {
         assert_eq!(crc32(&[b"1234", b"56789"]), 0xcbf4_3926);
     }
+
+    fn sample() -> Tokenizer {
+        let vocab: Vec<serde_json::Value> = ["[PAD]", "[UNK]"]
+            .iter()
+            .map(|s| serde_json::json!([s, 0.0]))
+            .chain((0..256).map(|b| serde_json::json!([format!("<0x{b:02X}>"), 0.0])))
+            .chain(
+                [
+                    ("a", -3.0),
+                    ("aa", -6.0),
+                    ("ab", -2.5),
+                    ("b", -4.0),
+                    ("京", -6.0),
+                    ("東", -6.0),
+                    ("東京", -7.015625),
+                ]
+                .map(|p| serde_json::json!(p)),
+            )
+            .collect();
+        let json = serde_json::json!({
+            "added_tokens": [{}, {}],
+            "model": {"type": "Unigram", "unk_id": 1, "byte_fallback": true, "vocab": vocab},
+        });
+        Tokenizer::from_tokenizer_json(&json.to_string(), Rules::Nfkc, Segmenter::None)
+            .expect("the sample converts")
+    }
+
+    #[test]
+    fn a_tokenizer_written_and_read_is_the_same() {
+        let bytes = sample().to_bytes();
+        let read = Tokenizer::from_bytes(&bytes).expect("our own bytes open");
+        assert_eq!(read.to_bytes(), bytes);
+        assert_eq!((read.rules(), read.segmenter(), read.vocab_size()), (Rules::Nfkc, Segmenter::None, 265));
+        assert_eq!(read.encode("東京abb").ids, [264, 260, 261]);
+    }
+
+    #[test]
+    fn ties_go_to_the_last_piece_that_begins_earlier() {
+        // a a costs 6, as aa does; a ab costs 5.5, aa b 10.
+        assert_eq!(sample().encode("aa").ids, [259]);
+        assert_eq!(sample().encode("aab").ids, [258, 260]);
+    }
+
+    #[test]
+    fn bytes_changed_under_a_right_checksum_never_panic() {
+        let bytes = sample().to_bytes();
+        let mut opened = 0;
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1 << bit;
+                let checksum = crc32(&[&changed[..20], &changed[HEADER_BYTES..]]);
+                changed[20..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+                if let Ok(tokenizer) = Tokenizer::from_bytes(&changed) {
+                    opened += 1;
+                    let encoding = tokenizer.encode("東京ab 🍣");
+                    assert!(encoding.ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
+                    assert_eq!(
+                        Tokenizer::from_bytes(&tokenizer.to_bytes()).map(|t| t.to_bytes()).ok(),
+                        Some(tokenizer.to_bytes())
+                    );
+                }
+            }
+        }
+        assert!(opened > 0, "no change was harmless: the checksum is not set right");
+        for cut in 0..bytes.len() {
+            let mut cut_off = bytes[..cut].to_vec();
+            if cut >= HEADER_BYTES {
+                let checksum = crc32(&[&cut_off[..20], &cut_off[HEADER_BYTES..]]);
+                cut_off[20..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+            }
+            assert!(Tokenizer::from_bytes(&cut_off).is_err(), "the first {cut} bytes opened");
+        }
+    }
+
+    #[test]
+    fn counts_larger_than_the_file_are_refused_before_memory_is_taken() {
+        let mut bytes = sample().to_bytes();
+        for n_pieces in [u32::MAX, MAX_PIECES, 100_000] {
+            bytes[16..20].copy_from_slice(&n_pieces.to_le_bytes());
+            let checksum = crc32(&[&bytes[..20], &bytes[HEADER_BYTES..]]);
+            bytes[20..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+            assert!(matches!(Tokenizer::from_bytes(&bytes), Err(TextError::Damaged { .. })));
+        }
+    }
+
+    #[test]
+    fn other_files_and_versions_are_told_apart() {
+        assert!(matches!(
+            Tokenizer::from_bytes(b"<!DOCTYPE html>"),
+            Err(TextError::NotATokenizer { bytes: 15 })
+        ));
+        let mut newer = sample().to_bytes();
+        newer[4] = 2;
+        assert!(matches!(
+            Tokenizer::from_bytes(&newer),
+            Err(TextError::NewerFormat { found: 2, supported: 1 })
+        ));
+    }
+
+    #[test]
+    fn a_tokenizer_json_that_would_lose_something_is_refused() {
+        for (json, part) in [
+            ("{", "not JSON"),
+            (r#"{"model":{"type":"BPE"}}"#, "not Unigram"),
+            (
+                r#"{"added_tokens":[{}],"model":{"type":"Unigram","unk_id":0,"vocab":[["u",0.0],["b",-1.0],["a",-1.0]]}}"#,
+                "not above",
+            ),
+            (
+                r#"{"added_tokens":[{}],"model":{"type":"Unigram","unk_id":0,"vocab":[["u",0.0],["a",-1.001]]}}"#,
+                "multiple",
+            ),
+            (r#"{"added_tokens":[{}],"model":{"type":"Unigram","unk_id":1,"vocab":[["u",0.0]]}}"#, "unk_id"),
+        ] {
+            let error = Tokenizer::from_tokenizer_json(json, Rules::Nfkc, Segmenter::None)
+                .expect_err("it is refused");
+            assert!(error.to_string().contains(part), "{error} does not say {part}");
+        }
+    }
 }

@@ -1,4 +1,22 @@
 //! Normalisation and tokenisation, one code for trainer, indexer and browser.
+//!
+//! A text goes through three steps, each named in the model's manifest: [`Normalizer`] (NFKC and a frozen rule table, with
+//! offsets), [`script_runs`] (cuts where the script changes) and a Unigram model (pieces inside a cut). [`Tokenizer`] is all
+//! three, read from `tokenizer.bin`; [`EncoderInput`] adds markers, lengths and expansion.
+//!
+//! ```
+//! # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../pkg/model/tokenizer.bin");
+//! # let bytes = std::fs::read(path)?;
+//! use shirube_text::Tokenizer;
+//! let tokenizer = Tokenizer::from_bytes(&bytes)?;
+//! let text = "ﾘﾎﾟｼﾞﾄﾘを作る";
+//! let encoding = tokenizer.encode(text);
+//! assert_eq!(tokenizer.piece(encoding.ids[0]).as_deref(), Some("リポジトリ"));
+//! assert_eq!(&text[encoding.offsets[0].range()], "ﾘﾎﾟｼﾞﾄﾘ");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The way not taken: the crate `tokenizers` in the browser, 640 KB of wasm and more, for the same ids.
 
 #![forbid(unsafe_code)]
 

@@ -253,7 +253,8 @@ fn apply_runs(chars: &[Tagged]) -> Vec<Tagged> {
             }
             continue;
         }
-        let lone_dash = rules::is_dash(c) && !rules::is_dash(next) && !rules::is_dash(before);
+        let dash = |c: char| c == '-' || rules::is_dash(c);
+        let lone_dash = rules::is_dash(c) && !dash(next) && !dash(before);
         let long_mark = c == 'ー'
             || lone_dash
                 && (matches!(previous, 'ァ'..='ヺ' | 'ー')
@@ -265,6 +266,7 @@ fn apply_runs(chars: &[Tagged]) -> Vec<Tagged> {
             }
             continue;
         }
+        let c = if rules::is_hyphen(c) { '-' } else { c };
         // A mark under a loose dakuten would compose differently the second time: leave it.
         let followed_by_voicing = matches!(next, '\u{3099}' | '\u{309a}');
         let c = if followed_by_voicing { c } else { rules::repeated_kana(previous, c).unwrap_or(c) };
@@ -286,4 +288,52 @@ fn finish(chars: impl ExactSizeIterator<Item = Tagged>) -> Normalized {
         spans.push(floor);
     }
     Normalized { text, spans }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normalized(text: &str) -> String {
+        Normalizer::new(Rules::Shirube1).normalize(text).text
+    }
+
+    #[test]
+    fn every_rule_does_what_its_page_says() {
+        for (text, expected) in [
+            ("ﾊﾝｶｸｶﾞﾅ ＡＢＣ１２３　㈱", "ハンカクガナ abc123 (株)"),
+            ("Ruby RUBY É", "ruby ruby é"),
+            ("か\u{3099} ハ\u{309a} ヴ", "が パ ヴ"),
+            ("゛ ゜ か゛", "゛ ゜ か゛"),
+            ("葛\u{e0100}城 \u{feff}サ\u{200b}ー\u{ad}バ\u{7}", "葛城 サーバ"),
+            (" 一\n\n二\t 三　", "一 二 三"),
+            ("デ−タ サ―バ コンピュータ‐ サーバｰ", "データ サーバ コンピューター サーバー"),
+            ("である――と だ—つまり ア――", "である――と だ—つまり ア――"),
+            ("Wi\u{2011}Fi 2010–2020 3−2 ア-オ", "wi-fi 2010-2020 3-2 ア-オ"),
+            ("すごーーーい らーめん ら‐めん", "すごーい らーめん らーめん"),
+            ("10〜20 10～20 10~20", "10~20 10~20 10~20"),
+            ("いすゞ かゝる づゝ バヾ ゝ カゝ 人々", "いすず かかる づつ ババ ゝ カゝ 人々"),
+            ("舊字體 髙橋 﨑山 渡邉 渡邊 𠮷野", "旧字体 高橋 崎山 渡辺 渡辺 吉野"),
+            ("H\u{331}", "\u{1e96}"),
+        ] {
+            assert_eq!(normalized(text), expected, "from {text:?}");
+        }
+    }
+
+    #[test]
+    fn spans_lead_back_to_the_bytes_that_made_a_character() {
+        let text = "ﾊﾟ㍿A\u{200b}ーー邊";
+        let normalized = Normalizer::new(Rules::Shirube1).normalize(text);
+        assert_eq!(normalized.text, "パ株式会社aー辺");
+        let sources: Vec<&str> = normalized.spans.iter().map(|span| &text[span.range()]).collect();
+        assert_eq!(sources, ["ﾊﾟ", "㍿", "㍿", "㍿", "㍿", "A", "ーー", "邊"]);
+    }
+
+    #[test]
+    fn names_of_rules_lead_back_to_them() {
+        for rules in [Rules::Shirube1, Rules::Nfkc] {
+            assert_eq!(Rules::from_name(rules.name()).ok(), Some(rules));
+        }
+        assert!(matches!(Rules::from_name("shirube-2"), Err(TextError::UnknownNormalizer { .. })));
+    }
 }

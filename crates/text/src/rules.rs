@@ -10,7 +10,8 @@
 //!    ([`modern_kanji`]); wave dashes and ASCII `~` become `~` ([`is_wave_dash`]). Dakuten and handakuten always stay.
 //! 3. **Blank runs**, line breaks included, become one blank; blanks at both ends go.
 //! 4. **A dash used as a long mark** becomes ー: one dash ([`is_dash`]) after katakana, or one ‐ or − after hiragana. Two
-//!    dashes in a row are punctuation (である――) and stay, as does an em dash after hiragana.
+//!    dashes in a row are punctuation (である――) and stay, as does an em dash after hiragana. Every other hyphen, minus,
+//!    figure or en dash becomes the ASCII hyphen ([`is_hyphen`]): Wi‑Fi, 2010–2020.
 //! 5. **Runs of ー** become one ー.
 //! 6. **Iteration marks** ゝゞヽヾ become the kana they repeat. 々 stays: it is part of words' spelling.
 
@@ -40,6 +41,11 @@ pub(crate) fn is_dash(c: char) -> bool {
 /// The dashes that input methods produce for ー, taken as ー after hiragana too.
 pub(crate) fn is_short_dash(c: char) -> bool {
     matches!(c, '\u{2010}' | '\u{2011}' | '\u{2212}')
+}
+
+/// Dashes that become the ASCII hyphen where they are no long mark: all of [`is_dash`] but em dash and horizontal bar.
+pub(crate) fn is_hyphen(c: char) -> bool {
+    matches!(c, '\u{2010}'..='\u{2013}' | '\u{2212}')
 }
 
 /// Wave dash, tilde operator, inverted lazy S, wavy dash; the full-width tilde is `~` by NFKC already.
@@ -156,3 +162,17 @@ const KANJI: &[(char, char)] = &[
     ('黨', '党'), ('齊', '斉'), ('齋', '斎'), ('齒', '歯'), ('齡', '齢'), ('龍', '竜'), ('龜', '亀'), ('龝', '秋'), ('﨑', '崎'), ('﨟', '臈'),
     ('𠮷', '吉'),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kanji_table_is_sorted_and_leads_to_its_end_in_one_step() {
+        assert!(KANJI.is_sorted_by(|a, b| a.0 < b.0));
+        for &(old, new) in KANJI {
+            assert_eq!(modern_kanji(old), new);
+            assert_eq!(modern_kanji(new), new, "{old} leads to {new}, which leads on");
+        }
+    }
+}

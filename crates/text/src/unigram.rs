@@ -1,7 +1,7 @@
 //! Unigram segmentation (Kudo 2018, "Subword Regularization", section 3.1): the split with the highest sum of scores.
 //!
-//! Scores are whole numbers of steps, so sums are exact and every target finds the same split. Ties go to the split found
-//! first: earlier starts, then shorter pieces, as in the crate `tokenizers`. A character that is no piece costs
+//! Scores are whole numbers of steps, so sums are exact and every target finds the same split. Between equal sums the split
+//! whose last piece begins earlier is taken, as in the crate `tokenizers`. A character that is no piece costs
 //! [`UNKNOWN_NATS`] more than the rarest piece.
 
 use std::ops::Range;
