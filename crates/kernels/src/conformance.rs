@@ -90,7 +90,7 @@ impl Suite {
                 Tolerance::Each(bounds) => (o - p).abs() <= bounds[i],
                 Tolerance::All(bound) => (o - p).abs() <= *bound,
             };
-            if !good && !(o.is_nan() && p.is_nan()) {
+            if !(good || o.is_nan() && p.is_nan()) {
                 return Err(format!(
                     "{what}, element {i}: the oracle gives {o}, {} gives {p}",
                     self.all[1].kind()

@@ -1,1 +1,13 @@
-//! Generators, tolerances and golden readers for tests
+//! Generators for tests and benches: seeded numbers, Japanese-looking texts, whole models with random weights.
+//!
+//! Shipped code never uses this crate. The same seed gives the same bytes on every machine.
+
+#![forbid(unsafe_code)]
+
+mod compressed;
+mod model;
+mod random;
+
+pub use compressed::RandomIndex;
+pub use model::{RandomModel, RandomShape, random_model};
+pub use random::Random;
