@@ -63,9 +63,12 @@ impl Model {
     }
 
     fn vars(&self) -> Vec<Var> {
-        let mut vars = vec![self.table.clone(), self.norm.clone(), self.final_norm.clone(), self.dense.clone()];
+        let mut vars =
+            vec![self.table.clone(), self.norm.clone(), self.final_norm.clone(), self.dense.clone()];
         for l in &self.layers {
-            vars.extend([&l.attn_norm, &l.qkv, &l.attn_out, &l.mlp_norm, &l.mlp_in, &l.mlp_out].map(Var::clone));
+            vars.extend(
+                [&l.attn_norm, &l.qkv, &l.attn_out, &l.mlp_norm, &l.mlp_in, &l.mlp_out].map(Var::clone),
+            );
         }
         vars
     }
@@ -95,7 +98,10 @@ fn cpu_seconds(start: Instant) -> f64 {
 
 #[allow(clippy::print_stdout, reason = "the figures are the product")]
 fn main() -> Result<()> {
-    let arg = |i: usize, default: usize| std::env::args().nth(i).and_then(|a| a.parse().ok()).unwrap_or(default);
+    // SAFETY: this is the first statement of the program, so no other thread can be reading the environment.
+    unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    let arg =
+        |i: usize, default: usize| std::env::args().nth(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (n_layers, hidden, inter) = (arg(1, 4), arg(2, 256), arg(3, 512));
     let (sequences, length, steps) = (arg(4, 64), arg(5, 128), arg(6, 5));
     let model = Model::new(n_layers, hidden, inter)?;
@@ -127,7 +133,8 @@ fn main() -> Result<()> {
     for step in 0..=steps {
         let t0 = cpu_seconds(start);
         let x = model.embeddings(&ids, &offsets)?;
-        let (queries, documents) = (x.narrow(0, 0, split as usize)?, x.narrow(0, split as usize, n_tokens - split as usize)?);
+        let (queries, documents) =
+            (x.narrow(0, 0, split as usize)?, x.narrow(0, split as usize, n_tokens - split as usize)?);
         let scores = ops::maxsim_all(&queries, &query_offsets, &documents, &document_offsets)?;
         let loss = ops::cross_entropy(&scores, &target, None, 1.0)?;
         let t1 = cpu_seconds(start);

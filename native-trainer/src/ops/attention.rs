@@ -111,9 +111,10 @@ vectorized! {
             let (c, s) = (&cos[row * half..][..half], &sin[row * half..][..half]);
             let (a, b) = x.split_at(half);
             let (left, right) = out.split_at_mut(half);
-            for i in 0..half {
-                left[i] = mad::<FMA>(a[i], c[i], -(b[i] * s[i])) * scale;
-                right[i] = mad::<FMA>(b[i], c[i], a[i] * s[i]) * scale;
+            let turn = c.iter().zip(s).zip(a.iter().zip(b));
+            for ((left, right), ((c, s), (a, b))) in left.iter_mut().zip(right.iter_mut()).zip(turn) {
+                *left = mad::<FMA>(*a, *c, -(b * s)) * scale;
+                *right = mad::<FMA>(*b, *c, a * s) * scale;
             }
         }
     }
@@ -134,9 +135,10 @@ vectorized! {
             let (c, s) = (&cos[row * half..][..half], &sin[row * half..][..half]);
             let (a, b) = grad.split_at(half);
             let (left, right) = out.split_at_mut(half);
-            for i in 0..half {
-                left[i] = mad::<FMA>(a[i], c[i], b[i] * s[i]) * scale;
-                right[i] = mad::<FMA>(b[i], c[i], -(a[i] * s[i])) * scale;
+            let turn = c.iter().zip(s).zip(a.iter().zip(b));
+            for ((left, right), ((c, s), (a, b))) in left.iter_mut().zip(right.iter_mut()).zip(turn) {
+                *left = mad::<FMA>(*a, *c, b * s) * scale;
+                *right = mad::<FMA>(*b, *c, -(a * s)) * scale;
             }
         }
     }

@@ -36,6 +36,7 @@ mod margin_mse;
 mod masked_lm;
 pub mod matmul;
 mod maxsim;
+mod memory;
 pub mod simd;
 mod softplus;
 
