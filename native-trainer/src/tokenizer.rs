@@ -10,7 +10,7 @@
 //! ```
 
 use crate::unigram;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use shirube_text::{Normalizer, Rules, Segmenter, Tokenizer, script_pattern};
 use std::collections::HashMap;
@@ -33,6 +33,9 @@ pub struct CorpusArgs {
     /// Leave out records whose field `source` is this (held out for measuring). Repeatable.
     #[arg(long)]
     pub without_source: Vec<String>,
+    /// Take evaluation sets too: to measure a vocabulary, never to learn one.
+    #[arg(long)]
+    pub evaluation: bool,
     /// Where the lines go; standard output if absent.
     #[arg(long)]
     pub out: Option<PathBuf>,
@@ -44,10 +47,15 @@ pub struct CorpusArgs {
 /// Unreadable files, records that are not JSON objects, and evaluation sets among the inputs.
 pub fn run_corpus(args: &CorpusArgs) -> Result<()> {
     let out: Box<dyn Write> = match &args.out {
-        Some(path) => Box::new(File::create(path).with_context(|| format!("cannot create {}", path.display()))?),
+        Some(path) => {
+            Box::new(File::create(path).with_context(|| format!("cannot create {}", path.display()))?)
+        }
         None => Box::new(std::io::stdout().lock()),
     };
     let mut out = BufWriter::with_capacity(1 << 20, out);
+    if !args.evaluation {
+        args.inputs.iter().try_for_each(|path| refuse_evaluation_set(path))?;
+    }
     corpus(&args.inputs, &args.without_source, |line| Ok(writeln!(out, "{line}")?))?;
     out.flush()?;
     Ok(())
@@ -56,15 +64,15 @@ pub fn run_corpus(args: &CorpusArgs) -> Result<()> {
 /// Calls `each` with every non-empty normalised line of the inputs: titles and headings where they change, then the text.
 ///
 /// # Errors
-/// As [`run_corpus`], and whatever `each` returns.
-pub fn corpus(inputs: &[PathBuf], without_source: &[String], mut each: impl FnMut(&str) -> Result<()>) -> Result<()> {
+/// Unreadable files, records that are not JSON, and whatever `each` returns.
+pub fn corpus(
+    inputs: &[PathBuf],
+    without_source: &[String],
+    mut each: impl FnMut(&str) -> Result<()>,
+) -> Result<()> {
     let normalizer = Normalizer::new(Rules::Shirube1);
     for path in inputs {
-        let parts: Vec<_> = path.iter().map(|p| p.to_string_lossy()).collect();
-        if parts.iter().any(|p| p == "jsquad") || parts.windows(2).any(|w| w[0] == "jaquad" && w[1] == "dev") {
-            bail!("{} is an evaluation set; a vocabulary trained on it would flatter the results", path.display());
-        }
-        let tsv = parts.last().is_some_and(|name| name.contains(".tsv"));
+        let tsv = path.file_name().is_some_and(|name| name.to_string_lossy().contains(".tsv"));
         let mut last_title = String::new();
         let mut emit = |text: &str| -> Result<()> {
             for line in text.split('\n') {
@@ -76,7 +84,8 @@ pub fn corpus(inputs: &[PathBuf], without_source: &[String], mut each: impl FnMu
             Ok(())
         };
         for (number, line) in open(path)?.lines().enumerate() {
-            let line = line.with_context(|| format!("cannot read {}, line {}", path.display(), number + 1))?;
+            let line =
+                line.with_context(|| format!("cannot read {}, line {}", path.display(), number + 1))?;
             if tsv {
                 emit(line.split('\t').nth(1).unwrap_or_default())?;
                 continue;
@@ -92,12 +101,27 @@ pub fn corpus(inputs: &[PathBuf], without_source: &[String], mut each: impl FnMu
                 emit(&last_title)?;
             }
             match record.get("headings") {
-                Some(Value::Array(headings)) => emit(headings.last().and_then(Value::as_str).unwrap_or_default())?,
+                Some(Value::Array(headings)) => {
+                    emit(headings.last().and_then(Value::as_str).unwrap_or_default())?
+                }
                 _ => emit(field("heading").rsplit(" > ").next().unwrap_or_default())?,
             }
             emit(field("text"))?;
         }
     }
+    Ok(())
+}
+
+/// An error if `path` lies in a set that models are measured on.
+fn refuse_evaluation_set(path: &Path) -> Result<()> {
+    let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+    let evaluation = parts.iter().any(|part| part == "jsquad")
+        || parts.windows(2).any(|w| w[0] == "jaquad" && w[1] == "dev");
+    ensure!(
+        !evaluation,
+        "{} is an evaluation set: a vocabulary learned on it would flatter results; leave it out, or pass --evaluation to measure",
+        path.display()
+    );
     Ok(())
 }
 
@@ -176,7 +200,8 @@ pub fn train(words: Vec<(String, u32)>, args: &TrainArgs) -> Result<Value> {
     // Normalised ASCII and kana are pieces in any case: input methods type them one by one.
     let alphabet = || ('!'..='~').filter(|c| !c.is_ascii_uppercase()).chain('ぁ'..='ゖ').chain('ァ'..='ー');
     let frequent = |c: char| char_counts.get(&c).is_some_and(|&n| n >= u64::from(args.min_char_count));
-    let n_chars = char_counts.keys().filter(|&&c| frequent(c)).count() + alphabet().filter(|&c| !frequent(c)).count();
+    let n_chars =
+        char_counts.keys().filter(|&&c| frequent(c)).count() + alphabet().filter(|&c| !frequent(c)).count();
     ensure!(
         args.vocab_size > n_reserved + n_chars,
         "{} ids do not hold {n_reserved} special tokens and bytes and {n_chars} characters; raise --vocab-size or --min-char-count",
@@ -231,4 +256,57 @@ pub fn tokenizer_json(pieces: &[(String, f64)]) -> Value {
         "decoder": {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
         "model": {"type": "Unigram", "unk_id": 1, "vocab": vocab, "byte_fallback": true},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trained_vocabulary_converts_and_reads_its_words_as_one_piece() {
+        let words = [("検索", 500), ("全文", 200), ("文書", 300), ("react", 80), ("龘", 1)]
+            .map(|(w, n)| (w.to_owned(), n))
+            .into();
+        let args = TrainArgs {
+            words: Vec::new(),
+            vocab_size: 600,
+            min_count: 2,
+            min_char_count: 2,
+            max_piece_length: 8,
+            out: PathBuf::new(),
+        };
+        let json = train(words, &args).expect("600 ids are enough").to_string();
+        let tokenizer = Tokenizer::from_tokenizer_json(&json, Rules::Shirube1, Segmenter::Script)
+            .expect("our own file converts");
+        let pieces: Vec<String> = tokenizer
+            .encode("ＲＥＡＣＴの全文検索龘")
+            .ids
+            .iter()
+            .filter_map(|&id| tokenizer.piece(id))
+            .collect();
+        assert_eq!(pieces, ["react", "の", "全文", "検索", "<0xE9>", "<0xBE>", "<0x98>"]);
+        assert_eq!(tokenizer.piece(3).as_deref(), Some("[Q]"));
+    }
+
+    #[test]
+    fn a_vocabulary_too_small_for_its_characters_is_refused() {
+        let args = TrainArgs {
+            words: Vec::new(),
+            vocab_size: 300,
+            min_count: 1,
+            min_char_count: 1,
+            max_piece_length: 8,
+            out: PathBuf::new(),
+        };
+        let error = train(vec![("検索".to_owned(), 5)], &args).expect_err("kana alone need more");
+        assert!(error.to_string().contains("--vocab-size"), "{error}");
+    }
+
+    #[test]
+    fn evaluation_sets_are_no_corpus() {
+        for path in ["data/jsquad/valid/passages.jsonl.gz", "data/jaquad/dev/passages.jsonl.gz"] {
+            assert!(refuse_evaluation_set(Path::new(path)).is_err());
+        }
+        assert!(refuse_evaluation_set(Path::new("data/jaquad/train/passages.jsonl.gz")).is_ok());
+    }
 }

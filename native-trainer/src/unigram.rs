@@ -108,7 +108,8 @@ impl<'a> Model<'a> {
                 backward[from] = log_add(backward[from], backward[to] + self.pieces[id].1);
             }
             for &(from, to, id) in &edges {
-                expected[id] += word.count * (forward[from] + self.pieces[id].1 + backward[to] - forward[n - 1]).exp();
+                expected[id] +=
+                    word.count * (forward[from] + self.pieces[id].1 + backward[to] - forward[n - 1]).exp();
             }
         }
         let kept: Vec<(&str, f64)> = self
@@ -143,13 +144,17 @@ impl<'a> Model<'a> {
             if used[id] == 0.0 {
                 continue;
             }
-            let word =
-                Word { bounds: piece.char_indices().map(|(at, _)| at).chain([piece.len()]).collect(), text: piece, count: 0.0 };
+            let word = Word {
+                bounds: piece.char_indices().map(|(at, _)| at).chain([piece.len()]).collect(),
+                text: piece,
+                count: 0.0,
+            };
             self.edges(&word, max_length, id, &mut edges);
             let instead = self.best_path(word.bounds.len(), &edges);
             let with = used[id].ln() - total.ln();
             let total_without = (total + used[id] * (instead.len() as f64 - 1.0)).ln();
-            let without: f64 = instead.iter().map(|&other| (used[other] + used[id]).ln() - total_without).sum();
+            let without: f64 =
+                instead.iter().map(|&other| (used[other] + used[id]).ln() - total_without).sum();
             losses.push((used[id] / total * (with - without), id));
         }
         losses.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
@@ -159,7 +164,13 @@ impl<'a> Model<'a> {
     }
 
     /// Occurrences of pieces in a word as (first character, character after the last, piece), by first character; all but `without`.
-    fn edges(&self, word: &Word<'a>, max_length: usize, without: usize, edges: &mut Vec<(usize, usize, usize)>) {
+    fn edges(
+        &self,
+        word: &Word<'a>,
+        max_length: usize,
+        without: usize,
+        edges: &mut Vec<(usize, usize, usize)>,
+    ) {
         edges.clear();
         each_substring(word, max_length, |from, to, piece| {
             if let Some(&id) = self.ids.get(piece)
@@ -222,7 +233,9 @@ mod tests {
 
     #[test]
     fn digamma_is_the_known_function() {
-        for (x, expected) in [(1.0, -0.577_215_664_901_532_9), (0.5, -1.963_510_026_021_423_5), (10.0, 2.251_752_589_066_721)] {
+        for (x, expected) in
+            [(1.0, -0.577_215_664_901_532_9), (0.5, -1.963_510_026_021_423_5), (10.0, 2.251_752_589_066_721)]
+        {
             assert!((digamma(x) - expected).abs() < 1e-9, "digamma({x}) = {}", digamma(x));
         }
     }
