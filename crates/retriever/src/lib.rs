@@ -1,1 +1,22 @@
-//! Query to candidates to MaxSim to top-k
+//! Query to hits: the one crate that the browser face and the command line both search with.
+//!
+//! [`ModelLoader`] and [`BundleLoader`] take files as they arrive and refuse damaged ones; [`Retriever`] encodes a query, scores every document by
+//! MaxSim and says for each hit which words matched where. Nothing here reads a file or a clock: the browser has neither.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod loader;
+mod results;
+mod retriever;
+
+pub use error::RetrieverError;
+pub use loader::{BundleLoader, ModelLoader};
+pub use results::{
+    Highlight, Highlights, Hit, Match, PartName, Place, QueryToken, SearchOptions, SearchResults, Timings,
+};
+pub use retriever::{BackendChoice, Clock, Retriever, Status};
+// Callers need these beside a retriever.
+pub use shirube_encoder::Model;
+pub use shirube_format::{FormatError, bundle::Section};
+pub use shirube_kernels::Kernels;

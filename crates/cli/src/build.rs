@@ -1,0 +1,138 @@
+//! `shirube build`.
+
+use crate::{open, size, thousands};
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use shirube_format::bundle::PartKind;
+use shirube_index::{BucketRule, BuildStage, IndexOptions};
+use shirube_site::{BuildOptions, Progress};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+#[derive(Args)]
+pub(crate) struct BuildArguments {
+    /// Sections: one JSON object a line with id, title, headings, text, url; plain or gzip
+    input: PathBuf,
+    /// Model folder; OUT/model if left out
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Bundle folder to write; an earlier bundle in it is replaced
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Tokens that become one stored embedding: 1 keeps all, 4 is the smallest index
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=4))]
+    pool: u8,
+    /// Display name of the bundle; the input's file name if left out
+    #[arg(long)]
+    name: Option<String>,
+    /// Number of centroids; chosen by the number of tokens if left out
+    #[arg(long, value_name = "N")]
+    centroids: Option<usize>,
+    /// How residual buckets are chosen
+    #[arg(long, value_enum, default_value = "quantile")]
+    buckets: Buckets,
+    /// Only the first N sections, for a trial
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// No progress bars
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Buckets {
+    /// Equally full buckets
+    Quantile,
+    /// Equal steps
+    Uniform,
+}
+
+pub(crate) fn run(arguments: &BuildArguments) -> Result<()> {
+    let start = Instant::now();
+    // The model first: its absence is the commonest mistake and the quickest to find.
+    let model = open::model(&open::model_folder(arguments.model.as_deref(), &arguments.out)?)?;
+    let (mut sections, left_out) = shirube_site::read_jsonl(&arguments.input)?;
+    if let Some(limit) = arguments.limit {
+        sections.truncate(limit);
+        if sections.is_empty() {
+            bail!("--limit 0 leaves nothing to index");
+        }
+    }
+    let name = arguments.name.clone().unwrap_or_else(|| {
+        let name = arguments.input.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        name.split('.').next().unwrap_or_default().to_owned()
+    });
+    let options = BuildOptions {
+        name,
+        index: IndexOptions {
+            pool_factor: usize::from(arguments.pool),
+            n_centroids: arguments.centroids,
+            buckets: match arguments.buckets {
+                Buckets::Quantile => BucketRule::Quantile,
+                Buckets::Uniform => BucketRule::Uniform,
+            },
+            ..IndexOptions::default()
+        },
+    };
+    let bar = if arguments.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
+    let style = "{msg:<12} {bar:32} {human_pos}/{human_len} {per_sec} {eta}";
+    bar.set_style(ProgressStyle::with_template(style).context("the progress bar's template is fixed")?);
+    let show = |message: &'static str, at: usize, of: usize| {
+        if bar.message() != message {
+            bar.reset();
+            bar.set_message(message);
+        }
+        bar.set_length(of as u64);
+        bar.set_position(at as u64);
+    };
+    let report =
+        shirube_site::build(sections, &model, &options, &arguments.out, |progress| match progress {
+            Progress::Encode { sections, of } => show("encoding", sections, of),
+            Progress::Index(BuildStage::KMeans { round, of }) => show("centroids", round, of),
+            Progress::Index(BuildStage::Pack { tokens, of }) => show("packing", tokens, of),
+            _ => {}
+        })?;
+    bar.finish_and_clear();
+
+    let entry = &report.entry;
+    let bytes = |kind| entry.files_of(kind).map(|f| f.file.bytes).sum::<u64>();
+    let total = entry.files.iter().map(|f| f.file.bytes).sum::<u64>();
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{}: {} sections of {} pages, {} tokens stored of {}, {} centroids",
+        arguments.out.display(),
+        thousands(entry.counts.documents.into()),
+        thousands(entry.counts.pages.into()),
+        thousands(entry.counts.tokens),
+        thousands(entry.counts.tokens_before_pooling),
+        thousands(entry.codec.n_centroids as u64),
+    )?;
+    writeln!(
+        out,
+        "{} in {} files: codes {}, centroids {}, sections {}; {:.1} s",
+        size(total),
+        entry.files.len() + 1,
+        size(bytes(PartKind::Codes)),
+        size(bytes(PartKind::Centroids)),
+        size(bytes(PartKind::Sections)),
+        start.elapsed().as_secs_f64(),
+    )?;
+    if left_out > 0 {
+        writeln!(out, "{left_out} sections without any text were left out")?;
+    }
+    if report.n_truncated > 0 {
+        writeln!(
+            out,
+            "{} sections are longer than the model reads ({} tokens); their ends are not searched. Split them at more headings",
+            thousands(report.n_truncated as u64),
+            model.manifest().document.max_length,
+        )?;
+    }
+    if !report.removed.is_empty() {
+        writeln!(out, "{} files of the earlier bundle were removed", report.removed.len())?;
+    }
+    Ok(())
+}

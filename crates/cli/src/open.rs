@@ -1,0 +1,46 @@
+//! Models and bundles from folders.
+
+use anyhow::{Context as _, Result, bail};
+use shirube_format::bundle::{self, BundleEntry};
+use shirube_format::model;
+use shirube_retriever::{Kernels, Model};
+use std::path::{Path, PathBuf};
+
+/// The model folder to use: the one given, else `model/` inside the bundle folder.
+pub(crate) fn model_folder(given: Option<&Path>, bundle: &Path) -> Result<PathBuf> {
+    if let Some(folder) = given {
+        return Ok(folder.to_owned());
+    }
+    let inside = bundle.join("model");
+    if inside.join("manifest.json").is_file() {
+        return Ok(inside);
+    }
+    bail!("no model given, and {} does not exist; add --model DIR", inside.join("manifest.json").display())
+}
+
+/// Reads, checks and loads a model folder.
+pub(crate) fn model(folder: &Path) -> Result<Model> {
+    if !folder.join("manifest.json").is_file() {
+        bail!(
+            "{}: not a model folder, it has no manifest.json; give the folder that `shirube-train export` wrote",
+            folder.display()
+        );
+    }
+    let (manifest, files) = model::folder::read(folder)
+        .with_context(|| format!("the model in {} cannot be read", folder.display()))?;
+    let files = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+    Model::load(manifest, files, Kernels::detect())
+        .with_context(|| format!("the model in {} cannot be loaded", folder.display()))
+}
+
+/// Reads and checks a bundle folder.
+pub(crate) fn bundle(folder: &Path) -> Result<(BundleEntry, Vec<(String, Vec<u8>)>)> {
+    if !folder.join(bundle::ENTRY_NAME).is_file() {
+        bail!(
+            "{}: not a bundle, it has no {}; make one with `shirube build`",
+            folder.display(),
+            bundle::ENTRY_NAME
+        );
+    }
+    bundle::folder::read(folder).with_context(|| format!("the bundle in {} cannot be read", folder.display()))
+}

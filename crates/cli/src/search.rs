@@ -1,0 +1,108 @@
+//! `shirube search`.
+
+use crate::open;
+use anyhow::Result;
+use clap::Args;
+use shirube_format::bundle::Bundle;
+use shirube_retriever::{Highlight, Hit, Kernels, Retriever, SearchOptions};
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Characters of text shown for a hit.
+const SNIPPET_CHARS: usize = 90;
+
+#[derive(Args)]
+pub(crate) struct SearchArguments {
+    /// Bundle folder
+    bundle: PathBuf,
+    /// What to search for
+    query: String,
+    /// Model folder; BUNDLE/model if left out
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Number of hits
+    #[arg(short = 'k', long = "limit", value_name = "N", default_value_t = 10)]
+    limit: usize,
+    /// Print the whole answer as JSON; ranges count bytes
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(arguments: &SearchArguments) -> Result<()> {
+    let (entry, files) = open::bundle(&arguments.bundle)?;
+    let bundle =
+        Bundle::assemble(&entry, files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())))?;
+    let model = open::model(&open::model_folder(arguments.model.as_deref(), &arguments.bundle)?)?;
+    let mut retriever = Retriever::new(model, bundle, Kernels::detect())?;
+    let options = SearchOptions { limit: arguments.limit, ..SearchOptions::default() };
+    let start = Instant::now();
+    let results = retriever.search(&arguments.query, &options, &|| start.elapsed().as_secs_f64() * 1000.0)?;
+
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut out, &results)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    let mark = if out.is_terminal() { ("\u{1b}[1;33m", "\u{1b}[0m") } else { ("", "") };
+    for (i, hit) in results.hits.iter().enumerate() {
+        let path: Vec<&str> = core::iter::once(&hit.section.title)
+            .chain(&hit.section.headings)
+            .map(String::as_str)
+            .filter(|part| !part.is_empty())
+            .collect();
+        writeln!(out, "{:>2}. {:<8.4} {}", i + 1, hit.score, path.join(" > "))?;
+        writeln!(out, "    {}", snippet(hit, mark))?;
+        writeln!(out, "    {}", hit.section.url)?;
+    }
+    let t = results.timings;
+    writeln!(
+        out,
+        "{} sections in {:.1} ms (tokenise {:.1}, encode {:.1}, score {:.1}, explain {:.1}), {}",
+        results.n_scored,
+        t.total_ms,
+        t.tokenize_ms,
+        t.encode_ms,
+        t.score_ms,
+        t.explain_ms,
+        retriever.status().backend.kind,
+    )?;
+    if results.truncated {
+        writeln!(out, "the query is longer than the model reads; its end was left out")?;
+    }
+    Ok(())
+}
+
+/// A line of the text from a little before its strongest mark, marks between `mark.0` and `mark.1`.
+fn snippet(hit: &Hit, mark: (&str, &str)) -> String {
+    let text = &hit.section.text;
+    let marks = &hit.highlights.text;
+    let strongest = marks.iter().fold(None::<&Highlight>, |best, m| match best {
+        Some(b) if b.strength >= m.strength => Some(b),
+        _ => Some(m),
+    });
+    let focus = strongest.map_or(0, |m| m.range.start);
+    let start = text[..focus].char_indices().rev().nth(SNIPPET_CHARS / 4).map_or(0, |(i, _)| i);
+    let end = text[start..].char_indices().nth(SNIPPET_CHARS).map_or(text.len(), |(i, _)| start + i);
+    let mut line = String::new();
+    if start > 0 {
+        line.push('…');
+    }
+    let mut at = start;
+    for m in marks {
+        let range = m.range.start.max(start)..m.range.end.min(end);
+        if range.start < range.end {
+            line += &text[at..range.start];
+            line += mark.0;
+            line += &text[range.clone()];
+            line += mark.1;
+            at = range.end;
+        }
+    }
+    line += &text[at..end];
+    if end < text.len() {
+        line.push('…');
+    }
+    line.replace('\n', " ")
+}

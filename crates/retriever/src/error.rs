@@ -1,0 +1,51 @@
+//! The one error type of this crate.
+
+use shirube_encoder::EncoderError;
+use shirube_format::FormatError;
+use shirube_index::IndexError;
+
+/// Why a model or bundle was not opened, or a query not answered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RetrieverError {
+    /// A query of nothing but spaces and characters that normalisation drops.
+    #[error("the query is empty; type at least one letter, digit or symbol")]
+    EmptyQuery,
+    /// A search setting outside its range.
+    #[error("{name} is {found}, expected {low} to {high}")]
+    Setting {
+        /// Which setting.
+        name: &'static str,
+        /// Value given.
+        found: usize,
+        /// Lowest allowed.
+        low: usize,
+        /// Highest allowed.
+        high: usize,
+    },
+    /// A file that neither manifest nor entry names.
+    #[error("{path}: no manifest names this file; provide the files that `required` lists")]
+    UnknownFile {
+        /// Path given.
+        path: String,
+    },
+    /// A file of the model or the bundle was refused.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// The encoder was refused or failed.
+    #[error(transparent)]
+    Encoder(EncoderError),
+    /// The index was refused.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+impl From<EncoderError> for RetrieverError {
+    /// A refused file is one kind of error, whether this crate or the encoder refused it.
+    fn from(error: EncoderError) -> Self {
+        match error {
+            EncoderError::Format(error) => Self::Format(error),
+            error => Self::Encoder(error),
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Query to hits.
+
+use crate::RetrieverError;
+use crate::results::{Highlights, Hit, Match, Place, QueryToken, SearchOptions, SearchResults, Timings};
+use serde::Serialize;
+use shirube_core::{DocId, Role};
+use shirube_encoder::Model;
+use shirube_format::FormatError;
+use shirube_format::bundle::{Bundle, ModelRef, Section};
+use shirube_index::{Index, PreparedQuery};
+use shirube_kernels::{Kernels, TokenMatch};
+
+/// Longest query that is tokenised, in bytes; what the model reads is far less.
+const MAX_QUERY_BYTES: usize = 1 << 18;
+
+/// Milliseconds of some clock; only differences are used. The browser passes `performance.now`, native callers an `Instant`.
+pub type Clock<'a> = &'a dyn Fn() -> f64;
+
+/// Which kernels run, and why these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendChoice {
+    /// Name of the instruction set, for example `simd128`.
+    pub kind: String,
+    /// Why it was chosen, in a short sentence.
+    pub reason: String,
+}
+
+/// What a retriever runs on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Name of the bundle.
+    pub bundle: String,
+    /// Name of the model.
+    pub model: String,
+    /// Width of a token embedding.
+    pub dim: usize,
+    /// Sections searched.
+    pub documents: usize,
+    /// Pages they come from.
+    pub pages: u32,
+    /// Token embeddings stored.
+    pub tokens: usize,
+    /// Bytes the index takes in memory.
+    pub index_bytes: usize,
+    /// Which kernels run.
+    pub backend: BackendChoice,
+}
+
+/// A model and a bundle, ready to be searched.
+#[derive(Debug)]
+pub struct Retriever {
+    model: Model,
+    index: Index,
+    sections: Vec<Section>,
+    token_maps: Vec<Option<Vec<u16>>>,
+    status: Status,
+}
+
+impl Retriever {
+    /// Puts a model and a bundle together.
+    ///
+    /// # Errors
+    /// [`FormatError::Mismatch`] if the bundle was made with another model or tokenizer; [`RetrieverError::Index`].
+    pub fn new(model: Model, mut bundle: Bundle, kernels: Kernels) -> Result<Self, RetrieverError> {
+        bundle.model.check(&ModelRef::of(model.manifest()))?;
+        let sections = core::mem::take(&mut bundle.sections);
+        let token_maps = core::mem::take(&mut bundle.token_maps);
+        let name = core::mem::take(&mut bundle.name);
+        let index = Index::open(bundle, kernels)?;
+        let pages: std::collections::BTreeSet<_> = sections.iter().map(|s| (&s.source, &s.page)).collect();
+        let status = Status {
+            bundle: name,
+            model: model.manifest().name.clone(),
+            dim: index.dim(),
+            documents: index.n_documents(),
+            pages: pages.len() as u32,
+            tokens: index.n_tokens(),
+            index_bytes: index.memory_bytes(),
+            backend: BackendChoice {
+                kind: kernels.kind().name().to_owned(),
+                reason: "the fastest instructions that this build and this machine share".to_owned(),
+            },
+        };
+        Ok(Self { model, index, sections, token_maps, status })
+    }
+
+    /// What this retriever runs on.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// The index searched.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The section of a document.
+    pub fn section(&self, document: DocId) -> Option<&Section> {
+        self.sections.get(document.0 as usize)
+    }
+
+    /// Token embeddings `[n_tokens, dim]` of one text as it would be searched with or indexed, before pooling and compression.
+    ///
+    /// # Errors
+    /// [`RetrieverError::Encoder`].
+    pub fn encode(&mut self, text: &str, role: Role) -> Result<Vec<f32>, RetrieverError> {
+        let cut = floor_char_boundary(text, MAX_QUERY_BYTES);
+        let input = self.model.prepare(&text[..cut], role);
+        Ok(self.model.encode(&input)?)
+    }
+
+    /// The best sections for `query`. All documents are scored.
+    ///
+    /// # Errors
+    /// [`RetrieverError::EmptyQuery`], [`RetrieverError::Setting`] for a limit outside 1 to 1000, [`RetrieverError::Encoder`].
+    pub fn search(
+        &mut self,
+        query: &str,
+        options: &SearchOptions,
+        clock: Clock<'_>,
+    ) -> Result<SearchResults, RetrieverError> {
+        if !(1..=1000).contains(&options.limit) {
+            return Err(RetrieverError::Setting { name: "limit", found: options.limit, low: 1, high: 1000 });
+        }
+        let start = clock();
+        let cut = floor_char_boundary(query, MAX_QUERY_BYTES);
+        let input = self.model.prepare(&query[..cut], Role::Query);
+        if input.offsets.iter().flatten().next().is_none() {
+            return Err(RetrieverError::EmptyQuery);
+        }
+        let tokenized = clock();
+        let embeddings = self.model.encode(&input)?;
+        let encoded = clock();
+        let prepared = self.index.prepare(&embeddings)?;
+        let found = self.index.search(&prepared, options.limit)?;
+        let scored = clock();
+
+        let dim = self.index.dim();
+        // Position among all embeddings and place in the query of those that stand for text; markers have no place.
+        let words: Vec<(usize, core::ops::Range<usize>, f32)> = input
+            .kept_ranges()
+            .enumerate()
+            .filter_map(|(i, range)| {
+                let weight = embeddings[i * dim..(i + 1) * dim].iter().map(|v| v * v).sum::<f32>().sqrt();
+                Some((i, range?, weight))
+            })
+            .collect();
+        let mut hits = Vec::with_capacity(found.len());
+        for scored in found {
+            let section = self.sections[scored.document.0 as usize].clone();
+            let matches =
+                if options.explain { self.explain(&prepared, scored.document, &words)? } else { Vec::new() };
+            let highlights = Highlights::of(&matches, section.headings.len(), options.min_similarity);
+            hits.push(Hit { document: scored.document, score: scored.score, section, matches, highlights });
+        }
+        let end = clock();
+        Ok(SearchResults {
+            query: query[..cut].to_owned(),
+            hits,
+            query_tokens: words.into_iter().map(|(_, range, weight)| QueryToken { range, weight }).collect(),
+            truncated: input.truncated || cut < query.len(),
+            n_scored: self.index.n_documents(),
+            timings: Timings {
+                tokenize_ms: tokenized - start,
+                encode_ms: encoded - tokenized,
+                score_ms: scored - encoded,
+                explain_ms: end - scored,
+                total_ms: end - start,
+            },
+        })
+    }
+
+    fn explain(
+        &self,
+        prepared: &PreparedQuery,
+        document: DocId,
+        words: &[(usize, core::ops::Range<usize>, f32)],
+    ) -> Result<Vec<Match>, RetrieverError> {
+        let best = self.index.matches(prepared, document)?;
+        let text = self.sections[document.0 as usize].document();
+        let input = self.model.prepare(&text.text, Role::Document);
+        let ranges: Vec<Option<core::ops::Range<usize>>> = input.kept_ranges().collect();
+        let map = self.token_maps[document.0 as usize].as_deref();
+        if map.is_some_and(|map| map.len() != ranges.len()) {
+            return Err(FormatError::Invalid {
+                path: format!("document {}", document.0),
+                offset: 0,
+                what: format!(
+                    "its token map has {} entries, its text {} tokens",
+                    map.map_or(0, <[u16]>::len),
+                    ranges.len()
+                ),
+            }
+            .into());
+        }
+        let places = |token: u32| {
+            let members = ranges.iter().enumerate().filter(|(i, _)| match map {
+                Some(map) => u32::from(map[*i]) == token,
+                None => *i as u32 == token,
+            });
+            join(members.filter_map(|(_, range)| range.clone()))
+                .into_iter()
+                .flat_map(|range| text.locate(&range).map(Place::new).collect::<Vec<_>>())
+                .collect()
+        };
+        let matches = words.iter().enumerate().filter_map(|(query_token, (i, _, weight))| {
+            let TokenMatch { token, similarity } = *best.get(*i)?;
+            let cosine = if *weight > 1e-6 { similarity / weight } else { 0.0 };
+            Some(Match { query_token, similarity: cosine, contribution: similarity, places: places(token) })
+        });
+        Ok(matches.collect())
+    }
+}
+
+/// Ascending ranges with touching neighbours made one.
+fn join(ranges: impl Iterator<Item = core::ops::Range<usize>>) -> Vec<core::ops::Range<usize>> {
+    let mut out: Vec<core::ops::Range<usize>> = Vec::new();
+    for range in ranges {
+        match out.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => out.push(range),
+        }
+    }
+    out
+}
+
+/// The largest character boundary of `text` at or below `at`.
+fn floor_char_boundary(text: &str, at: usize) -> usize {
+    (0..=at.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0)
+}

@@ -1,0 +1,51 @@
+//! The one error type of this crate.
+
+use shirube_encoder::EncoderError;
+use shirube_format::FormatError;
+use shirube_index::IndexError;
+
+/// Why no bundle was built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SiteError {
+    /// The operating system refused.
+    #[error("{path}: {source}")]
+    Read {
+        /// File.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A line that is not a section.
+    #[error(
+        "{path}:{line}: {source}; each line is one JSON object with at least \"id\" and \"text\" or \"title\""
+    )]
+    Line {
+        /// File.
+        path: String,
+        /// Line, from 1.
+        line: usize,
+        /// What serde found.
+        source: serde_json::Error,
+    },
+    /// Nothing to index.
+    #[error("{path}: no section has any text; give a JSON Lines file of sections")]
+    NoSections {
+        /// File, or what was given instead.
+        path: String,
+    },
+    /// The encoder failed on a section.
+    #[error("section {id}: {source}")]
+    Encode {
+        /// Id of the section.
+        id: String,
+        /// What the encoder said.
+        source: EncoderError,
+    },
+    /// The index was refused.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The bundle was not written.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
