@@ -1,0 +1,169 @@
+//! Sections to bundle to hits.
+
+use super::support::{bundle, load_model, model, open, search, served};
+use shirube_format::bundle::{Bundle, Section, folder};
+use shirube_index::IndexOptions;
+use shirube_retriever::{PartName, RetrieverError, SearchOptions};
+use shirube_site::BuildOptions;
+use shirube_tests::{TemporaryFolder, random_model, sections};
+
+#[test]
+fn a_section_is_found_by_its_own_words() {
+    let mut retriever = open(&bundle(1), model()).unwrap();
+    let mut n_first = 0;
+    for (i, section) in sections().iter().enumerate() {
+        let results = search(&mut retriever, &section.document().text).unwrap();
+        assert_eq!(results.hits.len(), 10);
+        assert!(results.hits.windows(2).all(|w| (w[0].score, w[1].document) > (w[1].score, w[0].document) || w[0].score > w[1].score));
+        n_first += usize::from(results.hits[0].document.0 as usize == i);
+    }
+    // Query and document differ in their marker, which random weights spread over all tokens; most must still come first.
+    assert!(n_first >= 40, "{n_first} of 50");
+}
+
+#[test]
+fn a_bundle_read_back_from_disk_gives_the_same_ids_and_scores() {
+    let folder = TemporaryFolder::new("reload");
+    let options = BuildOptions { name: "sample".to_owned(), index: IndexOptions::default() };
+    let report = shirube_site::build(sections(), &model(), &options, folder.path(), |_| {}).unwrap();
+    assert_eq!(report.entry.counts.documents, 50);
+    assert_eq!(report.entry.counts.pages, 10);
+    assert!(report.entry.counts.tokens * 2 <= report.entry.counts.tokens_before_pooling + 2 * 50);
+    let (entry, files) = folder::read(folder.path()).unwrap();
+    assert_eq!((entry.to_bytes(), files.clone()), bundle(2), "the files on disk are those made in memory");
+
+    let mut first = open(&bundle(2), model()).unwrap();
+    let mut again = open(&(entry.to_bytes(), files), load_model(&served(random_model(1))).unwrap()).unwrap();
+    for query in ["再レンダリングを減らしたい", "所有権とは", "テスト", "😀"] {
+        assert_eq!(search(&mut first, query).unwrap(), search(&mut again, query).unwrap());
+    }
+}
+
+#[test]
+fn building_twice_over_a_folder_changes_nothing() {
+    let folder = TemporaryFolder::new("twice");
+    let options = BuildOptions { name: "sample".to_owned(), index: IndexOptions::default() };
+    let build = || shirube_site::build(sections(), &model(), &options, folder.path(), |_| {}).unwrap();
+    let first = build();
+    let second = build();
+    assert_eq!(first.entry, second.entry);
+    assert!(second.removed.is_empty());
+}
+
+#[test]
+fn matches_stand_where_the_words_are() {
+    for pool_factor in [1, 2, 4] {
+        let mut retriever = open(&bundle(pool_factor), model()).unwrap();
+        let results = search(&mut retriever, "所有権のライフタイム").unwrap();
+        let words: Vec<&str> = results.query_tokens.iter().map(|t| &results.query[t.range.clone()]).collect();
+        assert_eq!(words, ["所有権", "の", "ライフタイム"]);
+        for hit in &results.hits {
+            assert_eq!(hit.matches.len(), words.len());
+            let shares: f32 = hit.matches.iter().map(|m| m.contribution).sum();
+            // The marker's share is the rest of the score.
+            assert!((-1.01..=1.01).contains(&(hit.score - shares)), "score {}, words {shares}", hit.score);
+            for m in &hit.matches {
+                assert!(
+                    (m.similarity - m.contribution).abs() < 1e-3,
+                    "a model without weights has queries of length 1"
+                );
+                assert!((-1.01..=1.01).contains(&m.similarity));
+                for place in &m.places {
+                    let part: &str = match place.part {
+                        PartName::Title => &hit.section.title,
+                        PartName::Heading => &hit.section.headings[place.heading],
+                        PartName::Text => &hit.section.text,
+                    };
+                    assert!(!part[place.range.clone()].is_empty(), "the range lies on character boundaries");
+                }
+            }
+            for (marks, text) in
+                [(&hit.highlights.title, &hit.section.title), (&hit.highlights.text, &hit.section.text)]
+            {
+                assert!(marks.windows(2).all(|w| w[0].range.end <= w[1].range.start));
+                assert!(
+                    marks
+                        .iter()
+                        .all(|m| text.get(m.range.clone()).is_some() && (0.0..=1.0).contains(&m.strength))
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn ranges_in_utf16_cut_the_same_words() {
+    let emoji = Section {
+        id: "e".to_owned(),
+        title: "😀所有権".to_owned(),
+        text: "😀😀所有権の概要".to_owned(),
+        ..Section::default()
+    };
+    let options = BuildOptions::default();
+    let (bundle, _) = shirube_site::make_bundle(vec![emoji], &model(), &options, |_| {}).unwrap();
+    let (entry, files) = bundle.pack();
+    let mut retriever = open(&(entry.to_bytes(), files), model()).unwrap();
+    let options = SearchOptions { min_similarity: -1.0, ..SearchOptions::default() };
+    let bytes = retriever.search("😀 所有権", &options, &|| 0.0).unwrap();
+    let units = bytes.clone().into_utf16();
+    let cut = |text: &str, range: &core::ops::Range<usize>| -> String {
+        String::from_utf16(&text.encode_utf16().collect::<Vec<_>>()[range.clone()]).unwrap()
+    };
+    for (b, u) in bytes.query_tokens.iter().zip(&units.query_tokens) {
+        assert_eq!(bytes.query[b.range.clone()], cut(&units.query, &u.range));
+    }
+    let (b, u) = (&bytes.hits[0], &units.hits[0]);
+    assert!(!b.highlights.text.is_empty() || !b.highlights.title.is_empty());
+    for (b, u) in b.highlights.text.iter().zip(&u.highlights.text) {
+        assert_eq!(bytes.hits[0].section.text[b.range.clone()], cut(&units.hits[0].section.text, &u.range));
+    }
+}
+
+#[test]
+fn empty_queries_are_a_typed_error_and_endless_ones_are_cut() {
+    let mut retriever = open(&bundle(2), model()).unwrap();
+    for query in ["", " ", "\u{3000}\n\t", "\u{200b}"] {
+        assert!(matches!(search(&mut retriever, query), Err(RetrieverError::EmptyQuery)), "{query:?}");
+    }
+    let long = "再レンダリング".repeat(100_000 / 7);
+    let results = search(&mut retriever, &long).unwrap();
+    assert!(results.truncated && results.hits.len() == 10);
+    assert!(results.query_tokens.len() < 128);
+    assert!(!search(&mut retriever, "再レンダリング").unwrap().truncated);
+    let huge = "あ".repeat(1 << 20);
+    assert!(search(&mut retriever, &huge).unwrap().query.len() <= 1 << 18);
+    for limit in [0, 1001] {
+        let options = SearchOptions { limit, ..SearchOptions::default() };
+        assert!(matches!(
+            retriever.search("所有権", &options, &|| 0.0),
+            Err(RetrieverError::Setting { name: "limit", .. })
+        ));
+    }
+}
+
+#[test]
+fn documents_of_emoji_only_are_indexed_and_found() {
+    let mut all = sections();
+    all.push(Section {
+        id: "emoji".to_owned(), text: "😀👩‍👩‍👧‍👦🇯🇵".repeat(3), ..Section::default()
+    });
+    let (bundle, _) = shirube_site::make_bundle(all, &model(), &BuildOptions::default(), |_| {}).unwrap();
+    let (entry, files) = bundle.pack();
+    let mut retriever = open(&(entry.to_bytes(), files), model()).unwrap();
+    let results = search(&mut retriever, "👩‍👩‍👧‍👦").unwrap();
+    assert!(results.hits.iter().any(|h| h.section.id == "emoji"));
+}
+
+#[test]
+fn progress_reaches_every_stage_and_long_sections_are_counted() {
+    let mut all = sections();
+    all[0].text = "再レンダリング".repeat(200);
+    let mut seen = Vec::new();
+    let (bundle, n_truncated): (Bundle, usize) =
+        shirube_site::make_bundle(all, &model(), &BuildOptions::default(), |p| seen.push(format!("{p:?}")))
+            .unwrap();
+    assert_eq!((bundle.sections.len(), n_truncated), (50, 1));
+    for stage in ["Encode { sections: 50, of: 50 }", "KMeans", "Pack"] {
+        assert!(seen.iter().any(|s| s.contains(stage)), "{stage} in {seen:?}");
+    }
+}
