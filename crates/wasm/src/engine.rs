@@ -223,7 +223,7 @@ fn required(files: &[FileEntry]) -> Result<JsValue, JsValue> {
 }
 
 /// Plain objects, arrays and numbers, no `Map` and no `BigInt`.
-fn plain(value: &impl Serialize) -> Result<JsValue, JsValue> {
+pub(crate) fn plain(value: &impl Serialize) -> Result<JsValue, JsValue> {
     value
         .serialize(&serde_wasm_bindgen::Serializer::json_compatible())
         .map_err(|error| Failure::internal(error.to_string()).into())

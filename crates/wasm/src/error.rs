@@ -1,7 +1,9 @@
 //! Every error as the object that the package's `ShirubeError` is made from.
 
 use js_sys::{Object, Reflect};
+use shirube_encoder::EncoderError;
 use shirube_retriever::{FormatError, RetrieverError};
+use shirube_text::TextError;
 use wasm_bindgen::JsValue;
 
 /// A code of the package's `ShirubeErrorCode`, and the message.
@@ -37,21 +39,23 @@ fn code(error: &RetrieverError) -> &'static str {
     match error {
         RetrieverError::EmptyQuery => "EMPTY_QUERY",
         RetrieverError::Setting { .. } | RetrieverError::UnknownFile { .. } => "BAD_ARGUMENT",
-        RetrieverError::Format(error) => format_code(error),
-        other => source_code(other),
+        RetrieverError::Format(error) | RetrieverError::Encoder(EncoderError::Format(error)) => {
+            format_code(error)
+        }
+        RetrieverError::Encoder(EncoderError::Text(error)) => text_code(error),
+        RetrieverError::Encoder(EncoderError::Architecture { .. }) => "VERSION_NEWER",
+        // Shapes that contradict each other, values that are not finite: all from files that should not be as they are.
+        _ => "ASSET_DAMAGED",
     }
 }
 
-/// The format error that a crate between wrapped, if any; a file that no reader accepts otherwise.
-fn source_code(error: &dyn std::error::Error) -> &'static str {
-    let mut next = error.source();
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<FormatError>() {
-            return format_code(error);
-        }
-        next = error.source();
+fn text_code(error: &TextError) -> &'static str {
+    match error {
+        TextError::NewerFormat { .. }
+        | TextError::UnknownNormalizer { .. }
+        | TextError::UnknownSegmenter { .. } => "VERSION_NEWER",
+        _ => "ASSET_DAMAGED",
     }
-    "ASSET_DAMAGED"
 }
 
 fn format_code(error: &FormatError) -> &'static str {
@@ -99,6 +103,8 @@ mod tests {
             let failure = Failure::from(error);
             assert_eq!(failure.code, code, "{}", failure.message);
         }
+        let wrapped = RetrieverError::Encoder(EncoderError::Format(FormatError::Html { path: path() }));
+        assert_eq!(Failure::from(wrapped).code, "ASSET_IS_HTML");
         assert_eq!(Failure::from(RetrieverError::EmptyQuery).code, "EMPTY_QUERY");
     }
 

@@ -13,4 +13,6 @@ mod error;
 #[cfg(feature = "conformance")]
 mod conformance;
 
+#[cfg(feature = "conformance")]
+pub use conformance::conformance;
 pub use engine::Engine;
