@@ -4,7 +4,7 @@
 //! sequences (an eighth are queries of a fixed 32 tokens, the rest documents), in-batch contrastive loss over MaxSim,
 //! one thread. Left out: reading data, summing workers' gradients, evaluation. The optimiser's step is given apart.
 //!
-//! `cargo run --release -p shirube-train --example step_speed -- [layers] [hidden] [inter] [sequences] [length] [steps]`
+//! `cargo run --release -p shirube-train --example step_speed -- [layers] [hidden] [inter] [sequences] [length] [steps] [bf16: 0 or 1]`
 
 use candle_core::{Device, Result, Tensor, Var};
 use shirube_train::ops::{self, AttentionShape};
@@ -104,6 +104,7 @@ fn main() -> Result<()> {
         |i: usize, default: usize| std::env::args().nth(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let (n_layers, hidden, inter) = (arg(1, 4), arg(2, 256), arg(3, 512));
     let (sequences, length, steps) = (arg(4, 64), arg(5, 128), arg(6, 5));
+    let bf16 = ops::matmul::allow_bf16(arg(7, 0) == 1);
     let model = Model::new(n_layers, hidden, inter)?;
     let n_queries = (sequences / 8).max(1);
     let mut offsets = vec![0u32];
@@ -125,7 +126,7 @@ fn main() -> Result<()> {
         .map(|(i, var)| Parameter { name: i.to_string(), var, learning_rate_scale: 1.0, weight_decay: 0.01 })
         .collect();
     let n_parameters: usize = parameters.iter().map(|p| p.var.elem_count()).sum();
-    println!("{n_parameters} parameters, {n_tokens} tokens a step, {:?}", ops::simd::level());
+    println!("{n_parameters} parameters, {n_tokens} tokens a step, {:?}, bf16 {bf16}", ops::simd::level());
     let vars = model.vars();
     let mut optimizer = ScheduleFreeAdamW::new(parameters, ScheduleFreeConfig::default())?;
     let start = Instant::now();

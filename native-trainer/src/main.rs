@@ -1,2 +1,109 @@
-//! placeholder
-fn main() {}
+//! `shirube-train`: from raw text to a model the browser loads.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its user")]
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use shirube_train::{pipeline, recipe::Recipe};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static STOP: AtomicBool = AtomicBool::new(false);
+
+#[derive(Parser)]
+#[command(
+    name = "shirube-train",
+    version,
+    about = "Trains a Japanese ColBERT student and exports it for the browser"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write the normalised training text, one line a section (input of MeCab).
+    TokenizerCorpus(shirube_train::tokenizer::CorpusArgs),
+    /// Train a Unigram tokenizer on MeCab words.
+    TokenizerTrain(shirube_train::tokenizer::TrainArgs),
+    /// Run the training steps of a recipe; finished steps are skipped, an interrupted one goes on.
+    Run {
+        /// Recipe.
+        recipe: PathBuf,
+        /// Folder of the run.
+        #[arg(long)]
+        out: PathBuf,
+        /// Worker threads.
+        #[arg(long, default_value_t = 2)]
+        workers: usize,
+    },
+    /// Evaluate a trained step with BM25 and the fusion beside it.
+    Eval {
+        /// Recipe.
+        recipe: PathBuf,
+        /// Folder of the run.
+        #[arg(long)]
+        out: PathBuf,
+        /// Step; the last one if absent.
+        #[arg(long)]
+        step: Option<String>,
+        /// Retrieval sets instead of the recipe's.
+        #[arg(long)]
+        set: Vec<PathBuf>,
+        /// Write the report as JSON.
+        #[arg(long)]
+        json: Option<PathBuf>,
+    },
+    /// Quantise a trained step, check it against f32 and write the model folder.
+    Export {
+        /// Recipe.
+        recipe: PathBuf,
+        /// Folder of the run.
+        #[arg(long)]
+        out: PathBuf,
+        /// Step; the last one if absent.
+        #[arg(long)]
+        step: Option<String>,
+        /// Model folder to write.
+        #[arg(long)]
+        model: PathBuf,
+    },
+}
+
+fn main() -> Result<()> {
+    // Kernels are single-threaded per worker; candle's pool behind elementwise additions takes one lock and spins, and would only fight
+    // the workers for cores.
+    // SAFETY: this is the first statement of the program, so no other thread can be reading the environment.
+    unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    match Cli::parse().command {
+        Command::TokenizerCorpus(args) => shirube_train::tokenizer::run_corpus(&args),
+        Command::TokenizerTrain(args) => shirube_train::tokenizer::run_train(&args),
+        Command::Run { recipe, out, workers } => {
+            ctrlc::set_handler(|| {
+                if STOP.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+                eprintln!("\nstopping after this step and saving; the same command goes on from here (press again to quit at once)");
+            })
+            .context("cannot listen for Ctrl+C")?;
+            pipeline::run(&Recipe::read(&recipe)?, &out, workers, &STOP, &mut |line| println!("{line}"))
+        }
+        Command::Eval { recipe, out, step, set, json } => {
+            let reports = pipeline::eval(&Recipe::read(&recipe)?, &out, step.as_deref(), &set)?;
+            for report in &reports {
+                println!("{}", report.table());
+            }
+            if let Some(path) = json {
+                std::fs::write(&path, serde_json::to_vec_pretty(&reports)?)
+                    .with_context(|| path.display().to_string())?;
+            }
+            Ok(())
+        }
+        Command::Export { recipe, out, step, model } => {
+            let report = pipeline::export(&Recipe::read(&recipe)?, &recipe, &out, step.as_deref(), &model)?;
+            println!("{report}");
+            Ok(())
+        }
+    }
+}

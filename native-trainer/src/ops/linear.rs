@@ -1,6 +1,6 @@
 //! Matrix product with a weight stored `[out, in]`, with an optional bias or a residual added in the same pass.
 
-use super::matmul::{Mat, matmul};
+use super::matmul::{Mat, matmul_mixed};
 use super::{dims2, floats, slice, tensor};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
@@ -67,7 +67,7 @@ struct LinearWith {
 }
 
 fn forward(y: &mut [f32], accumulate: bool, x: &[f32], w: &[f32], (n, m, k): (usize, usize, usize)) {
-    matmul(y, m, accumulate, Mat::new(x, n, k, k), Mat::new(w, m, k, k).t(), 1.0);
+    matmul_mixed(y, m, accumulate, Mat::new(x, n, k, k), Mat::new(w, m, k, k).t(), 1.0);
 }
 
 /// Gradients of x and w, each only where something upstream is trained.
@@ -78,7 +78,7 @@ fn backward(x: &Tensor, w: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Op
     let dx = if x.track_op() {
         let w = floats(w, OP)?;
         let mut dx = vec![0f32; n * k];
-        matmul(&mut dx, k, false, dy, Mat::new(&w, m, k, k), 1.0);
+        matmul_mixed(&mut dx, k, false, dy, Mat::new(&w, m, k, k), 1.0);
         Some(tensor(dx, &[n, k])?)
     } else {
         None
@@ -86,7 +86,7 @@ fn backward(x: &Tensor, w: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Op
     let dw = if w.track_op() {
         let x = floats(x, OP)?;
         let mut dw = vec![0f32; m * k];
-        matmul(&mut dw, k, false, dy.t(), Mat::new(&x, n, k, k), 1.0);
+        matmul_mixed(&mut dw, k, false, dy.t(), Mat::new(&x, n, k, k), 1.0);
         Some(tensor(dw, &[m, k])?)
     } else {
         None

@@ -4,7 +4,7 @@
 //! gradients of the hidden rows and of the table, which are kept for the backward pass: three products in all, and never
 //! more than one block of logits alive. (Recomputing logits in the backward pass would be a fourth product.)
 
-use super::matmul::{Mat, matmul};
+use super::matmul::{Mat, matmul_mixed};
 use super::simd::softmax;
 use super::{dims2, scalar, slice, tensor};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
@@ -76,7 +76,7 @@ impl CustomOp2 for MaskedLm {
             let rows = ROWS.min(n - start);
             let x = Mat::new(&hidden[start * h..], rows, h, h);
             let logits = &mut logits[..rows * vocab];
-            matmul(logits, vocab, false, x, weights.t(), 1.0);
+            matmul_mixed(logits, vocab, false, x, weights.t(), 1.0);
             for (row, &target) in logits.chunks_exact_mut(vocab).zip(&self.targets[start..]) {
                 let hit = f64::from(row[target as usize]);
                 loss += f64::from(softmax(row)) - hit;
@@ -84,8 +84,8 @@ impl CustomOp2 for MaskedLm {
             }
             if self.wanted {
                 let slope = Mat::new(logits, rows, vocab, vocab);
-                matmul(&mut dh[start * h..], h, false, slope, weights, share);
-                matmul(&mut dt, h, true, slope.t(), x, share);
+                matmul_mixed(&mut dh[start * h..], h, false, slope, weights, share);
+                matmul_mixed(&mut dt, h, true, slope.t(), x, share);
             }
         }
         if self.wanted {

@@ -24,6 +24,8 @@
 //! Gradients reach only the arguments named as such on each function; teacher scores, ids and offsets are constants.
 
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod cross_entropy;
 mod gather;
 mod geglu;

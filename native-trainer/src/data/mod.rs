@@ -1,0 +1,90 @@
+//! Reading training and evaluation data.
+//!
+//! Two layouts: *retrieval sets* in BEIR's spirit (`passages`, `queries`, `qrels`) and *sections*, raw text cut at headings. Files may be
+//! plain, `.gz` or `.zst`. A bad row is reported with file and line, not skipped.
+
+mod groups;
+mod retrieval_set;
+mod sections;
+
+pub use groups::{Document, Group, GroupSource, Sampler, SourceKind, TokenBatch, packed};
+pub use retrieval_set::{Passage, QueryText, RetrievalSet};
+pub use sections::{Section, read_pairs, read_sections};
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// Why data could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// A file is absent or unreadable.
+    #[error("{path}: {source}")]
+    Io {
+        /// File.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A row does not have the expected form.
+    #[error("{path}, line {line}: {what}; mend or remove the row")]
+    Row {
+        /// File.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// None of the names a file may have exists.
+    #[error(
+        "{folder}: no {stem}, {stem}.gz or {stem}.zst; a retrieval set needs passages.jsonl, queries.jsonl and qrels.tsv"
+    )]
+    Absent {
+        /// Folder searched.
+        folder: PathBuf,
+        /// File name without compression suffix.
+        stem: String,
+    },
+}
+
+/// Lines of a plain, gzip or zstd file, with their numbers from 1.
+pub(crate) fn lines(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<(usize, String), DataError>> + use<>, DataError> {
+    let io = |source| DataError::Io { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(io)?;
+    let reader: Box<dyn Read> = match path.extension().and_then(|e| e.to_str()) {
+        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(file)),
+        Some("zst") => Box::new(zstd::Decoder::new(file).map_err(io)?),
+        _ => Box::new(file),
+    };
+    let path = path.to_owned();
+    Ok(BufReader::new(reader).lines().enumerate().map(move |(i, line)| {
+        line.map(|l| (i + 1, l)).map_err(|source| DataError::Io { path: path.clone(), source })
+    }))
+}
+
+/// The file `stem`, `stem.gz` or `stem.zst` in `folder`, whichever exists.
+pub(crate) fn find(folder: &Path, stem: &str) -> Result<PathBuf, DataError> {
+    ["", ".gz", ".zst"]
+        .iter()
+        .map(|suffix| folder.join(format!("{stem}{suffix}")))
+        .find(|p| p.is_file())
+        .ok_or_else(|| DataError::Absent { folder: folder.to_owned(), stem: stem.to_owned() })
+}
+
+/// Parses every line of a JSON-lines file.
+pub(crate) fn json_lines<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>, DataError> {
+    lines(path)?
+        .filter(|l| !matches!(l, Ok((_, text)) if text.trim().is_empty()))
+        .map(|l| {
+            let (line, text) = l?;
+            serde_json::from_str(&text).map_err(|e| DataError::Row {
+                path: path.to_owned(),
+                line,
+                what: e.to_string(),
+            })
+        })
+        .collect()
+}

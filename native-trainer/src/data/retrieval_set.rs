@@ -1,0 +1,95 @@
+//! Questions with their passages.
+
+use super::{DataError, find, json_lines, lines};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// A unit that is retrieved.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Passage {
+    /// Id in the set.
+    pub id: String,
+    /// Title of the article or page; may be empty.
+    #[serde(default)]
+    pub title: String,
+    /// Text.
+    pub text: String,
+}
+
+/// A question.
+#[derive(Clone, Debug, Deserialize)]
+pub struct QueryText {
+    /// Id in the set.
+    pub id: String,
+    /// Text.
+    pub text: String,
+}
+
+/// `passages.jsonl`, `queries.jsonl` and `qrels.tsv` (query id, passage id, grade; no header) of one folder.
+#[derive(Clone, Debug, Default)]
+pub struct RetrievalSet {
+    /// Passages, in file order.
+    pub passages: Vec<Passage>,
+    /// Questions, in file order.
+    pub queries: Vec<QueryText>,
+    /// For each question, the indices of its relevant passages, in ascending order.
+    pub relevant: Vec<Vec<usize>>,
+}
+
+impl Passage {
+    /// What is encoded and indexed: title, line break, text.
+    pub fn document_text(&self) -> String {
+        if self.title.is_empty() { self.text.clone() } else { format!("{}\n{}", self.title, self.text) }
+    }
+}
+
+impl RetrievalSet {
+    /// Reads a folder.
+    ///
+    /// # Errors
+    /// [`DataError`] with file and line; a judgment that names an unknown id, or a question without any relevant passage, is an error too.
+    pub fn read(folder: &Path) -> Result<Self, DataError> {
+        let passages: Vec<Passage> = json_lines(&find(folder, "passages.jsonl")?)?;
+        let queries: Vec<QueryText> = json_lines(&find(folder, "queries.jsonl")?)?;
+        let passage_of: HashMap<&str, usize> =
+            passages.iter().enumerate().map(|(i, p)| (p.id.as_str(), i)).collect();
+        let query_of: HashMap<&str, usize> =
+            queries.iter().enumerate().map(|(i, q)| (q.id.as_str(), i)).collect();
+        let mut relevant = vec![Vec::new(); queries.len()];
+        let path = find(folder, "qrels.tsv")?;
+        for row in lines(&path)? {
+            let (line, text) = row?;
+            let bad = |what: String| DataError::Row { path: path.clone(), line, what };
+            let fields: Vec<&str> = text.split('\t').collect();
+            let [query, passage, grade] = fields[..] else {
+                return Err(bad(format!(
+                    "{} fields, expected query, passage and grade between tabs",
+                    fields.len()
+                )));
+            };
+            let q =
+                *query_of.get(query).ok_or_else(|| bad(format!("query {query} is not in queries.jsonl")))?;
+            let p = *passage_of
+                .get(passage)
+                .ok_or_else(|| bad(format!("passage {passage} is not in passages.jsonl")))?;
+            let grade: f64 =
+                grade.trim().parse().map_err(|_| bad(format!("grade {grade:?} is not a number")))?;
+            if grade > 0.0 {
+                relevant[q].push(p);
+            }
+        }
+        for list in &mut relevant {
+            list.sort_unstable();
+            list.dedup();
+        }
+        if let Some(i) = relevant.iter().position(Vec::is_empty) {
+            return Err(DataError::Row {
+                path,
+                line: 0,
+                what: format!("query {} has no relevant passage", queries[i].id),
+            });
+        }
+        Ok(Self { passages, queries, relevant })
+    }
+}

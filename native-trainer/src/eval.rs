@@ -1,0 +1,232 @@
+//! Exact evaluation on a retrieval set: MaxSim, BM25 and their fusion.
+
+use crate::data::{RetrievalSet, packed};
+use crate::metrics::{QueryMetrics, RECALL_AT, paired_bootstrap};
+use crate::ops;
+use crate::student::{Packed, Student};
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use shirube_core::{InputRules, Role};
+use shirube_lexical::{Analyzer, Bm25Index};
+use shirube_text::Tokenizer;
+use std::sync::Arc;
+
+/// Metrics of one ranking method.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MethodReport {
+    /// `maxsim`, `bm25-bigram`, `bm25-words` or `fused`.
+    pub method: String,
+    /// Mean over queries.
+    pub mean: QueryMetrics,
+    /// Values of each query, in file order, for paired tests.
+    pub queries: Vec<QueryMetrics>,
+}
+
+/// Metrics on one set.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SetReport {
+    /// Name of the set.
+    pub set: String,
+    /// Number of passages.
+    pub n_passages: usize,
+    /// Number of queries.
+    pub n_queries: usize,
+    /// One entry a method.
+    pub methods: Vec<MethodReport>,
+}
+
+/// Token embeddings of many texts, one after the other.
+#[derive(Debug)]
+pub struct Encoded {
+    /// `[n_tokens, dim]`.
+    pub embeddings: Tensor,
+    /// Starts of texts.
+    pub offsets: Arc<[u32]>,
+}
+
+/// Encodes texts with a student, kept tokens only.
+///
+/// # Errors
+/// Device errors.
+pub fn encode(
+    student: &Student,
+    depth: usize,
+    tokenizer: &Tokenizer,
+    rules: &InputRules,
+    role: Role,
+    texts: &[String],
+) -> Result<Encoded> {
+    let sequences: Vec<Vec<u32>> = texts
+        .par_iter()
+        .map(|text| {
+            let mut ids = rules.prefix.clone();
+            ids.extend(tokenizer.encode(text).ids);
+            ids.truncate(rules.max_length);
+            ids
+        })
+        .collect();
+    let student = student.detached();
+    let parts: Vec<(Tensor, Vec<u32>)> = sequences
+        .par_chunks(24)
+        .map(|chunk| {
+            let (ids, offsets) = packed(chunk.iter().map(Vec::as_slice));
+            let hidden =
+                student.hidden(&Packed { ids: ids.clone(), offsets: offsets.clone().into() }, depth)?;
+            let embeddings = match role {
+                Role::Query => student.project_query(&hidden)?,
+                Role::Document => student.project(&hidden)?,
+            };
+            let mut kept = Vec::new();
+            let mut lengths = Vec::new();
+            for window in offsets.windows(2) {
+                let before = kept.len();
+                kept.extend((window[0]..window[1]).filter(|&t| !rules.skip.contains(&ids[t as usize])));
+                lengths.push(u32::try_from(kept.len() - before)?);
+            }
+            Ok((ops::gather(&embeddings, &kept)?, lengths))
+        })
+        .collect::<Result<_>>()?;
+    let mut offsets = vec![0];
+    for n in parts.iter().flat_map(|(_, lengths)| lengths) {
+        offsets.push(offsets.last().copied().unwrap_or(0) + n);
+    }
+    let tensors: Vec<&Tensor> = parts.iter().map(|(t, _)| t).collect();
+    Ok(Encoded { embeddings: Tensor::cat(&tensors, 0)?, offsets: offsets.into() })
+}
+
+/// Exact MaxSim of every query against every document, `[n_queries][n_documents]`.
+///
+/// # Errors
+/// Device errors.
+pub fn maxsim_scores(queries: &Encoded, documents: &Encoded) -> Result<Vec<Vec<f32>>> {
+    let n = queries.offsets.len() - 1;
+    let chunk = 32;
+    let rows: Vec<Vec<Vec<f32>>> = (0..n.div_ceil(chunk))
+        .into_par_iter()
+        .map(|c| {
+            let (from, to) = (c * chunk, ((c + 1) * chunk).min(n));
+            let (start, end) = (queries.offsets[from], queries.offsets[to]);
+            let part = queries.embeddings.narrow(0, start as usize, (end - start) as usize)?;
+            let offsets: Arc<[u32]> = queries.offsets[from..=to].iter().map(|o| o - start).collect();
+            Ok(ops::maxsim_all(&part, &offsets, &documents.embeddings, &documents.offsets)?
+                .to_vec2::<f32>()?)
+        })
+        .collect::<Result<_>>()?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+/// Indices of the best `k` scores, best first, ties to the lower index.
+pub fn top_k(scores: &[f32], k: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    let by_score = |a: &usize, b: &usize| scores[*b].total_cmp(&scores[*a]).then(a.cmp(b));
+    if k < order.len() {
+        order.select_nth_unstable_by(k, by_score);
+        order.truncate(k);
+    }
+    order.sort_unstable_by(by_score);
+    order
+}
+
+/// Scores shifted and scaled to mean 0 and deviation 1.
+fn z_scores(scores: &[f32]) -> Vec<f32> {
+    let n = scores.len().max(1) as f32;
+    let mean = scores.iter().sum::<f32>() / n;
+    let deviation = (scores.iter().map(|s| (s - mean).powi(2)).sum::<f32>() / n).sqrt().max(1e-9);
+    scores.iter().map(|s| (s - mean) / deviation).collect()
+}
+
+/// Scores a set by BM25 over an analysis, all documents of every query.
+fn bm25_scores(set: &RetrievalSet, texts: &[String], analyzer: Analyzer) -> Result<Vec<Vec<f32>>> {
+    let index = Bm25Index::build(texts, analyzer, 0.9, 0.4)?;
+    Ok(set
+        .queries
+        .par_iter()
+        .map(|query| {
+            let mut scores = vec![0.0; texts.len()];
+            for (document, score) in index.search(&query.text, texts.len()) {
+                scores[document.0 as usize] = score;
+            }
+            scores
+        })
+        .collect())
+}
+
+/// Evaluates MaxSim, both BM25s and the fusion (sum of z-scores of MaxSim and bigram BM25) on a set.
+///
+/// # Errors
+/// Device errors.
+pub fn evaluate(
+    name: &str,
+    set: &RetrievalSet,
+    student: &Student,
+    depth: usize,
+    tokenizer: &Tokenizer,
+    query: &InputRules,
+    document: &InputRules,
+) -> Result<SetReport> {
+    let texts: Vec<String> = set.passages.iter().map(super::data::Passage::document_text).collect();
+    let questions: Vec<String> = set.queries.iter().map(|q| q.text.clone()).collect();
+    let documents = encode(student, depth, tokenizer, document, Role::Document, &texts)?;
+    let queries = encode(student, depth, tokenizer, query, Role::Query, &questions)?;
+    let maxsim = maxsim_scores(&queries, &documents)?;
+    let bigram = bm25_scores(set, &texts, Analyzer::bigrams())?;
+    let words = bm25_scores(set, &texts, Analyzer::pieces(tokenizer.clone()))?;
+    let fused: Vec<Vec<f32>> = maxsim
+        .iter()
+        .zip(&bigram)
+        .map(|(a, b)| z_scores(a).iter().zip(z_scores(b)).map(|(x, y)| x + y).collect())
+        .collect();
+    let methods = [("bm25-words", &words), ("bm25-bigram", &bigram), ("maxsim", &maxsim), ("fused", &fused)]
+        .into_iter()
+        .map(|(method, scores)| {
+            let queries: Vec<QueryMetrics> = scores
+                .par_iter()
+                .zip(&set.relevant)
+                .map(|(s, relevant)| QueryMetrics::of(&top_k(s, 100), relevant))
+                .collect();
+            MethodReport { method: method.to_owned(), mean: QueryMetrics::mean(&queries), queries }
+        })
+        .collect();
+    Ok(SetReport { set: name.to_owned(), n_passages: texts.len(), n_queries: questions.len(), methods })
+}
+
+impl SetReport {
+    /// The report as an aligned table, with the fusion's p-value against BM25.
+    pub fn table(&self) -> String {
+        let recall = RECALL_AT.map(|k| format!("{:>7}", format!("R@{k}"))).join("");
+        let mut out = format!(
+            "{}: {} passages, {} queries\n  {:<12}{recall} MRR@10 nDCG@10 MAP@10\n",
+            self.set, self.n_passages, self.n_queries, ""
+        );
+        for m in &self.methods {
+            let r = m.mean.recall.map(|v| format!("{v:>7.4}")).join("");
+            out += &format!(
+                "  {:<12}{r} {:.4}  {:.4}  {:.4}\n",
+                m.method, m.mean.mrr_10, m.mean.ndcg_10, m.mean.map_10
+            );
+        }
+        let first = |method: &str| {
+            self.methods
+                .iter()
+                .find(|m| m.method == method)
+                .map(|m| m.queries.iter().map(|q| q.recall[0]).collect::<Vec<_>>())
+        };
+        if let (Some(fused), Some(bm25)) = (first("fused"), first("bm25-bigram")) {
+            out += &format!(
+                "  fused above bm25-bigram in R@1: p = {:.4} (paired bootstrap, one-sided)\n",
+                paired_bootstrap(&fused, &bm25, 1)
+            );
+        }
+        out
+    }
+
+    /// Mean of a method's R@1.
+    pub fn recall_1(&self, method: &str) -> Option<f64> {
+        self.methods.iter().find(|m| m.method == method).map(|m| m.mean.recall[0])
+    }
+}
+
+/// The device everything runs on until CUDA arrives.
+pub const DEVICE: Device = Device::Cpu;

@@ -1,0 +1,100 @@
+//! Retrieval metrics over ranked lists, and the paired bootstrap.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
+use serde::{Deserialize, Serialize};
+
+/// One query's values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct QueryMetrics {
+    /// Recall at 1, 3, 5, 10, 100.
+    pub recall: [f64; 5],
+    /// Reciprocal rank of the first relevant passage within 10.
+    pub mrr_10: f64,
+    /// Normalised discounted cumulative gain at 10, binary grades.
+    pub ndcg_10: f64,
+    /// Average precision at 10.
+    pub map_10: f64,
+}
+
+/// Cut-offs of [`QueryMetrics::recall`].
+pub const RECALL_AT: [usize; 5] = [1, 3, 5, 10, 100];
+
+impl QueryMetrics {
+    /// Metrics of one ranking (best first) against relevant indices.
+    pub fn of(ranking: &[usize], relevant: &[usize]) -> Self {
+        let is_hit = |d: &usize| relevant.contains(d);
+        let n = relevant.len().max(1) as f64;
+        let recall = RECALL_AT.map(|k| ranking.iter().take(k).filter(|d| is_hit(d)).count() as f64 / n);
+        let mut metrics = Self { recall, ..Self::default() };
+        let mut found = 0.0;
+        for (rank, document) in ranking.iter().take(10).enumerate() {
+            if is_hit(document) {
+                found += 1.0;
+                if metrics.mrr_10 == 0.0 {
+                    metrics.mrr_10 = 1.0 / (rank + 1) as f64;
+                }
+                metrics.ndcg_10 += 1.0 / ((rank + 2) as f64).log2();
+                metrics.map_10 += found / (rank + 1) as f64;
+            }
+        }
+        let ideal: f64 = (0..relevant.len().min(10)).map(|r| 1.0 / ((r + 2) as f64).log2()).sum();
+        metrics.ndcg_10 /= ideal.max(f64::MIN_POSITIVE);
+        metrics.map_10 /= n.min(10.0);
+        metrics
+    }
+
+    /// Mean over queries.
+    pub fn mean(all: &[Self]) -> Self {
+        let n = all.len().max(1) as f64;
+        let mean = |f: &dyn Fn(&Self) -> f64| all.iter().map(f).sum::<f64>() / n;
+        Self {
+            recall: std::array::from_fn(|i| mean(&|m| m.recall[i])),
+            mrr_10: mean(&|m| m.mrr_10),
+            ndcg_10: mean(&|m| m.ndcg_10),
+            map_10: mean(&|m| m.map_10),
+        }
+    }
+}
+
+/// Share of 10,000 paired bootstrap resamples in which the mean of `a - b` is not above zero: a one-sided p-value.
+pub fn paired_bootstrap(a: &[f64], b: &[f64], seed: u64) -> f64 {
+    let differences: Vec<f64> = a.iter().zip(b).map(|(x, y)| x - y).collect();
+    let n = differences.len();
+    if n == 0 {
+        return 1.0;
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let resamples = 10_000;
+    let not_above = (0..resamples)
+        .filter(|_| {
+            let sum: f64 =
+                (0..n).map(|_| differences[((u64::from(rng.next_u32()) * n as u64) >> 32) as usize]).sum();
+            sum <= 0.0
+        })
+        .count();
+    not_above as f64 / f64::from(resamples)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_of_a_known_ranking_match_hand_computed_values() {
+        let m = QueryMetrics::of(&[7, 3, 9, 1], &[3, 1]);
+        assert_eq!(m.recall[..3], [0.0, 0.5, 1.0]);
+        assert_eq!(m.mrr_10, 0.5);
+        assert!((m.map_10 - (0.5 + 0.5) / 2.0).abs() < 1e-12);
+        let gain = 1.0 / 3f64.log2() + 1.0 / 5f64.log2();
+        assert!((m.ndcg_10 - gain / (1.0 + 1.0 / 3f64.log2())).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_bootstrap_separates_a_clear_gain_from_none() {
+        let better: Vec<f64> = (0..200).map(|i| f64::from(i % 4 != 0)).collect();
+        let worse: Vec<f64> = (0..200).map(|i| f64::from(i % 2 == 0)).collect();
+        assert!(paired_bootstrap(&better, &worse, 1) < 0.01);
+        assert!(paired_bootstrap(&worse, &worse, 1) > 0.99);
+    }
+}
