@@ -25,7 +25,9 @@ fn each_file(
     }
 }
 
-fn load_both() -> Vec<((Vec<u8>, Files), fn(&(Vec<u8>, Files)) -> Result<(), RetrieverError>)> {
+type Load = fn(&(Vec<u8>, Files)) -> Result<(), RetrieverError>;
+
+fn load_both() -> Vec<((Vec<u8>, Files), Load)> {
     vec![
         (served(random_model(1)), |files| load_model(files).map(drop)),
         (bundle(2), |files| open(files, model()).map(drop)),

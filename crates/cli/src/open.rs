@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use shirube_format::bundle::{self, BundleEntry};
-use shirube_format::model;
+use shirube_format::{NamedFile, model};
 use shirube_retriever::{Kernels, Model};
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub(crate) fn model(folder: &Path) -> Result<Model> {
 }
 
 /// Reads and checks a bundle folder.
-pub(crate) fn bundle(folder: &Path) -> Result<(BundleEntry, Vec<(String, Vec<u8>)>)> {
+pub(crate) fn bundle(folder: &Path) -> Result<(BundleEntry, Vec<NamedFile>)> {
     if !folder.join(bundle::ENTRY_NAME).is_file() {
         bail!(
             "{}: not a bundle, it has no {}; make one with `shirube build`",

@@ -12,3 +12,6 @@ pub mod model;
 
 pub use digest::Sha256Hex;
 pub use error::FormatError;
+
+/// A file as a folder holds it: its `/`-separated path inside the folder and its content.
+pub type NamedFile = (String, Vec<u8>);

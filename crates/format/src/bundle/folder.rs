@@ -1,7 +1,7 @@
 //! A bundle folder on disk, for native tools.
 
 use super::{BundleEntry, ENTRY_NAME};
-use crate::FormatError;
+use crate::{FormatError, NamedFile};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FormatError {
 ///
 /// # Errors
 /// As [`BundleEntry::parse`] and [`FileEntry::check`](crate::model::FileEntry::check); [`FormatError::Missing`] and [`FormatError::Io`].
-pub fn read(folder: &Path) -> Result<(BundleEntry, Vec<(String, Vec<u8>)>), FormatError> {
+pub fn read(folder: &Path) -> Result<(BundleEntry, Vec<NamedFile>), FormatError> {
     let entry = BundleEntry::parse(&read_one(folder, ENTRY_NAME)?)?;
     let mut files = Vec::with_capacity(entry.files.len());
     for f in &entry.files {
@@ -43,11 +43,7 @@ fn read_one(folder: &Path, name: &str) -> Result<Vec<u8>, FormatError> {
 ///
 /// # Errors
 /// [`FormatError::Io`].
-pub fn write(
-    folder: &Path,
-    entry: &BundleEntry,
-    files: &[(String, Vec<u8>)],
-) -> Result<Vec<String>, FormatError> {
+pub fn write(folder: &Path, entry: &BundleEntry, files: &[NamedFile]) -> Result<Vec<String>, FormatError> {
     std::fs::create_dir_all(folder).map_err(io(folder))?;
     for (name, bytes) in files {
         let path = folder.join(name);

@@ -1,7 +1,7 @@
 //! A model folder on disk, for native tools.
 
 use super::{FileEntry, ModelManifest};
-use crate::FormatError;
+use crate::{FormatError, NamedFile};
 use std::path::Path;
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FormatError {
@@ -13,7 +13,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FormatError {
 ///
 /// # Errors
 /// As [`ModelManifest::parse`] and [`FileEntry::check`]; [`FormatError::Missing`] and [`FormatError::Io`].
-pub fn read(folder: &Path) -> Result<(ModelManifest, Vec<(String, Vec<u8>)>), FormatError> {
+pub fn read(folder: &Path) -> Result<(ModelManifest, Vec<NamedFile>), FormatError> {
     let path = folder.join("manifest.json");
     let manifest = ModelManifest::parse(&std::fs::read(&path).map_err(io(&path))?)?;
     let mut files = Vec::with_capacity(manifest.files.len());
@@ -36,7 +36,7 @@ pub fn read(folder: &Path) -> Result<(ModelManifest, Vec<(String, Vec<u8>)>), Fo
 ///
 /// # Errors
 /// [`FormatError::Io`].
-pub fn write(folder: &Path, mut manifest: ModelManifest, files: &[(String, Vec<u8>)]) -> Result<ModelManifest, FormatError> {
+pub fn write(folder: &Path, mut manifest: ModelManifest, files: &[NamedFile]) -> Result<ModelManifest, FormatError> {
     std::fs::create_dir_all(folder).map_err(io(folder))?;
     manifest.files = files.iter().map(|(name, bytes)| FileEntry::of(name, bytes)).collect();
     let json = serde_json::to_vec_pretty(&manifest).expect("a manifest holds only JSON-compatible values");
