@@ -120,3 +120,23 @@ pub fn script_runs(text: &str) -> impl Iterator<Item = Segment> + '_ {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_end_where_the_script_changes() {
+        let text = "らーめんとラーメンABC12年々、。x é〇";
+        let runs: Vec<&str> = script_runs(text).map(|run| &text[run.bytes]).collect();
+        assert_eq!(runs, ["らーめんと", "ラーメン", "ABC", "12", "年々", "、", "。", "x", "é", "〇"]);
+    }
+
+    #[test]
+    fn names_of_segmenters_lead_back_to_them() {
+        for segmenter in [Segmenter::None, Segmenter::Script] {
+            assert_eq!(Segmenter::from_name(segmenter.name()).ok(), Some(segmenter));
+        }
+        assert!(matches!(Segmenter::from_name("mecab"), Err(TextError::UnknownSegmenter { .. })));
+    }
+}

@@ -172,3 +172,29 @@ impl Unigram {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_character_costs_ten_nats_more_than_the_rarest_piece() {
+        let pieces = [("ab", 30), ("bc", 1), ("c", 6)];
+        let mut starts = vec![0];
+        pieces.iter().for_each(|(piece, _)| starts.push(starts[starts.len() - 1] + piece.len() as u32));
+        let text = pieces.iter().map(|(piece, _)| *piece).collect();
+        let unigram = Unigram::new(text, starts, pieces.iter().map(|&(_, cost)| cost).collect(), 1);
+        let split = |text: &str| {
+            let mut found = Vec::new();
+            unigram.split(text, &mut Vec::new(), |piece, _, bytes| {
+                found.push((piece.is_some(), text[bytes].to_owned()));
+            });
+            found
+        };
+        // ab c costs 36, (a) bc 40 + 1.
+        assert_eq!(split("abc"), [(true, "ab".to_owned()), (true, "c".to_owned())]);
+        assert_eq!(split("abbc"), [(true, "ab".to_owned()), (true, "bc".to_owned())]);
+        assert_eq!(split("ac"), [(false, "a".to_owned()), (true, "c".to_owned())]);
+        assert!(split("").is_empty());
+    }
+}

@@ -18,7 +18,17 @@ fn text() -> impl Strategy<Value = String> {
         2 => proptest::char::range('\u{3000}', '\u{30ff}'),
         1 => any::<char>(),
     ];
-    prop::collection::vec(c, 0..40).prop_map(|chars| chars.into_iter().collect())
+    let mixed = prop::collection::vec(c, 0..40);
+    // Few characters, so that the sequences that matter come up: marks that block one another, marks after marks.
+    let dense = prop::sample::select(vec![
+        "aeH\u{301}\u{305}\u{323}\u{331}\u{338}",
+        "かはゝゞ゛\u{3099}\u{309a}\u{200b}",
+        "アハーｰヽヾ\u{309a}\u{3099}ﾞﾟ",
+        "アあー‐—-– 一",
+        "가ᄀ\u{1161}\u{11a8}\u{301}\u{323}",
+    ])
+    .prop_flat_map(|set| prop::collection::vec(prop::sample::select(set.chars().collect::<Vec<_>>()), 0..9));
+    prop_oneof![mixed, dense].prop_map(|chars| chars.into_iter().collect())
 }
 
 fn check_spans(text: &str, normalized: &Normalized) {
