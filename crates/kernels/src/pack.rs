@@ -238,3 +238,64 @@ pub(crate) fn check_limit(
 ) -> Result<(), KernelError> {
     if (1..=most).contains(&found) { Ok(()) } else { Err(KernelError::Limit { kernel, what, most, found }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_largest_magnitude_of_a_row_becomes_127() {
+        let (ints, scale) = quantize_rows(&[0.5, -2.0, 1.0, 0.0, 0.0, 0.0, 3e38, 1.0, -3.4e38], 3, 3);
+        assert_eq!(ints, [32, -127, 64, 0, 0, 0, 112, 0, -127]);
+        assert_eq!(scale, [2.0 / 127.0, 0.0, 3.4e38 / 127.0]);
+    }
+
+    #[test]
+    fn a_row_too_small_to_scale_becomes_zeros() {
+        for tiny in [1e-31, f32::MIN_POSITIVE, 1e-45] {
+            assert_eq!(quantize_rows(&[tiny, -tiny], 1, 2), (vec![0, 0], vec![0.0]));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn quantised_rows_are_off_by_at_most_half_a_step(
+            rows in 1_usize..4,
+            cols in 1_usize..40,
+            exponent in -20_i32..20,
+            seed in proptest::collection::vec(-1.0_f32..1.0, 160),
+        ) {
+            let values: Vec<f32> = seed[..rows * cols].iter().map(|v| v * 2.0_f32.powi(exponent)).collect();
+            let (ints, scale) = quantize_rows(&values, rows, cols);
+            for (i, (&int, &value)) in ints.iter().zip(&values).enumerate() {
+                let scale = scale[i / cols];
+                prop_assert!(int != i8::MIN);
+                prop_assert!((f32::from(int) * scale - value).abs() <= scale * 0.50001);
+            }
+        }
+
+        /// Each weight is found where the layout says, and padding is zero.
+        #[test]
+        fn packing_moves_every_weight_and_pads_with_zeros(n in 1_usize..40, k in 1_usize..40, which in 0_usize..3) {
+            let layout = [
+                Layout { lanes: 4, group: 2, form: Form::I16 },
+                Layout { lanes: 8, group: 2, form: Form::I16 },
+                Layout { lanes: 16, group: 4, form: Form::U8 },
+            ][which];
+            let weights: Vec<i8> = (0..n * k).map(|i| (i % 127) as i8 + 1).collect();
+            let packed = PackedI8::new(layout, &weights, &vec![1.0; n], n, k).unwrap();
+            let mut rest = packed.data.clone();
+            for row in 0..n {
+                for column in 0..k {
+                    let panel = row / layout.lanes * layout.lanes * packed.k_padded;
+                    let group = column / layout.group * layout.lanes * layout.group;
+                    let at = panel + group + row % layout.lanes * layout.group + column % layout.group;
+                    prop_assert_eq!(packed.data[at], weights[row * k + column]);
+                    rest[at] = 0;
+                }
+            }
+            prop_assert!(rest.iter().all(|&w| w == 0));
+        }
+    }
+}

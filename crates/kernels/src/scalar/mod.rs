@@ -2,7 +2,7 @@
 
 mod attention;
 mod gemm;
-mod math;
+pub(crate) mod math;
 mod maxsim;
 mod rows;
 

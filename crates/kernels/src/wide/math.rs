@@ -59,3 +59,44 @@ pub(crate) unsafe fn gelu<L: Lanes>(x: L::F) -> L::F {
     let e = erf::<L>(L::mul(x, L::splat(core::f32::consts::FRAC_1_SQRT_2)));
     L::mul(L::mul(x, L::splat(0.5)), L::add(L::splat(1.0), e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::portable::Arrays;
+
+    #[test]
+    fn exp_is_good_to_two_units_and_ends_in_zero() {
+        for i in 0..200_000 {
+            let x = -(i as f32) * 4.4e-4;
+            // SAFETY: arrays need no instructions.
+            let found = unsafe { exp::<Arrays>([x; 4]) }[0];
+            let expected = f64::from(x).exp();
+            if x > -87.6 {
+                assert!(
+                    (f64::from(found) / expected - 1.0).abs() < 2e-7,
+                    "e^{x} is {expected}, found {found}"
+                );
+            } else {
+                assert!(f64::from(found) <= expected * 1.000_001, "e^{x} is {expected}, found {found}");
+            }
+        }
+        for x in [-88.0, -1e4, f32::MIN, f32::NEG_INFINITY] {
+            // SAFETY: arrays need no instructions.
+            assert_eq!(unsafe { exp::<Arrays>([x; 4]) }, [0.0; 4], "e^{x}");
+        }
+        // SAFETY: arrays need no instructions.
+        assert_eq!(unsafe { exp::<Arrays>([0.0; 4]) }, [1.0; 4]);
+    }
+
+    #[test]
+    fn erf_is_good_to_five_in_ten_million() {
+        for i in -100_000..=100_000 {
+            let x = i as f32 * 5e-5;
+            // SAFETY: arrays need no instructions.
+            let found = unsafe { erf::<Arrays>([x; 4]) }[0];
+            let expected = crate::scalar::math::erf(f64::from(x));
+            assert!((f64::from(found) - expected).abs() < 5e-7, "erf({x}) is {expected}, found {found}");
+        }
+    }
+}
