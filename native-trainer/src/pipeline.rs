@@ -95,7 +95,13 @@ fn sampler(
 
 /// Marks a step as done with exactly these inputs.
 fn stamp(recipe: &Recipe, until: usize) -> Result<String> {
-    Ok(serde_json::to_string(&(recipe.seed, &recipe.model, &recipe.tokenizer, &recipe.train[..=until]))?)
+    Ok(serde_json::to_string(&(
+        recipe.seed,
+        recipe.bf16,
+        &recipe.model,
+        &recipe.tokenizer,
+        &recipe.train[..=until],
+    ))?)
 }
 
 fn step_index(recipe: &Recipe, name: Option<&str>) -> Result<usize> {
@@ -130,6 +136,9 @@ pub fn run(
     stop: &AtomicBool,
     say: &mut dyn FnMut(String),
 ) -> Result<()> {
+    if recipe.bf16 && !crate::ops::matmul::allow_bf16(true) {
+        say("bf16 products are not available on this processor; training in f32".to_owned());
+    }
     let tokenizer = read_tokenizer(recipe)?;
     let (query, document) = input_rules(recipe, &tokenizer);
     let (encoder, projection) = (recipe.model.encoder(tokenizer.vocab_size()), recipe.model.projection());

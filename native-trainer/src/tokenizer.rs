@@ -174,13 +174,43 @@ pub fn run_train(args: &TrainArgs) -> Result<()> {
             words.push((word.to_owned(), count));
         }
     }
+    let sample: Vec<String> = words
+        .chunks(7)
+        .step_by(words.len().div_ceil(7 * 2_000).max(1))
+        .map(|run| run.iter().map(|(w, _)| w.as_str()).collect())
+        .collect();
     let json = train(words, args)?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot create {}", args.out.display()))?;
     let json = serde_json::to_string(&json)?;
-    let compact = Tokenizer::from_tokenizer_json(&json, Rules::Shirube1, Segmenter::Script)?.to_bytes();
+    let tokenizer = Tokenizer::from_tokenizer_json(&json, Rules::Shirube1, Segmenter::Script)?;
+    check_against_reference(&json, &tokenizer, &sample)?;
+    let compact = tokenizer.to_bytes();
     for (name, content) in [("tokenizer.json", json.as_bytes()), ("tokenizer.bin", &compact)] {
         let path = args.out.join(name);
         std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Holds our tokenizer to the crate `tokenizers` reading the same `tokenizer.json`: equal ids on normalised `lines`.
+///
+/// # Errors
+/// A file that `tokenizers` refuses, or the first line whose ids differ.
+pub fn check_against_reference<T: AsRef<str>>(json: &str, ours: &Tokenizer, lines: &[T]) -> Result<()> {
+    let reference = tokenizers::Tokenizer::from_bytes(json)
+        .map_err(|e| anyhow::anyhow!("the crate `tokenizers` refuses this tokenizer.json: {e}"))?;
+    for line in lines {
+        let normalized = ours.normalizer().normalize(line.as_ref());
+        let expected = reference.encode_fast(normalized.text.as_str(), false).map_err(|e| {
+            anyhow::anyhow!("the crate `tokenizers` cannot encode {:?}: {e}", normalized.text)
+        })?;
+        let found = ours.encode_normalized(&normalized).ids;
+        ensure!(
+            expected.get_ids() == found,
+            "{:?} has ids {found:?}, but the crate `tokenizers` gives {:?}",
+            normalized.text,
+            expected.get_ids()
+        );
     }
     Ok(())
 }
