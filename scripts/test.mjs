@@ -72,7 +72,9 @@ await step("looking for Rust and Node packages", async () => {
 });
 if (!only.has("--no-cargo")) {
   await step("cargo test: all crates", () => cargoTest());
-  await step("cargo test: the trainer", () => cargoTest("-p", "shirube-train"));
+  await step("cargo test: the trainer, the browser face, the tools", () =>
+    cargoTest("-p", "shirube-train", "-p", "shirube-wasm", "-p", "shirube-xtask", "-p", "shirube-bench"),
+  );
 }
 if (!only.has("--no-browser")) {
   await step("building what the browser tests need", async () => {
@@ -80,7 +82,8 @@ if (!only.has("--no-browser")) {
     // The same engine with its conformance suite, with and without SIMD: they must agree with each other.
     buildWasm("--conformance", "--no-opt", "--out", "target/wasm-test/simd");
     buildWasm("--conformance", "--no-opt", "--no-simd", "--out", "target/wasm-test/plain");
-    run("cargo", ["build", "--quiet", "-p", "shirube-cli"]);
+    // All of the default members, because that is what `cargo test` above has compiled.
+    run("cargo", ["build", "--quiet"]);
     ensureChromium();
   });
   await step("browser tests", browserTest);

@@ -3,7 +3,7 @@
 import { Shirube, ShirubeError, type Hit, type SearchResult, type Status } from "shirube";
 import { SearchBox } from "./box.js";
 import { byId, element } from "./dom.js";
-import { excerpt, pairs, runs, type Run } from "./excerpt.js";
+import { excerpt, pairs, runs, telling, type Run } from "./excerpt.js";
 import { EXAMPLES, SOURCES, texts, type Language, type Texts } from "./texts.js";
 
 const LIMIT = 10;
@@ -228,8 +228,8 @@ function card(result: SearchResult, hit: Hit): HTMLLIElement {
   const href = safeUrl(section.url);
   const link = element("a", href ? { href, rel: "noopener", class: "hit-link" } : { class: "hit-link" });
   link.append(
-    element("span", { class: "crumb" }, ...marked(runs(section.title, highlights.title))),
-    ...section.headings.map((heading, i) => element("span", { class: "crumb" }, ...marked(runs(heading, highlights.headings[i] ?? [])))),
+    element("span", { class: "crumb" }, ...marked(runs(section.title, telling(section.title, highlights.title)))),
+    ...section.headings.map((heading, i) => element("span", { class: "crumb" }, ...marked(runs(heading, telling(heading, highlights.headings[i] ?? []))))),
   );
   const list = pairs(result, hit).map((pair) =>
     element(

@@ -24,6 +24,19 @@ function level(strength: number): number {
   return strength < 0.12 ? 0 : Math.min(4, 1 + Math.floor((strength - 0.12) / 0.2));
 }
 
+/** A particle or an ending: no reason to show a section, however well it is met. */
+const PARTICLE = /^\p{Script=Hiragana}{1,2}$/u;
+
+/** The highlights worth a reader's eye: lone particles go, those that continue a marked word stay. */
+export function telling(text: string, highlights: Highlight[]): Highlight[] {
+  const particle = ({ range }: Highlight) => PARTICLE.test(text.slice(range.start, range.end));
+  return highlights.filter((mark, i) => {
+    if (!particle(mark)) return true;
+    const before = highlights[i - 1];
+    return before !== undefined && before.range.end === mark.range.start && !particle(before);
+  });
+}
+
 /** `text` from `start` to `end`, cut into runs. */
 export function runs(text: string, highlights: Highlight[], start = 0, end = text.length): Run[] {
   const out: Run[] = [];
@@ -49,7 +62,7 @@ export function runs(text: string, highlights: Highlight[], start = 0, end = tex
 /** The stretch of the section's text that holds the most of the match, begun and ended with a sentence where one is near. */
 export function excerpt(hit: Hit): Run[] {
   const { text } = hit.section;
-  const marks = hit.highlights.text;
+  const marks = telling(text, hit.highlights.text);
   // Squared, so that one word met exactly counts more than three vague ones.
   const sums = new Float64Array(text.length + 1);
   for (const { range, strength } of marks) {
@@ -124,7 +137,7 @@ export function pairs(result: SearchResult, hit: Hit, most = 6): Pair[] {
       asked: result.query.slice(start, end).trim(),
       found: textOf(place).slice(place.range.start, place.range.end).replace(/\s+/g, " ").trim(),
     }))
-    .filter(({ asked, found, strength }) => found !== "" && level(strength) > 0 && /[\p{L}\p{N}]/u.test(asked))
+    .filter(({ asked, found, strength }) => found !== "" && level(strength) > 0 && /[\p{L}\p{N}]/u.test(asked) && !PARTICLE.test(asked))
     .sort((a, b) => b.strength - a.strength)
     .slice(0, most)
     .sort((a, b) => a.at - b.at)

@@ -19,7 +19,7 @@ Builds crates/wasm for the browser: cargo, wasm-bindgen (web target), wasm-opt. 
   --out DIR       where the files go (default pkg/dist)
   --no-simd       plain WebAssembly, without simd128; tests compare it with the normal build
   --conformance   with the kernel conformance suite compiled in; for tests
-  --no-opt        leave out wasm-opt and whole-program optimisation: a quick build
+  --no-opt        leave out wasm-opt
   --force         build even when nothing has changed";
 
 fn main() -> Result<()> {

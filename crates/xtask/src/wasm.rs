@@ -13,7 +13,7 @@ pub(crate) struct Options {
     pub(crate) simd: bool,
     /// Whether the kernel conformance suite is compiled in.
     pub(crate) conformance: bool,
-    /// Whole-program optimisation and wasm-opt.
+    /// Whether wasm-opt runs.
     pub(crate) optimise: bool,
     /// Build even when no input has changed.
     pub(crate) force: bool,
@@ -86,16 +86,9 @@ pub(crate) fn build(options: &Options) -> Result<()> {
         .arg(&target_dir)
         .env("RUSTFLAGS", if options.simd { "-C target-feature=+simd128" } else { "" })
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    for setting in ["panic=\"abort\"", "debug=false", "strip=\"none\""] {
+    // The same for every kind of build, so that test builds share the compiled dependencies.
+    for setting in ["panic=\"abort\"", "debug=false", "strip=\"none\"", "lto=\"fat\"", "codegen-units=1"] {
         cargo.arg("--config").arg(format!("profile.release.{setting}"));
-    }
-    if options.optimise {
-        cargo.args([
-            "--config",
-            "profile.release.lto=\"fat\"",
-            "--config",
-            "profile.release.codegen-units=1",
-        ]);
     }
     if options.conformance {
         cargo.args(["--features", "conformance"]);
