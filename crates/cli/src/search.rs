@@ -4,8 +4,8 @@ use crate::open;
 use anyhow::Result;
 use clap::Args;
 use shirube_format::bundle::Bundle;
-use shirube_retriever::{Highlight, Hit, Kernels, Retriever, SearchOptions};
-use std::io::{IsTerminal as _, Write as _};
+use shirube_retriever::{Highlight, Hit, Kernels, Retriever, SearchOptions, SearchResults};
+use std::io::{BufRead as _, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ const SNIPPET_CHARS: usize = 90;
 pub(crate) struct SearchArguments {
     /// Bundle folder
     bundle: PathBuf,
-    /// What to search for
+    /// What to search for; `-` reads queries from standard input, one a line, and answers each with a line of JSON
     query: String,
     /// Model folder; BUNDLE/model if left out
     #[arg(long, value_name = "DIR")]
@@ -37,15 +37,33 @@ pub(crate) fn run(arguments: &SearchArguments) -> Result<()> {
     let mut retriever = Retriever::new(model, bundle, Kernels::detect())?;
     let options = SearchOptions { limit: arguments.limit, ..SearchOptions::default() };
     let start = Instant::now();
-    let results = retriever.search(&arguments.query, &options, &|| start.elapsed().as_secs_f64() * 1000.0)?;
-
+    let clock = || start.elapsed().as_secs_f64() * 1000.0;
     let mut out = std::io::stdout().lock();
+    if arguments.query == "-" {
+        for line in std::io::stdin().lock().lines() {
+            let results = retriever.search(&line?, &options, &clock)?;
+            serde_json::to_writer(&mut out, &results)?;
+            writeln!(out)?;
+        }
+        return Ok(());
+    }
+    let results = retriever.search(&arguments.query, &options, &clock)?;
     if arguments.json {
         serde_json::to_writer_pretty(&mut out, &results)?;
         writeln!(out)?;
         return Ok(());
     }
     let mark = if out.is_terminal() { ("\u{1b}[1;33m", "\u{1b}[0m") } else { ("", "") };
+    print(&mut out, &results, &retriever.status().backend.kind, mark)?;
+    Ok(())
+}
+
+fn print(
+    out: &mut impl Write,
+    results: &SearchResults,
+    backend: &str,
+    mark: (&str, &str),
+) -> std::io::Result<()> {
     for (i, hit) in results.hits.iter().enumerate() {
         let path: Vec<&str> = core::iter::once(&hit.section.title)
             .chain(&hit.section.headings)
@@ -59,14 +77,8 @@ pub(crate) fn run(arguments: &SearchArguments) -> Result<()> {
     let t = results.timings;
     writeln!(
         out,
-        "{} sections in {:.1} ms (tokenise {:.1}, encode {:.1}, score {:.1}, explain {:.1}), {}",
-        results.n_scored,
-        t.total_ms,
-        t.tokenize_ms,
-        t.encode_ms,
-        t.score_ms,
-        t.explain_ms,
-        retriever.status().backend.kind,
+        "{} sections in {:.1} ms (tokenise {:.1}, encode {:.1}, score {:.1}, explain {:.1}), {backend}",
+        results.n_scored, t.total_ms, t.tokenize_ms, t.encode_ms, t.score_ms, t.explain_ms,
     )?;
     if results.truncated {
         writeln!(out, "the query is longer than the model reads; its end was left out")?;
