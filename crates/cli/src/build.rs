@@ -31,7 +31,7 @@ pub(crate) struct BuildArguments {
     #[arg(long, value_name = "N")]
     centroids: Option<usize>,
     /// How residual buckets are chosen
-    #[arg(long, value_enum, default_value = "quantile")]
+    #[arg(long, value_enum, default_value = "uniform")]
     buckets: Buckets,
     /// Only the first N sections, for a trial
     #[arg(long, value_name = "N")]

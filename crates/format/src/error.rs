@@ -7,7 +7,9 @@ use crate::Sha256Hex;
 #[non_exhaustive]
 pub enum FormatError {
     /// The file's version is newer than this build reads.
-    #[error("{path}: format {found} is newer than {newest}, the newest this build reads; update shirube or rebuild the file")]
+    #[error(
+        "{path}: format {found} is newer than {newest}, the newest this build reads; update shirube or rebuild the file"
+    )]
     Newer {
         /// File.
         path: String,
@@ -23,7 +25,9 @@ pub enum FormatError {
         path: String,
     },
     /// A file is shorter or longer than its manifest says.
-    #[error("{path}: {found} bytes, but the manifest says {expected}; the copy is incomplete, fetch it again")]
+    #[error(
+        "{path}: {found} bytes, but the manifest says {expected}; the copy is incomplete, fetch it again"
+    )]
     Length {
         /// File.
         path: String,
@@ -33,7 +37,9 @@ pub enum FormatError {
         found: u64,
     },
     /// A file's content is not what its manifest says.
-    #[error("{path}: SHA-256 {found} differs from the manifest's {expected}; the file is damaged, fetch it again")]
+    #[error(
+        "{path}: SHA-256 {found} differs from the manifest's {expected}; the file is damaged, fetch it again"
+    )]
     Digest {
         /// File.
         path: String,
@@ -43,7 +49,9 @@ pub enum FormatError {
         found: Sha256Hex,
     },
     /// A web page stands where a data file should be.
-    #[error("{path}: an HTML page stands in place of the file; the server answers missing files with a page, check the path")]
+    #[error(
+        "{path}: an HTML page stands in place of the file; the server answers missing files with a page, check the path"
+    )]
     Html {
         /// File.
         path: String,
@@ -57,7 +65,9 @@ pub enum FormatError {
         source: serde_json::Error,
     },
     /// A structure that breaks the format's rules.
-    #[error("{path}, byte {offset}: {what}; the file is damaged or was written by another tool, build it again")]
+    #[error(
+        "{path}, byte {offset}: {what}; the file is damaged or was written by another tool, build it again"
+    )]
     Invalid {
         /// File.
         path: String,

@@ -29,7 +29,7 @@ impl Default for IndexOptions {
         Self {
             pool_factor: 2,
             n_centroids: None,
-            buckets: BucketRule::Quantile,
+            buckets: BucketRule::default(),
             n_rounds: 6,
             points_per_centroid: 48,
             seed: 1,

@@ -1,7 +1,9 @@
 //! The residual codec: nearest centroid and a 4-bit bucket for each remaining value (Santhanam et al. 2021, "ColBERTv2", section 3.3).
 //!
 //! Two ways to choose the sixteen buckets, one table for all dimensions. *Quantile*: equally full buckets, each decoded to its median, as in
-//! ColBERTv2. *Uniform*: equal steps, the step chosen by the least squared error on the sample. Either way the decoded values are small
+//! ColBERTv2. *Uniform*: equal steps, the step chosen by the least squared error on the sample; the default, because it was never worse. On 1,927
+//! questions over 699 passages (JaQuAD dev, 64 dimensions) nDCG@10 was .9132, .9090, .8891 for uniform and .9132, .9080, .8871 for quantile with
+//! pooling by 1, 2, 3, and .9127 without any compression. Either way the decoded values are small
 //! integers times one scale, so that a kernel looks them up as bytes. ColBERTv2 packs with its own bit order; ours is the low half first, held by a
 //! golden row. Decoded embeddings are scaled back to length 1: dropping that costs up to 0.17 nDCG@10 at one bit in published measurements.
 
@@ -15,9 +17,9 @@ use shirube_format::bundle::{CodecTables, N_BUCKETS};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BucketRule {
     /// Equally full buckets, each decoded to its median.
-    #[default]
     Quantile,
     /// Equal steps around zero.
+    #[default]
     Uniform,
 }
 

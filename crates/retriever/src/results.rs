@@ -5,6 +5,9 @@ use serde::Serialize;
 use shirube_core::DocId;
 use shirube_format::bundle::{Section, SectionPart};
 
+/// Marks weaker than this are left out: particles match everywhere and weigh next to nothing.
+const MIN_STRENGTH: f32 = 0.12;
+
 /// Settings of one search.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SearchOptions {
@@ -19,7 +22,7 @@ pub struct SearchOptions {
 
 impl Default for SearchOptions {
     fn default() -> Self {
-        Self { limit: 10, explain: true, min_similarity: 0.4 }
+        Self { limit: 10, explain: true, min_similarity: 0.55 }
     }
 }
 
@@ -164,6 +167,9 @@ impl Highlights {
         }
         for m in matches.iter().filter(|m| m.similarity >= min_similarity) {
             let strength = (m.contribution / most).clamp(0.0, 1.0);
+            if strength < MIN_STRENGTH {
+                continue;
+            }
             for place in &m.places {
                 let list = match place.part {
                     PartName::Title => &mut marks.title,

@@ -89,6 +89,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// All that is left.
+    pub(super) fn rest(&mut self) -> &'a [u8] {
+        let rest = &self.bytes[self.at..];
+        self.at = self.bytes.len();
+        rest
+    }
+
     /// Zero bytes up to the next multiple of four.
     pub(super) fn align(&mut self) -> Result<(), FormatError> {
         let pad = self.at.next_multiple_of(4) - self.at;

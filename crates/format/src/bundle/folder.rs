@@ -96,7 +96,7 @@ fn is_ours(relative: &str) -> bool {
     if done == ENTRY_NAME {
         return done != relative;
     }
-    [("centroids.", ".bin"), ("codes/", ".bin"), ("sections/", ".json")].iter().any(|(before, after)| {
+    [("centroids.", ".bin"), ("codes/", ".bin"), ("sections/", ".bin")].iter().any(|(before, after)| {
         done.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).is_some_and(|hash| {
             hash.len() == super::NAME_DIGITS && hash.bytes().all(|b| b.is_ascii_hexdigit())
         })
@@ -112,7 +112,7 @@ mod tests {
         for name in [
             "centroids.0123456789abcdef.bin",
             "codes/0123456789abcdef.bin.part",
-            "sections/0123456789abcdef.json",
+            "sections/0123456789abcdef.bin",
             "shirube.json.part",
         ] {
             assert!(is_ours(name), "{name}");
@@ -122,7 +122,7 @@ mod tests {
             "index.html",
             "codes/notes.bin",
             "centroids.bin",
-            "sections/0123456789abcdef.bin",
+            "sections/0123456789abcdef.json",
             "ui.js",
         ] {
             assert!(!is_ours(name), "{name}");

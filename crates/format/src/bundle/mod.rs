@@ -5,7 +5,7 @@
 //! | `shirube.json` | entry: versions, model, counts, codec, table of all other files | [`BundleEntry`] |
 //! | `centroids.{hash}.bin` | codec tables and centroids | [`CodecTables`] |
 //! | `codes/{hash}.bin` | document-major token codes and packed residuals, several shards | [`CodesShard`] |
-//! | `sections/{hash}.json` | what is shown for a hit, and the token maps, several shards | [`SectionsShard`] |
+//! | `sections/{hash}.bin` | what is shown for a hit, and the token maps, several shards | [`SectionsShard`] |
 //!
 //! Only the entry has a fixed name; every other name holds the start of the file's SHA-256, so it may be cached forever and a new build never
 //! overwrites a file that a visitor of the old one still needs. All integers and floats are little-endian. A reader checks, in this order,
@@ -13,7 +13,7 @@
 //! implies against the file's own, and only then allocates. Equal inputs give equal bytes.
 //!
 //! Shards of [`SHARD_BYTES`] rather than one file: a later lazy mode fetches only the shards of candidates, and a browser shows progress.
-//! JSON sections are left uncompressed on disk because every static host compresses `.json` on the wire; the codes do not compress.
+//! Sections are compressed inside their files, because not every static host compresses on the wire; codes do not compress.
 
 mod base64;
 mod bytes;

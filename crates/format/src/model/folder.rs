@@ -36,12 +36,17 @@ pub fn read(folder: &Path) -> Result<(ModelManifest, Vec<NamedFile>), FormatErro
 ///
 /// # Errors
 /// [`FormatError::Io`].
-pub fn write(folder: &Path, mut manifest: ModelManifest, files: &[NamedFile]) -> Result<ModelManifest, FormatError> {
+pub fn write(
+    folder: &Path,
+    mut manifest: ModelManifest,
+    files: &[NamedFile],
+) -> Result<ModelManifest, FormatError> {
     std::fs::create_dir_all(folder).map_err(io(folder))?;
     manifest.files = files.iter().map(|(name, bytes)| FileEntry::of(name, bytes)).collect();
     let json = serde_json::to_vec_pretty(&manifest).expect("a manifest holds only JSON-compatible values");
     let aside = |name: &str| folder.join(format!("{name}.part"));
-    let all = files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).chain([("manifest.json", json.as_slice())]);
+    let all =
+        files.iter().map(|(n, b)| (n.as_str(), b.as_slice())).chain([("manifest.json", json.as_slice())]);
     for (name, bytes) in all.clone() {
         let path = aside(name);
         std::fs::write(&path, bytes).map_err(io(&path))?;

@@ -102,17 +102,12 @@ impl FileEntry {
     /// [`FormatError::Html`] when a web page stands in the file's place, [`FormatError::Length`] or [`FormatError::Digest`] otherwise.
     pub fn check(&self, bytes: &[u8]) -> Result<(), FormatError> {
         let found = bytes.len() as u64;
-        let looks_like_html = || {
-            let head = bytes.trim_ascii_start();
-            let head = &head[..head.len().min(15)].to_ascii_lowercase();
-            head.starts_with(b"<!doctype html") || head.starts_with(b"<html")
-        };
         if found == self.bytes {
             let digest = Sha256Hex::of(bytes);
             if digest == self.sha256 {
                 return Ok(());
             }
-            if !looks_like_html() {
+            if !looks_like_html(bytes) {
                 return Err(FormatError::Digest {
                     path: self.path.clone(),
                     expected: self.sha256.clone(),
@@ -120,7 +115,7 @@ impl FileEntry {
                 });
             }
         }
-        if looks_like_html() {
+        if looks_like_html(bytes) {
             return Err(FormatError::Html { path: self.path.clone() });
         }
         Err(FormatError::Length { path: self.path.clone(), expected: self.bytes, found })
@@ -137,7 +132,11 @@ impl ModelManifest {
         crate::model::manifest::check_json_version(path, bytes, MODEL_FORMAT)?;
         let manifest: Self = serde_json::from_slice(bytes)
             .map_err(|source| FormatError::Json { path: path.to_owned(), source })?;
-        manifest.validate().map_err(|what| FormatError::Invalid { path: path.to_owned(), offset: 0, what })?;
+        manifest.validate().map_err(|what| FormatError::Invalid {
+            path: path.to_owned(),
+            offset: 0,
+            what,
+        })?;
         Ok(manifest)
     }
 
@@ -155,10 +154,16 @@ impl ModelManifest {
             }
         }
         if e.n_layers > 64 || e.intermediate_size > 1 << 15 {
-            return Err(format!("{} layers of {} are beyond the limits 64 and 32768", e.n_layers, e.intermediate_size));
+            return Err(format!(
+                "{} layers of {} are beyond the limits 64 and 32768",
+                e.n_layers, e.intermediate_size
+            ));
         }
         if !e.hidden_size.is_multiple_of(e.n_heads) || !e.head_dim().is_multiple_of(2) {
-            return Err(format!("hidden_size {} does not split into {} even heads", e.hidden_size, e.n_heads));
+            return Err(format!(
+                "hidden_size {} does not split into {} even heads",
+                e.hidden_size, e.n_heads
+            ));
         }
         if !(e.norm_eps.is_finite() && e.norm_eps > 0.0) {
             return Err(format!("encoder.norm_eps is {}", e.norm_eps));
@@ -187,12 +192,26 @@ impl ModelManifest {
                 ));
             }
             let expansion = rules.expansion.iter().map(|x| x.token);
-            if let Some(id) = rules.prefix.iter().chain(&rules.suffix).copied().chain(expansion).find(|&id| id as usize >= e.vocab_size) {
+            if let Some(id) = rules
+                .prefix
+                .iter()
+                .chain(&rules.suffix)
+                .copied()
+                .chain(expansion)
+                .find(|&id| id as usize >= e.vocab_size)
+            {
                 return Err(format!("{role} marker {id} is outside the vocabulary of {}", e.vocab_size));
             }
         }
         Ok(())
     }
+}
+
+/// Whether a web page stands where data should be: servers that answer missing files with a page and status 200.
+pub(crate) fn looks_like_html(bytes: &[u8]) -> bool {
+    let head = bytes.trim_ascii_start();
+    let head = head[..head.len().min(15)].to_ascii_lowercase();
+    head.starts_with(b"<!doctype html") || head.starts_with(b"<html")
 }
 
 /// Reads only the `format` field, so that a newer file is refused by its version and not by a missing field.
@@ -204,8 +223,8 @@ pub(crate) fn check_json_version(path: &str, bytes: &[u8], newest: u32) -> Resul
     if bytes.trim_ascii_start().starts_with(b"<") {
         return Err(FormatError::Html { path: path.to_owned() });
     }
-    let version: Version =
-        serde_json::from_slice(bytes).map_err(|source| FormatError::Json { path: path.to_owned(), source })?;
+    let version: Version = serde_json::from_slice(bytes)
+        .map_err(|source| FormatError::Json { path: path.to_owned(), source })?;
     if version.format > newest {
         return Err(FormatError::Newer { path: path.to_owned(), found: version.format, newest });
     }

@@ -11,5 +11,7 @@ mod weights;
 pub mod folder;
 
 pub(crate) use manifest::check_json_version;
-pub use manifest::{FileEntry, MODEL_FORMAT, ModelManifest, Provenance, Quantization, TokenizerInfo, WeightKind};
+pub use manifest::{
+    FileEntry, MODEL_FORMAT, ModelManifest, Provenance, Quantization, TokenizerInfo, WeightKind,
+};
 pub use weights::{Tensor, TensorKind, Weights, pack_parts};

@@ -75,7 +75,8 @@ impl Weights {
         let mut rows: BTreeMap<String, BTreeMap<usize, Tensor>> = BTreeMap::new();
         for (path, bytes) in parts {
             let invalid = |what: String| FormatError::Invalid { path: path.to_owned(), offset: 0, what };
-            let file = SafeTensors::deserialize(bytes).map_err(|e| invalid(format!("not safetensors: {e}")))?;
+            let file =
+                SafeTensors::deserialize(bytes).map_err(|e| invalid(format!("not safetensors: {e}")))?;
             for (name, view) in file.tensors() {
                 let tensor = from_view(&view).map_err(|what| invalid(format!("tensor {name}: {what}")))?;
                 match name.rsplit_once('@').map(|(base, row)| (base, row.parse::<usize>())) {
@@ -87,8 +88,11 @@ impl Weights {
             }
         }
         for (name, parts) in rows {
-            let whole = join_rows(parts)
-                .map_err(|what| FormatError::Invalid { path: "weights".to_owned(), offset: 0, what: format!("tensor {name}: {what}") })?;
+            let whole = join_rows(parts).map_err(|what| FormatError::Invalid {
+                path: "weights".to_owned(),
+                offset: 0,
+                what: format!("tensor {name}: {what}"),
+            })?;
             weights.insert(name, whole);
         }
         Ok(weights)
@@ -149,7 +153,10 @@ fn join_rows(parts: BTreeMap<usize, Tensor>) -> Result<Tensor, String> {
         return Err(format!("rows start at {first}, expected 0"));
     }
     for (row, part) in parts {
-        if row != whole.shape[0] || part.shape.len() != whole.shape.len() || part.shape[1..] != whole.shape[1..] {
+        if row != whole.shape[0]
+            || part.shape.len() != whole.shape.len()
+            || part.shape[1..] != whole.shape[1..]
+        {
             return Err(format!("rows from {row} do not continue {:?}", whole.shape));
         }
         whole.shape[0] += part.shape[0];
@@ -191,7 +198,12 @@ pub fn pack_parts(weights: &Weights, part_bytes: usize) -> Result<Vec<(String, V
         for (i, chunk) in bytes.chunks(rows_a_piece * row_bytes).enumerate() {
             let mut shape = tensor.shape.clone();
             shape[0] = chunk.len() / row_bytes;
-            pieces.push(Piece { name: format!("{name}@{}", i * rows_a_piece), dtype, shape, bytes: chunk.to_vec() });
+            pieces.push(Piece {
+                name: format!("{name}@{}", i * rows_a_piece),
+                dtype,
+                shape,
+                bytes: chunk.to_vec(),
+            });
         }
     }
     let mut parts: Vec<Vec<Piece>> = vec![Vec::new()];
@@ -207,7 +219,11 @@ pub fn pack_parts(weights: &Weights, part_bytes: usize) -> Result<Vec<(String, V
     let mut files = Vec::with_capacity(parts.len());
     for (i, part) in parts.iter().enumerate() {
         let name = format!("weights-{:02}.safetensors", i + 1);
-        let invalid = |e: safetensors::SafeTensorError| FormatError::Invalid { path: name.clone(), offset: 0, what: e.to_string() };
+        let invalid = |e: safetensors::SafeTensorError| FormatError::Invalid {
+            path: name.clone(),
+            offset: 0,
+            what: e.to_string(),
+        };
         let views = part
             .iter()
             .map(|p| Ok((p.name.as_str(), TensorView::new(p.dtype, p.shape.clone(), &p.bytes)?)))
@@ -243,7 +259,10 @@ mod tests {
     #[test]
     fn a_missing_row_part_is_refused() {
         let files = pack_parts(&sample(), 9).unwrap();
-        let broken = files.iter().filter(|(_, b)| !b.windows(10).any(|w| w == b"a.weight@3")).map(|(n, b)| (n.as_str(), b.as_slice()));
+        let broken = files
+            .iter()
+            .filter(|(_, b)| !b.windows(10).any(|w| w == b"a.weight@3"))
+            .map(|(n, b)| (n.as_str(), b.as_slice()));
         assert!(matches!(Weights::read(broken), Err(FormatError::Invalid { .. })));
     }
 
