@@ -10,7 +10,7 @@ export function buildWasm(...options) {
   run("cargo", ["run", "--quiet", "-p", "shirube-xtask", "--", "wasm", ...options]);
 }
 
-async function buildPackage() {
+export async function buildPackage() {
   const { build } = await import("esbuild");
   const out = join(root, "pkg", "dist");
   const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts");
@@ -33,7 +33,7 @@ async function buildPackage() {
   });
 }
 
-async function buildPage() {
+export async function buildPage() {
   const { build } = await import("esbuild");
   const out = join(root, "www", "dist");
   const inputs = filesUnder("www/index.html", "www/style.css", "www/icon.svg", "www/tsconfig.json", "www/src", "www/bundle", "pkg/dist", "pkg/model", "scripts/build.mjs");

@@ -112,6 +112,7 @@ export function hits(page) {
       document: Number(card.dataset.document),
       score: Number(card.dataset.score),
       href: card.querySelector("a.hit-link")?.href,
+      heading: card.querySelector("h2").textContent,
       text: card.textContent,
     })),
   );

@@ -150,6 +150,17 @@ function paintTexts(): void {
     });
     return chip;
   });
+  byId("sources").replaceChildren(
+    ...Object.values(SOURCES).map(({ name, url, owner, license, licenseUrl }) =>
+      element(
+        "li",
+        {},
+        element("a", { href: url, rel: "noopener", lang: "ja" }, name),
+        ` © ${owner}, `,
+        element("a", { href: licenseUrl, rel: "noopener" }, license),
+      ),
+    ),
+  );
   examples.replaceChildren(element("span", { class: "examples-label" }, t.examples), ...chips);
   document.body.classList.toggle("has-query", input.value.trim() !== "");
 }
@@ -246,7 +257,7 @@ function card(result: SearchResult, hit: Hit): HTMLLIElement {
     element(
       "div",
       { class: "meta" },
-      element("span", { class: "source" }, SOURCES[section.source] ?? section.source),
+      element("span", { class: "source" }, SOURCES[section.source]?.name ?? section.source),
       element("span", { class: "score", title: words().score }, number(hit.score, 2)),
     ),
     element("h2", { lang: "ja" }, link),

@@ -12,7 +12,7 @@ const ja = {
   clear: "入力を消す",
   examples: "例",
   privacy: "入力した文章は、このページの外へ送られません。サーバーも、外部の API もありません。",
-  sources: "収録文書：Vue、Vite、React、Angular、The Rust Book、サバイバル TypeScript、Astro、OpenTelemetry の日本語文書（各ライセンスによる）。",
+  sources: "収録文書（見出しで分け、本文だけを収めています）",
   preparing: "準備しています",
   downloading: (loaded: string, total: string) => `モデルと索引を読み込んでいます　${loaded} / ${total} MB`,
   waitingQuery: "読み込みが終わりしだい検索します。",
@@ -66,8 +66,7 @@ const en: typeof ja = {
   clear: "Clear the search",
   examples: "Try",
   privacy: "What you type never leaves this page. There is no server and no external API.",
-  sources:
-    "Documents: the Japanese editions of Vue, Vite, React, Angular, The Rust Book, Survival TypeScript, Astro and OpenTelemetry, each under its own licence.",
+  sources: "Documents (cut at headings, text only)",
   preparing: "Getting ready",
   downloading: (loaded, total) => `Loading model and index  ${loaded} / ${total} MB`,
   waitingQuery: "Your search runs as soon as loading ends.",
@@ -111,21 +110,41 @@ export const texts: Record<Language, Texts> = { ja, en };
 /** Questions as people type them; none repeats the wording of its answer. */
 export const EXAMPLES = [
   "再レンダリングを減らしたい",
-  "画像の読み込みを遅らせたい",
   "所有権を渡さずに値を使う",
-  "入力フォームの値を検証する",
-  "環境変数を型安全に扱いたい",
-  "配列から条件に合うものだけ取り出す",
+  "親から子にデータを渡す",
+  "関数の引数に初期値を設定する",
+  "リストを並べ替えて表示する",
+  "非同期処理の結果を待つ",
 ];
 
-/** Names shown on the badges. */
-export const SOURCES: Record<string, string> = {
-  vue: "Vue",
-  vite: "Vite",
-  react: "React",
-  angular: "Angular",
-  "rust-book": "Rust Book",
-  "typescript-book": "TypeScript",
-  astro: "Astro",
-  opentelemetry: "OpenTelemetry",
+/** The collections of the demo: their names on the badges, and what their licences ask to be said. */
+export const SOURCES: Record<string, { name: string; url: string; owner: string; license: string; licenseUrl: string }> = {
+  react: {
+    name: "React",
+    url: "https://ja.react.dev",
+    owner: "Meta Platforms and translators",
+    license: "CC BY 4.0",
+    licenseUrl: "https://creativecommons.org/licenses/by/4.0/",
+  },
+  vue: {
+    name: "Vue.js",
+    url: "https://ja.vuejs.org",
+    owner: "Vue.js team and translators",
+    license: "CC BY 4.0",
+    licenseUrl: "https://creativecommons.org/licenses/by/4.0/",
+  },
+  "typescript-book": {
+    name: "サバイバルTypeScript",
+    url: "https://typescriptbook.jp",
+    owner: "YYTypeScript",
+    license: "CC BY-SA 4.0",
+    licenseUrl: "https://creativecommons.org/licenses/by-sa/4.0/",
+  },
+  "rust-book": {
+    name: "The Rust Programming Language",
+    url: "https://doc.rust-jp.rs/book-ja/",
+    owner: "The Rust Project Developers and translators",
+    license: "MIT OR Apache-2.0",
+    licenseUrl: "https://github.com/rust-lang-ja/book-ja#license",
+  },
 };
