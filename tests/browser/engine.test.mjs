@@ -1,6 +1,6 @@
 // The engine itself in Chromium: with SIMD, without SIMD, and beside the native command line.
 import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { assert, root, site, useBrowser, visit } from "./harness.mjs";
@@ -74,7 +74,10 @@ test("the engine with SIMD and the one without give the same hits and embeddings
 });
 
 test("the command line and the browser give the same hits and scores", async () => {
-  const program = ["release", "debug"].map((kind) => join(root, "target", kind, "shirube")).find((path) => existsSync(path));
+  const [program] = ["release", "debug"]
+    .map((kind) => join(root, "target", kind, "shirube"))
+    .filter((path) => existsSync(path))
+    .sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
   assert.ok(program, "build the command line first: cargo build -p shirube-cli");
   await visit(lab, async (page, { url }) => {
     const browser = await searchIn(page, url, "simd");
