@@ -59,7 +59,7 @@ async function browserTest() {
   ]);
   const text = readFileSync(tap, "utf8");
   const ok = Number(/^# pass (\d+)$/m.exec(text)?.[1] ?? 0);
-  const bad = Number(/^# (?:fail|cancelled) (\d+)$/gm.exec(text)?.[1] ?? 0);
+  const bad = [...text.matchAll(/^# (?:fail|cancelled) (\d+)$/gm)].reduce((sum, [, n]) => sum + Number(n), 0);
   passed += ok;
   failed += bad;
   if (status !== 0 && bad === 0) throw new Error(`the browser tests ended with ${status}`);

@@ -284,14 +284,16 @@ function paintFacts(status: Status | undefined): void {
   const t = words();
   facts.hidden = !status;
   if (!status) return;
-  const row = (name: string, value: string, title = "") =>
-    element("div", title ? { title } : {}, element("dt", {}, name), element("dd", {}, value));
+  const row = (name: string, value: string, note: string) =>
+    element("div", {}, element("dt", {}, name), element("dd", {}, value), element("dd", { class: "fact-note" }, note));
+  const { backend, thread, model, bundle } = status;
   facts.replaceChildren(
-    row(t.facts.device, status.backend.kind, status.backend.reason),
-    row(t.facts.thread, t.thread[status.thread.kind], status.thread.reason),
-    row(t.facts.model, t.size(megabytes(status.model.bytes), status.model.fromCache), `${status.model.name} (${status.model.license})`),
-    row(t.facts.index, t.size(megabytes(status.bundle.bytes), status.bundle.fromCache), status.bundle.name),
-    row(t.facts.start, t.startMs(milliseconds(status.loadMs))),
+    // Reasons arrive in English; the usual ones have words of the page's language.
+    row(t.facts.device, `WASM ${backend.kind}`, backend.kind === "simd128" ? t.simdReason : backend.reason),
+    row(t.facts.thread, t.thread[thread.kind], thread.kind === "worker" ? t.workerReason : thread.reason),
+    row(t.facts.model, t.size(megabytes(model.bytes), model.fromCache), `${model.name}, ${model.license}`),
+    row(t.facts.index, t.size(megabytes(bundle.bytes), bundle.fromCache), t.counts(number(bundle.documents), number(bundle.tokens))),
+    row(t.facts.start, t.startMs(milliseconds(status.loadMs)), status.cache.kind === "memory" ? status.cache.reason : t.cacheReason),
   );
 }
 

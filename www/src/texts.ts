@@ -38,6 +38,10 @@ const ja = {
     start: "起動",
   },
   thread: { worker: "Web Worker", main: "ページのスレッド" },
+  simdReason: "このブラウザーで最も速い命令",
+  workerReason: "検索中もページは止まりません",
+  cacheReason: "次からは通信なしで動きます",
+  counts: (documents: string, tokens: string) => `${documents} 節、${tokens} トークン`,
   size: (bytes: string, fromCache: boolean) => `${bytes} MB${fromCache ? "（保存済み）" : ""}`,
   startMs: (ms: string) => `${ms} ミリ秒`,
   problem: {
@@ -86,6 +90,10 @@ const en: typeof ja = {
   code: "Error",
   facts: { device: "Compute", thread: "Runs in", model: "Model", index: "Index", start: "Start-up" },
   thread: { worker: "Web Worker", main: "page thread" },
+  simdReason: "the fastest instructions this browser has",
+  workerReason: "the page stays responsive",
+  cacheReason: "the next visit needs no network",
+  counts: (documents, tokens) => `${documents} sections, ${tokens} tokens`,
   size: (bytes, fromCache) => `${bytes} MB${fromCache ? " (stored)" : ""}`,
   startMs: (ms) => `${ms} ms`,
   problem: {
