@@ -92,7 +92,9 @@ fn errors_go_to_standard_error_with_a_cause_and_exit_code_1() {
     let folder = Folder::new("errors");
     assert!(folder.build().status.success());
     let codes = first_file(&folder.path("bundle/codes"));
-    let cases: [(&dyn Fn(), &[&str], &[&str]); 7] = [
+    // What to break first, what to run, and the words that its message holds.
+    type Case<'a> = (&'a dyn Fn(), &'a [&'a str], &'a [&'a str]);
+    let cases: [Case<'_>; 7] = [
         (
             &|| {},
             &["search", "nowhere", "x", "--model", "model"],

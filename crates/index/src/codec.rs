@@ -69,14 +69,10 @@ impl ResidualCodec {
             })
             .collect();
         values.sort_by(f32::total_cmp);
-        let (cutoffs, weights) = match rule {
+        let (cutoffs, bucket_weights, weight_scale) = match rule {
             BucketRule::Quantile => quantile_buckets(&values),
             BucketRule::Uniform => uniform_buckets(&values),
         };
-        // Tables of nothing but zeros (every token is its centroid) still need a positive scale.
-        let most = weights.iter().fold(0.0_f32, |a, w| a.max(w.abs())).max(1e-6);
-        let weight_scale = most / 127.0;
-        let bucket_weights = weights.map(|w| (w / weight_scale).round().clamp(-127.0, 127.0) as i8);
         Ok(Self::new(CodecTables {
             dim,
             bucket_cutoffs: cutoffs.to_vec(),
@@ -159,20 +155,23 @@ fn inverse_norm(row: &[f32]) -> f32 {
     if norm > 1e-12 { (1.0 / norm) as f32 } else { 0.0 }
 }
 
-type Buckets = ([f32; N_BUCKETS - 1], [f32; N_BUCKETS]);
+/// Cutoffs, weights, and the scale of the weights.
+type Buckets = ([f32; N_BUCKETS - 1], [i8; N_BUCKETS], f32);
 
 /// `values` are sorted and not empty.
 fn quantile_buckets(values: &[f32]) -> Buckets {
     let at = |share: f64| values[((share * values.len() as f64) as usize).min(values.len() - 1)];
     let n = N_BUCKETS as f64;
-    (core::array::from_fn(|i| at((i + 1) as f64 / n)), core::array::from_fn(|i| at((i as f64 + 0.5) / n)))
+    let medians: [f32; N_BUCKETS] = core::array::from_fn(|i| at((i as f64 + 0.5) / n));
+    // Nothing but zeros (every token is its centroid) still needs a positive scale.
+    let scale = medians.iter().fold(1e-6_f32, |a, w| a.max(w.abs())) / 127.0;
+    let weights = medians.map(|w| (w / scale).round().clamp(-127.0, 127.0) as i8);
+    (core::array::from_fn(|i| at((i + 1) as f64 / n)), weights, scale)
 }
 
-/// `values` are sorted and not empty.
+/// `values` are sorted and not empty. The weights are odd multiples of half a step, exactly: sixteen units to a step, so that a shader may
+/// compute `8 * (2 * bucket - 15)` instead of looking it up.
 fn uniform_buckets(values: &[f32]) -> Buckets {
-    let buckets = |step: f32| -> Buckets {
-        (core::array::from_fn(|i| step * (i as f32 - 7.0)), core::array::from_fn(|i| step * (i as f32 - 7.5)))
-    };
     let deviation =
         (values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64).sqrt().max(1e-9);
     // 4096 evenly spaced quantiles stand for the sample. The best step for a normal law is 0.335 deviations; sharper laws want more.
@@ -180,12 +179,13 @@ fn uniform_buckets(values: &[f32]) -> Buckets {
     let error = |step: f32| -> f64 {
         grid.iter().map(|&v| f64::from(v - step * ((v / step).floor().clamp(-8.0, 7.0) + 0.5)).powi(2)).sum()
     };
-    let best = (20..=70)
+    let step = (20..=70)
         .map(|i| (f64::from(i) * 0.01 * deviation) as f32)
         .map(|step| (error(step), step))
         .min_by(|a, b| a.0.total_cmp(&b.0))
         .map_or(deviation as f32, |(_, step)| step);
-    buckets(best)
+    let cutoffs = core::array::from_fn(|i| step * (i as f32 - 7.0));
+    (cutoffs, core::array::from_fn(|i| (8 * (2 * i as i32 - 15)) as i8), step / 16.0)
 }
 
 #[cfg(test)]
@@ -218,6 +218,19 @@ mod tests {
         let norm = plain.iter().map(|v: &f32| v * v).sum::<f32>().sqrt();
         for (found, expected) in row.iter().zip(plain.map(|v| v / norm)) {
             assert!((found - expected).abs() < 1e-6, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn uniform_weights_stand_in_the_middle_between_their_cutoffs() {
+        let values: Vec<f32> = (0..1000).map(|i| ((i * 37) % 1000) as f32 / 4000.0 - 0.125).collect();
+        let mut sorted = values.clone();
+        sorted.sort_by(f32::total_cmp);
+        let (cutoffs, weights, scale) = uniform_buckets(&sorted);
+        assert!(weights.windows(2).all(|w| w[1] - w[0] == 16));
+        for (cutoff, pair) in cutoffs.iter().zip(weights.windows(2)) {
+            let middle = (f32::from(pair[0]) + f32::from(pair[1])) / 2.0 * scale;
+            assert!((cutoff - middle).abs() < 1e-6);
         }
     }
 
