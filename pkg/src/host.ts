@@ -90,8 +90,8 @@ export class Host {
     }
   }
 
-  search(query: string, limit: number): SearchResult {
-    return this.call((engine) => engine.search(query, limit) as SearchResult);
+  search(query: string, limit: number, lexicalWeight: number): SearchResult {
+    return this.call((engine) => engine.search(query, limit, lexicalWeight) as SearchResult);
   }
 
   encode(text: string, role: "query" | "document"): Embeddings {

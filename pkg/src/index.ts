@@ -75,7 +75,11 @@ export class Shirube {
     if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
       throw new ShirubeError("BAD_ARGUMENT", `limit is ${String(limit)}, expected a whole number from 1 to ${MAX_LIMIT}`);
     }
-    return this.thread.call({ op: "search", query: wellFormed(query), limit, queue: options.queue ?? false }, options.signal);
+    const lexicalWeight = options.lexicalWeight ?? 1;
+    if (!(lexicalWeight >= 0 && lexicalWeight <= 10)) {
+      throw new ShirubeError("BAD_ARGUMENT", `lexicalWeight is ${String(lexicalWeight)}, expected 0 to 10`);
+    }
+    return this.thread.call({ op: "search", query: wellFormed(query), limit, lexicalWeight, queue: options.queue ?? false }, options.signal);
   }
 
   /**

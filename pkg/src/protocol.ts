@@ -12,7 +12,7 @@ export interface HostOptions {
 /** Page to worker. */
 export type Request =
   | { id: number; op: "load"; options: HostOptions }
-  | { id: number; op: "search"; query: string; limit: number; queue: boolean }
+  | { id: number; op: "search"; query: string; limit: number; lexicalWeight: number; queue: boolean }
   | { id: number; op: "encode"; text: string; role: "query" | "document" }
   | { id: number; op: "abort" };
 

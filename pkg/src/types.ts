@@ -73,8 +73,12 @@ export interface Highlights {
 export interface Hit {
   /** Number of the document inside the bundle. */
   document: number;
-  /** MaxSim: the sum over query tokens of the largest dot product over the document's tokens. Compare only within one query. */
+  /** What the order is by: MaxSim and BM25 fused, or MaxSim alone with a lexical weight of 0. Compare only within one query. */
   score: number;
+  /** MaxSim: the sum over query tokens of the largest dot product over the document's tokens. */
+  maxsim: number;
+  /** BM25 of the query's character bigrams and words; 0 where none occurs. */
+  lexical: number;
   /** What was found. */
   section: Section;
   /** One entry for each query token, in query order. */
@@ -169,6 +173,8 @@ export interface LoadOptions {
 export interface SearchOptions {
   /** Most hits returned: 1 to 100. Default 10. */
   limit?: number;
+  /** How much words (BM25) count beside meaning (MaxSim): 0 is meaning alone, 10 nearly words alone. Default 1. */
+  lexicalWeight?: number;
   /** Gives this search up. */
   signal?: AbortSignal;
   /**

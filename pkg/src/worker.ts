@@ -65,7 +65,7 @@ async function run(request: Exclude<Request, { op: "abort" }>, signal: AbortSign
     case "load":
       return host.load(request.options, signal, (progress) => scope.postMessage({ id: request.id, progress }));
     case "search":
-      return host.search(request.query, request.limit);
+      return host.search(request.query, request.limit, request.lexicalWeight);
     case "encode":
       return host.encode(request.text, request.role);
     default:

@@ -61,7 +61,7 @@ fn matches_stand_where_the_words_are() {
             assert_eq!(hit.matches.len(), words.len());
             let shares: f32 = hit.matches.iter().map(|m| m.contribution).sum();
             // The marker's share is the rest of the score.
-            assert!((-1.01..=1.01).contains(&(hit.score - shares)), "score {}, words {shares}", hit.score);
+            assert!((-1.01..=1.01).contains(&(hit.maxsim - shares)), "MaxSim {}, words {shares}", hit.maxsim);
             for m in &hit.matches {
                 assert!(
                     (m.similarity - m.contribution).abs() < 1e-3,
@@ -165,5 +165,24 @@ fn progress_reaches_every_stage_and_long_sections_are_counted() {
     assert_eq!((bundle.sections.len(), n_truncated), (50, 1));
     for stage in ["Encode { sections: 50, of: 50 }", "KMeans", "Pack"] {
         assert!(seen.iter().any(|s| s.contains(stage)), "{stage} in {seen:?}");
+    }
+}
+
+#[test]
+fn the_lexical_weight_goes_from_meaning_alone_to_words_first() {
+    let mut retriever = open(&bundle(1), model()).unwrap();
+    let mut scores = |lexical_weight: f32| {
+        let options = SearchOptions { lexical_weight, limit: 12, ..SearchOptions::default() };
+        retriever.search("所有権のライフタイム", &options, &|| 0.0).map(|results| results.hits)
+    };
+    let meaning = scores(0.0).unwrap();
+    assert!(meaning.iter().all(|hit| hit.score == hit.maxsim));
+    assert!(meaning.windows(2).all(|pair| pair[0].maxsim >= pair[1].maxsim));
+    let words = scores(10.0).unwrap();
+    let best = words.iter().map(|hit| hit.lexical).fold(0.0, f32::max);
+    assert!(best > 0.0, "the words of the query occur");
+    assert_eq!(words[0].lexical, best);
+    for wrong in [-0.1, 10.1, f32::NAN] {
+        assert!(matches!(scores(wrong), Err(RetrieverError::LexicalWeight { .. })), "{wrong}");
     }
 }

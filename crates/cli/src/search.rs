@@ -24,6 +24,9 @@ pub(crate) struct SearchArguments {
     /// Number of hits
     #[arg(short = 'k', long = "limit", value_name = "N", default_value_t = 10)]
     limit: usize,
+    /// How much words (BM25) count beside meaning: 0 is meaning alone, 10 nearly words alone
+    #[arg(long, value_name = "W", default_value_t = 1.0)]
+    lexical_weight: f32,
     /// Print the whole answer as JSON; ranges count bytes
     #[arg(long)]
     json: bool,
@@ -35,7 +38,11 @@ pub(crate) fn run(arguments: &SearchArguments) -> Result<()> {
         Bundle::assemble(&entry, files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())))?;
     let model = open::model(&open::model_folder(arguments.model.as_deref(), &arguments.bundle)?)?;
     let mut retriever = Retriever::new(model, bundle, Kernels::detect())?;
-    let options = SearchOptions { limit: arguments.limit, ..SearchOptions::default() };
+    let options = SearchOptions {
+        limit: arguments.limit,
+        lexical_weight: arguments.lexical_weight,
+        ..SearchOptions::default()
+    };
     let start = Instant::now();
     let clock = || start.elapsed().as_secs_f64() * 1000.0;
     let mut out = std::io::stdout().lock();

@@ -23,6 +23,15 @@ pub enum RetrieverError {
         /// Highest allowed.
         high: usize,
     },
+    /// A lexical weight outside its range.
+    #[error("lexical_weight is {found}, expected 0 (meaning alone) to 10")]
+    LexicalWeight {
+        /// Value given.
+        found: f32,
+    },
+    /// The lexical index was refused.
+    #[error(transparent)]
+    Lexical(#[from] shirube_lexical::LexicalError),
     /// A file that neither manifest nor entry names.
     #[error("{path}: no manifest names this file; provide the files that `required` lists")]
     UnknownFile {

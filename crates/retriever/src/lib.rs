@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod fusion;
 mod loader;
 mod results;
 mod retriever;

@@ -18,11 +18,14 @@ pub struct SearchOptions {
     /// Least cosine, -1 to 1, between a query token and what it matched for the place to be highlighted. Lower marks more words, and more
     /// doubtful ones. Matches are returned either way.
     pub min_similarity: f32,
+    /// How much BM25 over character bigrams and words counts beside MaxSim, 0 to 10: 0 is meaning alone, 1 (the default) both alike, large
+    /// values approach words alone. See the crate's module `fusion`.
+    pub lexical_weight: f32,
 }
 
 impl Default for SearchOptions {
     fn default() -> Self {
-        Self { limit: 10, explain: true, min_similarity: 0.55 }
+        Self { limit: 10, explain: true, min_similarity: 0.55, lexical_weight: 1.0 }
     }
 }
 
@@ -60,8 +63,12 @@ pub struct QueryToken {
 pub struct Hit {
     /// Document.
     pub document: DocId,
-    /// MaxSim: the sum of what each query token, markers included, contributes.
+    /// What the order is by: MaxSim and BM25 fused, or MaxSim alone with a lexical weight of 0. Compare only within one query.
     pub score: f32,
+    /// MaxSim: the sum of what each query token, markers included, contributes.
+    pub maxsim: f32,
+    /// BM25 of the query's character bigrams and words; 0 where none occurs.
+    pub lexical: f32,
     /// What to show.
     pub section: Section,
     /// For each of the query's tokens its best match; empty without `explain`.

@@ -1,6 +1,7 @@
 //! Query to hits.
 
 use crate::RetrieverError;
+use crate::fusion::{fuse, top_k};
 use crate::results::{Highlights, Hit, Match, Place, QueryToken, SearchOptions, SearchResults, Timings};
 use serde::Serialize;
 use shirube_core::{DocId, Role};
@@ -9,9 +10,14 @@ use shirube_format::FormatError;
 use shirube_format::bundle::{Bundle, ModelRef, Section};
 use shirube_index::{Index, PreparedQuery};
 use shirube_kernels::{Kernels, TokenMatch};
+use shirube_lexical::{Analyzer, Bm25Index};
 
 /// Longest query that is tokenised, in bytes; what the model reads is far less.
 const MAX_QUERY_BYTES: usize = 1 << 18;
+
+/// BM25's saturation and length damping for documentation, whose sections differ much in length.
+const BM25_K1: f32 = 1.5;
+const BM25_B: f32 = 0.75;
 
 /// Milliseconds of some clock; only differences are used. The browser passes `performance.now`, native callers an `Instant`.
 pub type Clock<'a> = &'a dyn Fn() -> f64;
@@ -53,6 +59,7 @@ pub struct Status {
 pub struct Retriever {
     model: Model,
     index: Index,
+    lexical: Bm25Index,
     sections: Vec<Section>,
     token_maps: Vec<Option<Vec<u16>>>,
     status: Status,
@@ -69,6 +76,8 @@ impl Retriever {
         let token_maps = core::mem::take(&mut bundle.token_maps);
         let name = core::mem::take(&mut bundle.name);
         let index = Index::open(bundle, kernels)?;
+        let texts = sections.iter().map(|s| s.document().text);
+        let lexical = Bm25Index::build(texts, Analyzer::bigrams(), BM25_K1, BM25_B)?;
         let pages: std::collections::BTreeSet<_> = sections.iter().map(|s| (&s.source, &s.page)).collect();
         let status = Status {
             bundle: name,
@@ -83,7 +92,7 @@ impl Retriever {
                 reason: "the fastest instructions that this build and this machine share".to_owned(),
             },
         };
-        Ok(Self { model, index, sections, token_maps, status })
+        Ok(Self { model, index, lexical, sections, token_maps, status })
     }
 
     /// What this retriever runs on.
@@ -114,7 +123,7 @@ impl Retriever {
     /// The best sections for `query`. All documents are scored.
     ///
     /// # Errors
-    /// [`RetrieverError::EmptyQuery`], [`RetrieverError::Setting`] for a limit outside 1 to 1000, [`RetrieverError::Encoder`].
+    /// [`RetrieverError::EmptyQuery`], [`RetrieverError::Setting`] for a limit outside 1 to 1000, [`RetrieverError::LexicalWeight`], [`RetrieverError::Encoder`].
     pub fn search(
         &mut self,
         query: &str,
@@ -123,6 +132,9 @@ impl Retriever {
     ) -> Result<SearchResults, RetrieverError> {
         if !(1..=1000).contains(&options.limit) {
             return Err(RetrieverError::Setting { name: "limit", found: options.limit, low: 1, high: 1000 });
+        }
+        if !(0.0..=10.0).contains(&options.lexical_weight) {
+            return Err(RetrieverError::LexicalWeight { found: options.lexical_weight });
         }
         let start = clock();
         let cut = floor_char_boundary(query, MAX_QUERY_BYTES);
@@ -134,7 +146,13 @@ impl Retriever {
         let embeddings = self.model.encode(&input)?;
         let encoded = clock();
         let prepared = self.index.prepare(&embeddings)?;
-        let found = self.index.search(&prepared, options.limit)?;
+        let maxsim = self.index.score_all(&prepared)?;
+        let mut lexical = vec![0.0; maxsim.len()];
+        for (document, score) in self.lexical.search(&query[..cut], maxsim.len()) {
+            lexical[document.0 as usize] = score;
+        }
+        let fused = fuse(&maxsim, &lexical, options.lexical_weight);
+        let found = top_k(&fused, options.limit);
         let scored = clock();
 
         let dim = self.index.dim();
@@ -148,12 +166,22 @@ impl Retriever {
             })
             .collect();
         let mut hits = Vec::with_capacity(found.len());
-        for scored in found {
-            let section = self.sections[scored.document.0 as usize].clone();
+        for document in found {
+            let at = document as usize;
+            let section = self.sections[at].clone();
+            let document = DocId(document);
             let matches =
-                if options.explain { self.explain(&prepared, scored.document, &words)? } else { Vec::new() };
+                if options.explain { self.explain(&prepared, document, &words)? } else { Vec::new() };
             let highlights = Highlights::of(&matches, section.headings.len(), options.min_similarity);
-            hits.push(Hit { document: scored.document, score: scored.score, section, matches, highlights });
+            hits.push(Hit {
+                document,
+                score: fused[at],
+                maxsim: maxsim[at],
+                lexical: lexical[at],
+                section,
+                matches,
+                highlights,
+            });
         }
         let end = clock();
         Ok(SearchResults {

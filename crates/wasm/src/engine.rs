@@ -168,13 +168,13 @@ impl Engine {
         })
     }
 
-    /// The best sections for `query`; offsets count UTF-16 code units.
+    /// The best sections for `query`; offsets count UTF-16 code units. `lexical_weight` is how much words count beside meaning, 0 to 10.
     ///
     /// # Errors
     /// `EMPTY_QUERY`, `BAD_ARGUMENT`.
-    pub fn search(&mut self, query: &str, limit: usize) -> Result<JsValue, JsValue> {
+    pub fn search(&mut self, query: &str, limit: usize, lexical_weight: f32) -> Result<JsValue, JsValue> {
         let loaded = self.loaded.as_mut().ok_or_else(not_loaded)?;
-        let options = SearchOptions { limit, ..SearchOptions::default() };
+        let options = SearchOptions { limit, lexical_weight, ..SearchOptions::default() };
         let results = loaded.retriever.search(query, &options, &now).map_err(Failure::from)?;
         plain(&results.into_utf16())
     }
