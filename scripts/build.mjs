@@ -82,9 +82,17 @@ export async function buildPage() {
   });
 }
 
+/** The demo's index is in the repository; this makes it again where somebody deleted it. */
+function buildBundle() {
+  if (existsSync(join(root, "www/bundle/shirube.json")) || !existsSync(join(root, "pkg/model/manifest.json"))) return;
+  say("building the demo's index (shirube build)");
+  run("cargo", ["run", "--quiet", "--release", "-p", "shirube-cli", "--", "build", "www/data/sections.jsonl.gz", "--model", "pkg/model", "--out", "www/bundle"]);
+}
+
 export async function buildAll() {
   ensureNodePackages();
   buildWasm();
+  buildBundle();
   await buildPackage();
   await buildPage();
 }

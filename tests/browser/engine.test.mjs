@@ -45,7 +45,7 @@ async function searchIn(page, url, build) {
       } catch (error) {
         return { error };
       }
-      const answers = queries.map((query) => engine.search(query, 10).hits.map(({ document, score, section }) => ({ document, score, id: section.id })));
+      const answers = queries.map((query) => engine.search(query, 10, 1).hits.map(({ document, score, section }) => ({ document, score, id: section.id })));
       const embeddings = queries.map((query) => {
         const { dims, data } = engine.encode(query, "query");
         return { dims, data: [...data] };
@@ -75,7 +75,7 @@ test("the engine with SIMD and the one without give the same hits and embeddings
 
 test("the command line and the browser give the same hits and scores", async () => {
   const [program] = ["release", "debug"]
-    .map((kind) => join(root, "target", kind, "shirube"))
+    .map((kind) => join(process.env.CARGO_TARGET_DIR ?? join(root, "target"), kind, "shirube"))
     .filter((path) => existsSync(path))
     .sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
   assert.ok(program, "build the command line first: cargo build -p shirube-cli");
@@ -126,9 +126,11 @@ test("the package answers from the page's own thread too, and ends cleanly", asy
         empty: await code(there.search("   ")),
         limit: await code(there.search("x", { limit: 0 })),
         type: await code(there.search(3)),
+        weight: await code(there.search("x", { lexicalWeight: Number.NaN })),
         role: await code(there.encode("x", "passage")),
         missing: await code(Shirube.load({ bundle: "http://[" })),
       };
+      const meaning = await there.search("所有権", { lexicalWeight: 0 });
       const queued = await Promise.all(["一", "二", "三"].map((query) => there.search(query, { queue: true })));
       const { dims, data } = await there.encode("所有権");
       let length = 0;
@@ -137,6 +139,7 @@ test("the package answers from the page's own thread too, and ends cleanly", asy
         threads: [here.status.thread.kind, there.status.thread.kind],
         cache: here.status.cache.kind,
         same: JSON.stringify(a.hits.map((hit) => [hit.document, hit.score])) === JSON.stringify(b.hits.map((hit) => [hit.document, hit.score])),
+        meaningAlone: meaning.hits.every((hit) => hit.score === hit.maxsim),
         codes,
         queued: queued.map(({ query }) => query),
         embeddings: [dims, data.length, Number.isFinite(length)],
@@ -154,12 +157,14 @@ test("the package answers from the page's own thread too, and ends cleanly", asy
       empty: "EMPTY_QUERY",
       limit: "BAD_ARGUMENT",
       type: "BAD_ARGUMENT",
+      weight: "BAD_ARGUMENT",
       role: "BAD_ARGUMENT",
       stopped: "ABORTED",
       replaced: "ABORTED",
       newest: "none",
       missing: "BAD_ARGUMENT",
     });
+    assert.ok(report.meaningAlone, "a lexical weight of 0 leaves MaxSim alone");
     assert.deepEqual(report.queued, ["一", "二", "三"]);
     assert.equal(report.embeddings[0][0] * report.embeddings[0][1], report.embeddings[1]);
     assert.ok(report.embeddings[2], "embeddings are finite");

@@ -258,7 +258,7 @@ function card(result: SearchResult, hit: Hit): HTMLLIElement {
       "div",
       { class: "meta" },
       element("span", { class: "source" }, SOURCES[section.source]?.name ?? section.source),
-      element("span", { class: "score", title: words().score }, number(hit.score, 2)),
+      element("span", { class: "score", title: words().score }, words().scores(number(hit.maxsim, 1), number(hit.lexical, 1))),
     ),
     element("h2", { lang: "ja" }, link),
     element("p", { class: "excerpt", lang: "ja" }, ...marked(excerpt(hit))),

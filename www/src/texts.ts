@@ -25,7 +25,8 @@ const ja = {
   truncated: "長い文章なので、はじめの部分だけを検索に使いました。",
   timing: (total: string, tokenise: string, encode: string, score: string, n: string) =>
     `${total} ミリ秒（分割 ${tokenise}・符号化 ${encode}・照合 ${score}）で ${n} 節すべてと照合`,
-  score: "MaxSim の点数",
+  score: "意味は MaxSim、語は BM25 の点数。順位は両方を合わせて決めます。",
+  scores: (meaning: string, terms: string) => `意味 ${meaning}　語 ${terms}`,
   matched: "質問と本文の対応",
   retry: "もう一度試す",
   cure: "対処",
@@ -83,7 +84,8 @@ const en: typeof ja = {
   truncated: "The text is long; only its beginning was used.",
   timing: (total, tokenise, encode, score, n) =>
     `${total} ms (tokenise ${tokenise}, encode ${encode}, score ${score}) against all ${n} sections`,
-  score: "MaxSim score",
+  score: "Meaning is MaxSim, words are BM25; the order is by both.",
+  scores: (meaning, terms) => `meaning ${meaning}  words ${terms}`,
   matched: "How the question met the text",
   retry: "Try again",
   cure: "Cure",

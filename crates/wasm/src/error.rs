@@ -38,7 +38,9 @@ impl From<FormatError> for Failure {
 fn code(error: &RetrieverError) -> &'static str {
     match error {
         RetrieverError::EmptyQuery => "EMPTY_QUERY",
-        RetrieverError::Setting { .. } | RetrieverError::UnknownFile { .. } => "BAD_ARGUMENT",
+        RetrieverError::Setting { .. }
+        | RetrieverError::LexicalWeight { .. }
+        | RetrieverError::UnknownFile { .. } => "BAD_ARGUMENT",
         RetrieverError::Format(error) | RetrieverError::Encoder(EncoderError::Format(error)) => {
             format_code(error)
         }
