@@ -39,7 +39,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Times one competitor per name and adds a row with ratios of the last backend to the others in `against`.
+    /// Times one competitor per name and adds a row, with ratios of the backend that would be chosen (`simd`) to those in `against`.
     fn row(
         &mut self,
         what: &str,
@@ -68,15 +68,15 @@ impl Bench {
             Unit::Milliseconds => "ms",
         };
         self.report.rows.push(Row { what: what.to_owned(), unit: label, cells });
-        let stem: String =
-            what.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+        let words = what.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty());
+        let stem = words.collect::<Vec<_>>().join("_");
         let find = |name: &str| names.iter().position(|n| *n == name).map(|i| timings[i].least);
         let best = Kernels::detect().kind().name();
         for &other in against {
             if let (Some(ours), Some(theirs)) = (find(best), find(other)) {
                 self.report
                     .ratios
-                    .push(Ratio { name: format!("{stem}_{best}_over_{other}"), value: theirs / ours });
+                    .push(Ratio { name: format!("{stem}_simd_over_{other}"), value: theirs / ours });
             }
         }
     }
@@ -140,7 +140,7 @@ fn products(bench: &mut Bench) -> anyhow::Result<()> {
             Unit::Rate(1e9, "GMAC/s"),
             &names(&all),
             runs.collect(),
-            &["scalar", "portable", "avx2"],
+            &["scalar", "portable"],
         );
 
         if k != 384 {
@@ -177,7 +177,7 @@ fn rows(bench: &mut Bench) -> anyhow::Result<()> {
             boxed(move || kernels.quantize(x, m, hidden, acts).expect("shapes fit"))
         });
         let (rate, count) = (Unit::Rate(1e9, "Gvalue/s"), (m * hidden) as f64);
-        bench.row(&format!("quantize {m}x{hidden}"), count, rate, &names(&all), runs.collect(), &["scalar"]);
+        bench.row(&format!("quantize {m}x{hidden}"), count, rate, &names(&all), runs.collect(), &[]);
 
         let mut outs = vec![vec![0.0; m * hidden]; all.len()];
         for (kernels, out) in all.iter().zip(&mut outs) {
@@ -188,14 +188,7 @@ fn rows(bench: &mut Bench) -> anyhow::Result<()> {
             let (x, weight) = (&x, &weight);
             boxed(move || kernels.layer_norm(x, weight, None, 1e-5, out).expect("shapes fit"))
         });
-        bench.row(
-            &format!("layer_norm {m}x{hidden}"),
-            count,
-            rate,
-            &names(&all),
-            runs.collect(),
-            &["scalar"],
-        );
+        bench.row(&format!("layer_norm {m}x{hidden}"), count, rate, &names(&all), runs.collect(), &[]);
 
         let mut outs = vec![vec![0.0; m * inner]; all.len()];
         for (kernels, out) in all.iter().zip(&mut outs) {
@@ -207,7 +200,7 @@ fn rows(bench: &mut Bench) -> anyhow::Result<()> {
             boxed(move || kernels.geglu(wide, inner, out).expect("shapes fit"))
         });
         let count = (m * inner) as f64;
-        bench.row(&format!("geglu {m}x{inner}"), count, rate, &names(&all), runs.collect(), &["scalar"]);
+        bench.row(&format!("geglu {m}x{inner}"), count, rate, &names(&all), runs.collect(), &[]);
 
         let shape = AttentionShape {
             n_tokens: m,
@@ -228,7 +221,7 @@ fn rows(bench: &mut Bench) -> anyhow::Result<()> {
         });
         let macs = (2 * m * m * hidden) as f64;
         let what = format!("attention {m}x{hidden}");
-        bench.row(&what, macs, Unit::Rate(1e9, "GMAC/s"), &names(&all), runs.collect(), &["scalar"]);
+        bench.row(&what, macs, Unit::Rate(1e9, "GMAC/s"), &names(&all), runs.collect(), &[]);
     }
     Ok(())
 }
@@ -267,14 +260,7 @@ fn encoding(bench: &mut Bench) -> anyhow::Result<()> {
             })
         });
         let what = format!("encode {name} of {n}");
-        bench.row(
-            &what,
-            1.0,
-            Unit::Milliseconds,
-            &names(&all),
-            runs.collect(),
-            &["scalar", "portable", "avx2"],
-        );
+        bench.row(&what, 1.0, Unit::Milliseconds, &names(&all), runs.collect(), &["scalar", "portable"]);
     }
     Ok(())
 }
@@ -304,7 +290,7 @@ fn maxsim(bench: &mut Bench) -> anyhow::Result<()> {
             boxed(move || kernels.centroid_scores(prepared, centroids, out).expect("shapes fit"))
         });
         let what = format!("centroid_scores 4096x{dim}");
-        bench.row(&what, 1.0, Unit::Milliseconds, &names(&all), runs.collect(), &["scalar"]);
+        bench.row(&what, 1.0, Unit::Milliseconds, &names(&all), runs.collect(), &[]);
 
         let rate = Unit::Rate(1e6, "Mtoken/s");
         let mut scores = vec![vec![0.0; n_documents]; all.len()];
@@ -326,7 +312,7 @@ fn maxsim(bench: &mut Bench) -> anyhow::Result<()> {
                 })
             },
         );
-        let against = ["scalar", "portable", "avx2"];
+        let against = ["scalar", "portable"];
         let what = format!("maxsim 32x{dim} 4-bit, 1000 documents");
         bench.row(&what, n_tokens as f64, rate, &names(&all), runs.collect(), &against);
 
@@ -341,7 +327,7 @@ fn maxsim(bench: &mut Bench) -> anyhow::Result<()> {
             },
         );
         let what = format!("maxsim_centroid 32x{dim}");
-        bench.row(&what, n_tokens as f64, rate, &names(&all), runs.collect(), &["scalar"]);
+        bench.row(&what, n_tokens as f64, rate, &names(&all), runs.collect(), &[]);
 
         for (kernels, out) in all.iter().zip(&mut scores) {
             kernels.maxsim_f32(&packed, &plain, &index.documents, out)?;
@@ -352,7 +338,7 @@ fn maxsim(bench: &mut Bench) -> anyhow::Result<()> {
             boxed(move || kernels.maxsim_f32(packed, plain, documents, out).expect("shapes fit"))
         });
         let what = format!("maxsim_f32 32x{dim}");
-        bench.row(&what, n_tokens as f64, rate, &names(&all), runs.collect(), &["scalar"]);
+        bench.row(&what, n_tokens as f64, rate, &names(&all), runs.collect(), &[]);
     }
     Ok(())
 }
