@@ -22,6 +22,16 @@ export interface FileEntry {
 /** Takes a file's bytes, or throws where they are not what the manifest says. */
 export type Accept = (path: string, bytes: Uint8Array) => void;
 
+/** Files that belong together: a model or a bundle. */
+export interface FileSet {
+  /** Name in progress events. */
+  name: string;
+  /** Absolute URL with a final slash. */
+  folder: string;
+  files: FileEntry[];
+  accept: Accept;
+}
+
 export async function clearCache(): Promise<void> {
   if (typeof caches !== "undefined") await caches.delete(CACHE_NAME);
 }
@@ -74,21 +84,18 @@ export class Assets {
     return value;
   }
 
-  /** Counts files into the total that `progress_total` events report. */
-  expect(files: FileEntry[]): void {
-    for (const file of files) this.total += file.bytes;
-  }
-
   /**
-   * All `files` of a folder, several at once. Answers whether every one came from the cache.
+   * All files of all `sets`, several at once. Answers for each set whether every file came from the cache.
    */
-  async files(name: string, folder: string, files: FileEntry[], accept: Accept): Promise<boolean> {
-    const waiting = [...files];
-    let fromCache = true;
+  async files(sets: FileSet[]): Promise<boolean[]> {
+    const waiting = sets.flatMap((set) => set.files.map((file) => ({ set, file })));
+    for (const { file } of waiting) this.total += file.bytes;
+    const fetched = new Set<FileSet>();
     const stop = new AbortController();
     const lane = async () => {
-      for (let file = waiting.shift(); file && !stop.signal.aborted; file = waiting.shift()) {
-        if (!(await this.file(name, folder, file, accept, stop.signal))) fromCache = false;
+      for (let next = waiting.shift(); next && !stop.signal.aborted; next = waiting.shift()) {
+        const { set, file } = next;
+        if (!(await this.file(set.name, set.folder, file, set.accept, stop.signal))) fetched.add(set);
       }
     };
     try {
@@ -98,8 +105,8 @@ export class Assets {
       stop.abort();
       throw error;
     }
-    await this.forget(folder, files);
-    return fromCache;
+    for (const { folder, files } of sets) await this.forget(folder, files);
+    return sets.map((set) => !fetched.has(set));
   }
 
   private async file(name: string, folder: string, file: FileEntry, accept: Accept, stop: AbortSignal): Promise<boolean> {
@@ -129,6 +136,8 @@ export class Assets {
     let bytes: Uint8Array;
     try {
       bytes = await this.download(url, "default", onBytes, stop);
+      // Another file has failed meanwhile: who asked may be gone.
+      if (stop.aborted) throw aborted();
       accept(file.path, bytes);
     } catch (error) {
       // A damaged answer may come from the HTTP cache, a broken connection from a moment of bad luck: one more try, past the cache.

@@ -65,10 +65,10 @@ export class Host {
       // Both manifests before any large file: a bundle of another model is refused after a few kilobytes.
       const bundleFiles = await assets.manifest(new URL("shirube.json", options.bundle).href, (bytes) => engine.openBundle(bytes) as FileEntry[]);
       const modelFiles = await assets.manifest(new URL("manifest.json", options.model).href, (bytes) => engine.openModel(bytes) as FileEntry[]);
-      assets.expect(modelFiles);
-      assets.expect(bundleFiles);
-      const modelCached = await assets.files("model", options.model, modelFiles, (path, bytes) => engine.provideModel(path, bytes));
-      const bundleCached = await assets.files("bundle", options.bundle, bundleFiles, (path, bytes) => engine.provideBundle(path, bytes));
+      const [modelCached = false, bundleCached = false] = await assets.files([
+        { name: "model", folder: options.model, files: modelFiles, accept: (path, bytes) => engine.provideModel(path, bytes) },
+        { name: "bundle", folder: options.bundle, files: bundleFiles, accept: (path, bytes) => engine.provideBundle(path, bytes) },
+      ]);
       engine.finish();
       const status = engine.status() as Pick<Results["load"], "backend" | "model" | "bundle">;
       this.engine = engine;

@@ -94,6 +94,7 @@ export function excerpt(hit: Hit): Run[] {
   }
   start = whole(text, start);
   end = whole(text, end);
+  while (start < end && /\s/.test(text[start] ?? "")) start++;
   const out = runs(text, marks, start, end).map((run) => ({ ...run, text: run.text.replace(/\s*\n\s*/g, " ") }));
   if (start > 0) out.unshift({ text: "…", level: 0 });
   if (end < text.length && !SENTENCE_END.test(text[end - 1] ?? "")) out.push({ text: "…", level: 0 });

@@ -71,3 +71,39 @@ pub(crate) fn package_folders(root: &Path, package: &str) -> Result<Vec<PathBuf>
     }
     Ok(folders)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_changes_with_contents_names_and_settings_only() {
+        let folder = std::env::temp_dir().join(format!("shirube-stamp-{}", std::process::id()));
+        let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+        let stamp = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+            of(&folder, std::slice::from_ref(&folder), &settings).unwrap()
+        };
+        std::fs::create_dir_all(folder.join("inner")).unwrap();
+        write("a", "1");
+        write("inner/b", "2");
+        let first = stamp(&["x"]);
+        write("a", "1");
+        assert_eq!(stamp(&["x"]), first, "writing the same again changes nothing");
+        assert_ne!(stamp(&["x", ""]), first);
+        write("a", "3");
+        assert_ne!(stamp(&["x"]), first);
+        write("a", "1");
+        std::fs::rename(folder.join("inner/b"), folder.join("inner/c")).unwrap();
+        assert_ne!(stamp(&["x"]), first);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn the_browser_face_depends_on_the_kernels_but_not_on_the_command_line() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        let folders = package_folders(root, "shirube-wasm").unwrap();
+        assert!(folders.contains(&root.join("crates/kernels/src")));
+        assert!(!folders.contains(&root.join("crates/cli/src")));
+    }
+}
