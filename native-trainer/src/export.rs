@@ -49,12 +49,11 @@ fn quantized(student: &Student, depth: usize) -> Result<Weights> {
 pub fn export(
     recipe: &Recipe,
     recipe_path: &Path,
-    step: usize,
+    (step, depth): (usize, usize),
     student: &Student,
     tokenizer: &Tokenizer,
     to: &Path,
 ) -> Result<String> {
-    let depth = recipe.train[step].depth;
     let weights = quantized(student, depth)?;
     let mut encoder = student.encoder.clone();
     encoder.n_layers = depth.min(encoder.n_layers);
@@ -95,7 +94,7 @@ pub fn export(
             source: format!(
                 "{}, step {}, SHA-256 {}",
                 recipe_path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-                recipe.train[step].name,
+                recipe.steps()[step].name(),
                 Sha256Hex::of(&std::fs::read(recipe_path)?)
             ),
             data: data_names(recipe),
@@ -142,8 +141,16 @@ pub fn export(
 }
 
 fn data_names(recipe: &Recipe) -> Vec<String> {
-    let mut names: Vec<String> =
-        recipe.train.iter().flat_map(|s| &s.sources).flat_map(|s| &s.files).cloned().collect();
+    use crate::recipe::Step;
+    let mut names: Vec<String> = Vec::new();
+    for step in recipe.steps() {
+        match step {
+            Step::Train(s) => names.extend(s.sources.into_iter().flat_map(|s| s.files)),
+            Step::Pretrain(s) => names.extend(s.files),
+            Step::Mine(s) => names.extend(s.set.into_iter().chain(s.files)),
+            Step::Teacher(_) | Step::Score(_) | Step::Merge(_) => {}
+        }
+    }
     names.sort();
     names.dedup();
     names

@@ -4,14 +4,19 @@
 //! candle-nn's lose gradients silently.
 
 pub mod data;
+pub mod distill;
 pub mod eval;
 pub mod export;
+pub mod merge;
 pub mod metrics;
+pub mod mine;
 pub mod ops;
 pub mod optim;
 pub mod pipeline;
+pub mod pretrain;
 pub mod recipe;
 pub mod student;
+pub mod teacher;
 pub mod tokenizer;
 pub mod train;
 pub mod unigram;

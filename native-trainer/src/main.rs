@@ -38,6 +38,29 @@ enum Command {
         #[arg(long, default_value_t = 2)]
         workers: usize,
     },
+    /// Average the weights of finished steps, of any runs with one architecture and tokenizer.
+    Merge {
+        /// Folders of finished steps.
+        #[arg(required = true)]
+        parts: Vec<PathBuf>,
+        /// Weights of the parts, separated by commas; equal if absent.
+        #[arg(long, value_delimiter = ',')]
+        weights: Option<Vec<f64>>,
+        /// Folder to write.
+        #[arg(long)]
+        to: PathBuf,
+    },
+    /// Score lists with a BERT or XLM-RoBERTa cross-encoder in Hugging Face layout.
+    Score {
+        /// Lists: a folder with queries.jsonl, documents.jsonl and train.jsonl, or a file with texts inside.
+        lists: PathBuf,
+        /// Folder with config.json, tokenizer.json and model.safetensors.
+        #[arg(long)]
+        teacher: PathBuf,
+        /// Folder to write.
+        #[arg(long)]
+        to: PathBuf,
+    },
     /// Evaluate a trained step with BM25 and the fusion beside it.
     Eval {
         /// Recipe.
@@ -88,6 +111,10 @@ fn main() -> Result<()> {
             })
             .context("cannot listen for Ctrl+C")?;
             pipeline::run(&Recipe::read(&recipe)?, &out, workers, &STOP, &mut |line| println!("{line}"))
+        }
+        Command::Merge { parts, weights, to } => pipeline::merge(&parts, weights, &to),
+        Command::Score { lists, teacher, to } => {
+            pipeline::score(&lists, &teacher, &to, &mut |line| println!("{line}"))
         }
         Command::Eval { recipe, out, step, set, json } => {
             let reports = pipeline::eval(&Recipe::read(&recipe)?, &out, step.as_deref(), &set)?;

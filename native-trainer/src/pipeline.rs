@@ -1,13 +1,24 @@
 //! Runs a recipe's steps and the commands on their results.
 
-use crate::data::{GroupSource, RetrievalSet, Sampler, SourceKind};
+use crate::data::{GroupSource, Lists, RetrievalSet, Sampler, SourceKind};
+use crate::distill::{StudentInput, TokenLists, distill};
 use crate::eval::{DEVICE, SetReport, evaluate};
-use crate::recipe::{Recipe, TrainStep};
+use crate::merge::{Ingredient, StepConfig, greedy_soup, mean};
+use crate::mine::{Searcher, mine};
+use crate::pretrain::Corpus;
+use crate::recipe::{
+    MergeChoice, MergeStep, MineStep, PretrainStep, Recipe, ScoreStep, Step, TeacherStep, TrainStep,
+};
 use crate::student::Student;
-use crate::train::{Outcome, RunOptions, train};
+use crate::teacher::{CrossEncoder, Teacher};
+use crate::train::{Objective, Outcome, Progress, RunOptions, Schedule, contrastive, optimise};
 use anyhow::{Context as _, Result};
-use shirube_core::InputRules;
+use candle_core::{Tensor, Var};
+use serde::Serialize;
+use shirube_core::{InputRules, ProjectionConfig};
+use shirube_format::Sha256Hex;
 use shirube_text::Tokenizer;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -88,27 +99,29 @@ fn sampler(
         document_length: step.document_length,
         sentence_end: tokenizer.id_of("。").context("the tokenizer has no piece for 。")?,
         query_dropout: step.query_dropout,
-        seed: recipe.seed
-            ^ step.name.bytes().fold(0u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b))),
+        seed: seed_of(recipe, &step.name),
     })
 }
 
 /// Marks a step as done with exactly these inputs.
 fn stamp(recipe: &Recipe, until: usize) -> Result<String> {
-    Ok(serde_json::to_string(&(
-        recipe.seed,
-        recipe.bf16,
-        &recipe.model,
-        &recipe.tokenizer,
-        &recipe.train[..=until],
-    ))?)
+    fn with(recipe: &Recipe, steps: &impl Serialize) -> Result<String> {
+        Ok(serde_json::to_string(&(recipe.seed, recipe.bf16, &recipe.model, &recipe.tokenizer, steps))?)
+    }
+    if recipe.step.is_empty() {
+        with(recipe, &&recipe.train[..=until])
+    } else {
+        with(recipe, &&recipe.step[..=until])
+    }
 }
 
+/// The step named, or the last one that made a student.
 fn step_index(recipe: &Recipe, name: Option<&str>) -> Result<usize> {
+    let steps = recipe.steps();
     match name {
-        None => Ok(recipe.train.len() - 1),
-        Some(name) => recipe.train.iter().position(|s| s.name == name).with_context(|| {
-            let names: Vec<&str> = recipe.train.iter().map(|s| s.name.as_str()).collect();
+        None => steps.iter().rposition(Step::makes_student).context("no step of the recipe makes a student"),
+        Some(name) => steps.iter().position(|s| s.name() == name).with_context(|| {
+            let names: Vec<&str> = steps.iter().map(Step::name).collect();
             format!("no step {name:?}; the recipe has {}", names.join(", "))
         }),
     }
@@ -119,54 +132,250 @@ fn step_index(recipe: &Recipe, name: Option<&str>) -> Result<usize> {
 /// # Errors
 /// A step that has not been trained.
 pub fn read_student(recipe: &Recipe, out: &Path, step: usize, tokenizer: &Tokenizer) -> Result<Student> {
-    let path = out.join(&recipe.train[step].name).join("model.safetensors");
+    let path = out.join(recipe.steps()[step].name()).join("model.safetensors");
     let (encoder, projection) = (recipe.model.encoder(tokenizer.vocab_size()), recipe.model.projection());
     Student::load(encoder, projection, &path, recipe.seed, &DEVICE)
         .with_context(|| format!("cannot read {}; run the recipe first", path.display()))
 }
 
+/// Blocks of the student that a step made.
+///
+/// # Errors
+/// A merge that has not been run.
+pub fn depth_of(recipe: &Recipe, out: &Path, step: usize) -> Result<usize> {
+    let steps = recipe.steps();
+    match steps[step].depth() {
+        Some(depth) => Ok(depth),
+        None => Ok(Ingredient::read(&out.join(steps[step].name()))?.config.depth),
+    }
+}
+
+/// Mixes a step's name into the seed.
+fn seed_of(recipe: &Recipe, name: &str) -> u64 {
+    recipe.seed ^ name.bytes().fold(0u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)))
+}
+
+/// Everything that the steps of a run share.
+struct Run<'a> {
+    recipe: &'a Recipe,
+    steps: Vec<Step>,
+    out: &'a Path,
+    workers: usize,
+    stop: &'a AtomicBool,
+    tokenizer: Tokenizer,
+    tokenizer_sha256: String,
+    rules: (InputRules, InputRules),
+    skip: Vec<bool>,
+    cache: Vec<(String, GroupSource)>,
+}
+
+type Say<'a> = &'a mut dyn FnMut(String);
+
 /// Runs all steps of a recipe that are not done yet.
 ///
 /// # Errors
 /// Anything a step reports; what was trained so far stays on disk.
-pub fn run(
-    recipe: &Recipe,
-    out: &Path,
-    workers: usize,
-    stop: &AtomicBool,
-    say: &mut dyn FnMut(String),
-) -> Result<()> {
+pub fn run(recipe: &Recipe, out: &Path, workers: usize, stop: &AtomicBool, say: Say<'_>) -> Result<()> {
+    recipe.check()?;
+    anyhow::ensure!(workers > 0, "0 workers; at least one is needed");
     if recipe.bf16 && !crate::ops::matmul::allow_bf16(true) {
         say("bf16 products are not available on this processor; training in f32".to_owned());
     }
     let tokenizer = read_tokenizer(recipe)?;
-    let (query, document) = input_rules(recipe, &tokenizer);
-    let (encoder, projection) = (recipe.model.encoder(tokenizer.vocab_size()), recipe.model.projection());
+    let rules = input_rules(recipe, &tokenizer);
     let mut skip = vec![false; tokenizer.vocab_size()];
-    document.skip.iter().for_each(|&id| skip[id as usize] = true);
-    let mut cache = Vec::new();
-    for (i, step) in recipe.train.iter().enumerate() {
-        let folder = out.join(&step.name);
+    rules.1.skip.iter().for_each(|&id| skip[id as usize] = true);
+    let tokenizer_sha256 = Sha256Hex::of(&std::fs::read(recipe.tokenizer.join("tokenizer.bin"))?).to_string();
+    let mut run = Run {
+        recipe,
+        steps: recipe.steps(),
+        out,
+        workers,
+        stop,
+        tokenizer,
+        tokenizer_sha256,
+        rules,
+        skip,
+        cache: Vec::new(),
+    };
+    for i in 0..run.steps.len() {
+        let step = run.steps[i].clone();
+        let folder = out.join(step.name());
         let (done, wanted) = (folder.join("done.json"), stamp(recipe, i)?);
         if std::fs::read_to_string(&done).is_ok_and(|found| found == wanted) {
-            say(format!("{}: done already, skipped", step.name));
+            if matches!(step, Step::Train(_) | Step::Pretrain(_)) && !folder.join("config.json").is_file() {
+                run.record(&step, &folder, recipe.model.projection())?;
+            }
+            say(format!("{}: done already, skipped", step.name()));
             continue;
         }
-        let student = if i == 0 {
-            Student::random(encoder.clone(), projection.clone(), recipe.seed, &DEVICE)?
-        } else {
-            read_student(recipe, out, i - 1, &tokenizer)?
-        };
         let started = folder.join("started.json");
         if folder.join("state.safetensors").is_file()
             && std::fs::read_to_string(&started).is_ok_and(|found| found != wanted)
         {
-            say(format!("{}: the recipe has changed, the step starts over", step.name));
+            say(format!("{}: the recipe has changed, the step starts over", step.name()));
             std::fs::remove_file(folder.join("state.safetensors"))?;
         }
         std::fs::create_dir_all(&folder)?;
         std::fs::write(&started, &wanted)?;
-        let sampler = sampler(recipe, step, &tokenizer, &mut cache)?;
+        let outcome = match &step {
+            Step::Train(s) => run.train(i, s, &folder, say),
+            Step::Pretrain(s) => run.pretrain(i, s, &folder, say),
+            Step::Mine(s) => run.mine(s, &folder, say),
+            Step::Teacher(s) => run.teacher(s, &folder, say),
+            Step::Score(s) => run.score(s, &folder, say),
+            Step::Merge(s) => run.merge(s, &folder, say),
+        }
+        .with_context(|| format!("step {}", step.name()))?;
+        if outcome == Outcome::Interrupted {
+            say(format!("{}: stopped, state saved in {}", step.name(), folder.display()));
+            return Ok(());
+        }
+        if matches!(step, Step::Train(_) | Step::Merge(_)) {
+            let trained = read_student(recipe, out, i, &run.tokenizer)?;
+            let reports = run.evaluate(&trained, depth_of(recipe, out, i)?)?;
+            reports.iter().for_each(|r| say(r.table()));
+            std::fs::write(folder.join("eval.json"), serde_json::to_vec(&reports)?)?;
+        }
+        std::fs::write(&done, &wanted)?;
+    }
+    Ok(())
+}
+
+impl Run<'_> {
+    /// Index of the step called `name`.
+    fn place(&self, name: &str) -> Option<usize> {
+        self.steps.iter().position(|s| s.name() == name)
+    }
+
+    /// The student to start step `i` from.
+    fn start(&self, i: usize, from: Option<&str>) -> Result<Student> {
+        let before = match from {
+            Some(name) => Some(step_index(self.recipe, Some(name))?),
+            None => self.steps[..i].iter().rposition(Step::makes_student),
+        };
+        match before {
+            Some(j) => {
+                anyhow::ensure!(
+                    self.steps[j].makes_student(),
+                    "{} makes no student to start from",
+                    self.steps[j].name()
+                );
+                read_student(self.recipe, self.out, j, &self.tokenizer)
+            }
+            None => {
+                let encoder = self.recipe.model.encoder(self.tokenizer.vocab_size());
+                Ok(Student::random(encoder, self.recipe.model.projection(), self.recipe.seed, &DEVICE)?)
+            }
+        }
+    }
+
+    /// Lists written by a step, or found in the data folder.
+    fn lists(&self, name: &str) -> Result<Lists> {
+        let path = match self.place(name) {
+            Some(_) => self.out.join(name),
+            None => self.recipe.data.join(name),
+        };
+        Ok(Lists::read(&path)?)
+    }
+
+    /// Writes `config.json`, what the weights of a step belong to.
+    fn record(&self, step: &Step, folder: &Path, projection: ProjectionConfig) -> Result<()> {
+        let config = StepConfig {
+            encoder: self.recipe.model.encoder(self.tokenizer.vocab_size()),
+            projection,
+            depth: step.depth().context("only trained steps record their depth")?,
+            tokenizer: self.tokenizer_sha256.clone(),
+        };
+        std::fs::write(folder.join("config.json"), serde_json::to_vec_pretty(&config)?)?;
+        Ok(())
+    }
+
+    fn evaluate(&self, student: &Student, depth: usize) -> Result<Vec<SetReport>> {
+        self.recipe
+            .eval
+            .iter()
+            .map(|name| {
+                let set = RetrievalSet::read(&self.recipe.data.join(name))?;
+                evaluate(name, &set, student, depth, &self.tokenizer, &self.rules.0, &self.rules.1)
+            })
+            .collect()
+    }
+
+    fn optimise(
+        &self,
+        variables: &[(String, Var)],
+        schedule: Schedule,
+        objective: &Objective<'_>,
+        (name, accuracy): (&str, &str),
+        folder: &Path,
+        say: Say<'_>,
+    ) -> Result<Outcome> {
+        let options = RunOptions {
+            folder,
+            workers: self.workers,
+            stop: self.stop,
+            save_every: Duration::from_secs(300),
+        };
+        let report = |p: Progress| {
+            let accuracy =
+                if accuracy.is_empty() { String::new() } else { format!(" {accuracy} {:.3}", p.accuracy) };
+            say(format!(
+                "{name}: step {}/{} loss {:.4}{accuracy} {:.0} tokens/s, {} left",
+                p.step,
+                p.steps,
+                p.loss,
+                p.tokens_per_second,
+                minutes(p.eta)
+            ));
+        };
+        optimise(variables, schedule, objective, &options, report)
+    }
+
+    fn train(&mut self, i: usize, step: &TrainStep, folder: &Path, say: Say<'_>) -> Result<Outcome> {
+        let student = self.start(i, step.from.as_deref())?;
+        self.record(&self.steps[i], folder, self.recipe.model.projection())?;
+        let schedule = Schedule {
+            steps: step.steps,
+            learning_rate: step.learning_rate,
+            warmup: step.warmup,
+            weight_decay: step.weight_decay,
+        };
+        let variables = owned(&student, step.depth);
+        if let Some(name) = &step.lists {
+            let lists = TokenLists::new(
+                &self.lists(name)?,
+                &self.tokenizer,
+                step.n_way,
+                false,
+                seed_of(self.recipe, &step.name),
+            )?;
+            say(format!(
+                "{}: {} lists of {} documents, {} shorter ones left out",
+                step.name,
+                lists.n_lists(),
+                lists.n_way,
+                lists.n_short
+            ));
+            let input = StudentInput {
+                query_marker: QUERY_MARKER,
+                document_marker: DOCUMENT_MARKER,
+                query_length: self.recipe.model.query_length,
+                document_length: step.document_length,
+                query_dropout: step.query_dropout,
+                skip: &self.skip,
+            };
+            let loss = (step.loss, step.temperature.unwrap_or(1.0));
+            return self.optimise(
+                &variables,
+                schedule,
+                &|k, w| distill(&student, &lists, step.depth, input, loss, step.batch_tokens, (k, w)),
+                (&step.name, "positive first"),
+                folder,
+                say,
+            );
+        }
+        let sampler = sampler(self.recipe, step, &self.tokenizer, &mut self.cache)?;
         for (source, share) in &sampler.sources {
             let (documents, queries) =
                 source.groups.iter().fold((0, 0), |(d, q), g| (d + g.documents.len(), q + g.queries.len()));
@@ -177,34 +386,252 @@ pub fn run(
                 source.groups.len()
             ));
         }
-        let options = RunOptions { folder: &folder, workers, stop, save_every: Duration::from_secs(300) };
-        let outcome = train(&student, step, &sampler, &skip, &options, |p| {
-            say(format!(
-                "{}: step {}/{} loss {:.4} in-batch R@1 {:.3} {:.0} tokens/s, {} left",
-                step.name,
-                p.step,
-                p.steps,
-                p.loss,
-                p.accuracy,
-                p.tokens_per_second,
-                minutes(p.eta)
-            ));
-        })?;
-        if outcome == Outcome::Interrupted {
-            say(format!("{}: stopped, state saved in {}", step.name, folder.display()));
-            return Ok(());
-        }
-        let trained = read_student(recipe, out, i, &tokenizer)?;
-        let mut reports = Vec::new();
-        for name in &recipe.eval {
-            let set = RetrievalSet::read(&recipe.data.join(name))?;
-            let report = evaluate(name, &set, &trained, step.depth, &tokenizer, &query, &document)?;
-            say(report.table());
-            reports.push(report);
-        }
-        std::fs::write(folder.join("eval.json"), serde_json::to_vec(&reports)?)?;
-        std::fs::write(&done, &wanted)?;
+        self.optimise(
+            &variables,
+            schedule,
+            &|k, w| contrastive(&student, &sampler.batch(k, w, step.batch_tokens), step.depth, &self.skip),
+            (&step.name, "in-batch R@1"),
+            folder,
+            say,
+        )
     }
+
+    fn pretrain(&self, i: usize, step: &PretrainStep, folder: &Path, say: Say<'_>) -> Result<Outcome> {
+        let student = self.start(i, step.from.as_deref())?;
+        self.record(&self.steps[i], folder, self.recipe.model.projection())?;
+        let corpus = Corpus::read(
+            &self.recipe.data,
+            &step.files,
+            &self.tokenizer,
+            step.length,
+            step.mask_share,
+            seed_of(self.recipe, &step.name),
+        )?;
+        say(format!("{}: {} tokens of text", step.name, corpus.n_tokens()));
+        let schedule = Schedule {
+            steps: step.steps,
+            learning_rate: step.learning_rate,
+            warmup: step.warmup,
+            weight_decay: step.weight_decay,
+        };
+        self.optimise(
+            &owned(&student, step.depth),
+            schedule,
+            &|k, w| corpus.loss(&student, step.depth, step.batch_tokens, (k, w)),
+            (&step.name, ""),
+            folder,
+            say,
+        )
+    }
+
+    fn mine(&self, step: &MineStep, folder: &Path, say: Say<'_>) -> Result<Outcome> {
+        let set = match &step.set {
+            Some(set) => RetrievalSet::read(&self.recipe.data.join(set))?,
+            None => RetrievalSet::from_pairs(&self.recipe.data, &step.files)?,
+        };
+        let student = match &step.student {
+            Some(name) => {
+                let j = step_index(self.recipe, Some(name))?;
+                let depth = depth_of(self.recipe, self.out, j)?;
+                Some((read_student(self.recipe, self.out, j, &self.tokenizer)?, depth))
+            }
+            None => None,
+        };
+        let searcher = student.as_ref().map(|(student, depth)| Searcher {
+            student,
+            depth: *depth,
+            tokenizer: &self.tokenizer,
+            rules: (&self.rules.0, &self.rules.1),
+        });
+        let lists = mine(&set, step, searcher)?;
+        anyhow::ensure!(
+            !lists.lists.is_empty(),
+            "no query has {} documents left; lower n_way, raise top or max_share",
+            step.n_way
+        );
+        say(format!(
+            "{}: {} lists of {} documents from {} queries",
+            step.name,
+            lists.lists.len(),
+            step.n_way,
+            step.queries.unwrap_or(usize::MAX).min(set.queries.len())
+        ));
+        lists.write(folder)?;
+        Ok(Outcome::Finished)
+    }
+
+    /// A cross-encoder of the student's shape; its blocks and embeddings from a step, its head new.
+    fn cross_encoder(&self, weights: Option<&Path>, whole: bool) -> Result<Student> {
+        let encoder = self.recipe.model.encoder(self.tokenizer.vocab_size());
+        let head = self.recipe.model.scalar_head();
+        let fresh = Student::random(encoder.clone(), head.clone(), self.recipe.seed, &DEVICE)?;
+        let Some(path) = weights else { return Ok(fresh) };
+        let mut values: BTreeMap<String, Tensor> = fresh
+            .variables(encoder.n_layers)
+            .map(|(name, v)| (name.clone(), v.as_tensor().clone()))
+            .collect();
+        let found = candle_core::safetensors::load(path, &DEVICE)
+            .with_context(|| format!("cannot read {}; run the recipe first", path.display()))?;
+        for (name, tensor) in found {
+            if whole || !(name.starts_with("dense.") || name.starts_with("query_weight.")) {
+                values.insert(name, tensor);
+            }
+        }
+        Ok(Student::from_tensors(encoder, head, &values)?)
+    }
+
+    fn teacher(&self, step: &TeacherStep, folder: &Path, say: Say<'_>) -> Result<Outcome> {
+        let from = step.from.as_ref().map(|name| self.out.join(name).join("model.safetensors"));
+        let teacher = self.cross_encoder(from.as_deref(), false)?;
+        self.record(&Step::Teacher(step.clone()), folder, self.recipe.model.scalar_head())?;
+        let lists = TokenLists::new(
+            &self.lists(&step.lists)?,
+            &self.tokenizer,
+            Some(step.n_way),
+            true,
+            seed_of(self.recipe, &step.name),
+        )?;
+        let schedule = Schedule {
+            steps: step.steps,
+            learning_rate: step.learning_rate,
+            warmup: step.warmup,
+            weight_decay: step.weight_decay,
+        };
+        self.optimise(
+            &owned(&teacher, step.depth),
+            schedule,
+            &|k, w| lists.cross_encoder_loss(&teacher, step.depth, step.length, step.batch_tokens, (k, w)),
+            (&step.name, "positive first"),
+            folder,
+            say,
+        )
+    }
+
+    fn score(&self, step: &ScoreStep, folder: &Path, say: Say<'_>) -> Result<Outcome> {
+        let teacher = match self.place(&step.teacher).map(|j| &self.steps[j]) {
+            Some(Step::Teacher(t)) => Teacher::Own {
+                model: Box::new(
+                    self.cross_encoder(Some(&self.out.join(&t.name).join("model.safetensors")), true)?,
+                ),
+                depth: t.depth,
+                length: t.length,
+                tokenizer: Box::new(self.tokenizer.clone()),
+            },
+            Some(other) => anyhow::bail!("{} is not a teacher step", other.name()),
+            None => Teacher::Loaded(Box::new(CrossEncoder::read(Path::new(&step.teacher))?)),
+        };
+        let mut lists = self.lists(&step.lists)?;
+        teacher.score_lists(&mut lists, |done, all| say(format!("{}: {done}/{all} lists", step.name)))?;
+        lists.write(folder)?;
+        Ok(Outcome::Finished)
+    }
+
+    fn merge(&self, step: &MergeStep, folder: &Path, say: Say<'_>) -> Result<Outcome> {
+        let folders: Vec<PathBuf> = step
+            .parts
+            .iter()
+            .map(|part| if self.place(part).is_some() { self.out.join(part) } else { PathBuf::from(part) })
+            .collect();
+        let parts = folders.iter().map(|f| Ingredient::read(f)).collect::<Result<Vec<_>>>()?;
+        let weights = step.weights.clone().unwrap_or_else(|| vec![1.0; parts.len()]);
+        let chosen: Vec<&Ingredient> = parts.iter().collect();
+        let average = mean(&chosen, &weights)?;
+        let first = parts.first().context("a merge needs at least one part")?;
+        anyhow::ensure!(
+            first.config.tokenizer == self.tokenizer_sha256
+                && first.config.encoder == self.recipe.model.encoder(self.tokenizer.vocab_size())
+                && first.config.projection == self.recipe.model.projection(),
+            "{}: its tokenizer or shape is not this recipe's",
+            first.folder.display()
+        );
+        let depth = first.config.depth;
+        let mut rows = Vec::new();
+        let mut value = |weights: &BTreeMap<String, Tensor>, label: &str| -> Result<f64> {
+            let student = self.student_of(weights)?;
+            let reports = self.evaluate(&student, depth)?;
+            let ndcg: Vec<f64> = reports
+                .iter()
+                .filter_map(|r| r.methods.iter().find(|m| m.method == "maxsim"))
+                .map(|m| m.mean.ndcg_10)
+                .collect();
+            let mean = ndcg.iter().sum::<f64>() / ndcg.len().max(1) as f64;
+            let line = reports
+                .iter()
+                .zip(&ndcg)
+                .map(|(r, n)| {
+                    format!("{} R@1 {:.4} nDCG@10 {n:.4}", r.set, r.recall_1("maxsim").unwrap_or(0.0))
+                })
+                .collect::<Vec<_>>()
+                .join(", ");
+            say(format!("{}: {label}: {line}", step.name));
+            rows.push(serde_json::json!({"weights": label, "ndcg_10": mean, "sets": reports}));
+            Ok(mean)
+        };
+        let alone = parts
+            .iter()
+            .map(|p| value(&p.weights, &p.folder.display().to_string()))
+            .collect::<Result<Vec<f64>>>()?;
+        let of_mean = value(&average, "weighted mean")?;
+        let (kept, soup, of_soup) = greedy_soup(&parts, &alone, |w| value(w, "greedy soup, one more part"))?;
+        let best = alone.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let names: Vec<String> = kept.iter().map(|&i| parts[i].folder.display().to_string()).collect();
+        say(format!(
+            "{}: mean nDCG@10 of MaxSim: best part {best:.4}, weighted mean {of_mean:.4}, greedy soup {of_soup:.4} of {}",
+            step.name,
+            names.join(", ")
+        ));
+        let weights = if step.choose == MergeChoice::Mean { &average } else { &soup };
+        Student::save(weights, &folder.join("model.safetensors"))?;
+        std::fs::write(folder.join("config.json"), serde_json::to_vec_pretty(&first.config)?)?;
+        let report = serde_json::json!({
+            "evaluated": rows, "best_part": best, "mean": of_mean, "soup": of_soup, "soup_parts": names, "chosen": step.choose,
+        });
+        std::fs::write(folder.join("merge.json"), serde_json::to_vec_pretty(&report)?)?;
+        Ok(Outcome::Finished)
+    }
+
+    /// A student with these weights; blocks that are not there are the identity.
+    fn student_of(&self, weights: &BTreeMap<String, Tensor>) -> Result<Student> {
+        let encoder = self.recipe.model.encoder(self.tokenizer.vocab_size());
+        let projection = self.recipe.model.projection();
+        let fresh = Student::random(encoder.clone(), projection.clone(), self.recipe.seed, &DEVICE)?;
+        let mut values: BTreeMap<String, Tensor> = fresh
+            .variables(encoder.n_layers)
+            .map(|(name, v)| (name.clone(), v.as_tensor().clone()))
+            .collect();
+        values.extend(weights.iter().map(|(n, t)| (n.clone(), t.clone())));
+        Ok(Student::from_tensors(encoder, projection, &values)?)
+    }
+}
+
+/// Variables by name, as the optimiser takes them.
+fn owned(student: &Student, depth: usize) -> Vec<(String, Var)> {
+    student.variables(depth).map(|(name, var)| (name.clone(), var.clone())).collect()
+}
+
+/// Writes the weighted mean of the weights in `folders` to the folder `to`.
+///
+/// # Errors
+/// Unfinished steps, other architectures or tokenizers.
+pub fn merge(folders: &[PathBuf], weights: Option<Vec<f64>>, to: &Path) -> Result<()> {
+    let parts = folders.iter().map(|f| Ingredient::read(f)).collect::<Result<Vec<_>>>()?;
+    let chosen: Vec<&Ingredient> = parts.iter().collect();
+    let average = mean(&chosen, &weights.unwrap_or_else(|| vec![1.0; parts.len()]))?;
+    std::fs::create_dir_all(to)?;
+    Student::save(&average, &to.join("model.safetensors"))?;
+    std::fs::write(to.join("config.json"), serde_json::to_vec_pretty(&parts[0].config)?)?;
+    Ok(())
+}
+
+/// Scores lists with a Hugging Face cross-encoder and writes them with the scores to the folder `to`.
+///
+/// # Errors
+/// Unreadable lists or teacher.
+pub fn score(lists: &Path, teacher: &Path, to: &Path, say: Say<'_>) -> Result<()> {
+    let teacher = Teacher::Loaded(Box::new(CrossEncoder::read(teacher)?));
+    let mut lists = Lists::read(lists)?;
+    teacher.score_lists(&mut lists, |done, all| say(format!("{done}/{all} lists")))?;
+    lists.write(to)?;
     Ok(())
 }
 
@@ -220,7 +647,7 @@ fn minutes(time: Duration) -> String {
 pub fn eval(recipe: &Recipe, out: &Path, step: Option<&str>, sets: &[PathBuf]) -> Result<Vec<SetReport>> {
     let tokenizer = read_tokenizer(recipe)?;
     let i = step_index(recipe, step)?;
-    let student = read_student(recipe, out, i, &tokenizer)?;
+    let (student, depth) = (read_student(recipe, out, i, &tokenizer)?, depth_of(recipe, out, i)?);
     let (query, document) = input_rules(recipe, &tokenizer);
     let folders: Vec<PathBuf> = if sets.is_empty() {
         recipe.eval.iter().map(|n| recipe.data.join(n)).collect()
@@ -231,15 +658,7 @@ pub fn eval(recipe: &Recipe, out: &Path, step: Option<&str>, sets: &[PathBuf]) -
         .iter()
         .map(|folder| {
             let set = RetrievalSet::read(folder)?;
-            evaluate(
-                &folder.display().to_string(),
-                &set,
-                &student,
-                recipe.train[i].depth,
-                &tokenizer,
-                &query,
-                &document,
-            )
+            evaluate(&folder.display().to_string(), &set, &student, depth, &tokenizer, &query, &document)
         })
         .collect()
 }
@@ -258,5 +677,6 @@ pub fn export(
     let tokenizer = read_tokenizer(recipe)?;
     let i = step_index(recipe, step)?;
     let student = read_student(recipe, out, i, &tokenizer)?;
-    crate::export::export(recipe, recipe_path, i, &student, &tokenizer, model)
+    let depth = depth_of(recipe, out, i)?;
+    crate::export::export(recipe, recipe_path, (i, depth), &student, &tokenizer, model)
 }

@@ -25,8 +25,190 @@ pub struct Recipe {
     /// Retrieval sets evaluated after each step, relative to `data`.
     #[serde(default)]
     pub eval: Vec<String>,
-    /// Training steps, in order; each starts from the one before.
+    /// Training steps, in order; each starts from the one before. The short form of a recipe that only trains.
+    #[serde(default)]
     pub train: Vec<TrainStep>,
+    /// Steps of any kind, in order. A recipe has either these or `train`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub step: Vec<Step>,
+}
+
+/// One step of a recipe.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Step {
+    /// Trains the student.
+    Train(TrainStep),
+    /// Trains the student's blocks as a masked-language model on raw text.
+    Pretrain(PretrainStep),
+    /// Finds hard negatives.
+    Mine(MineStep),
+    /// Trains a cross-encoder of the student's shape.
+    Teacher(TeacherStep),
+    /// Scores lists with a cross-encoder.
+    Score(ScoreStep),
+    /// Averages steps.
+    Merge(MergeStep),
+}
+
+/// Masked-language-model training.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PretrainStep {
+    /// Name; also its folder inside the run.
+    pub name: String,
+    /// Step to start from; random weights, or the model before, if absent.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Blocks used.
+    pub depth: usize,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Tokens in one worker's batch.
+    pub batch_tokens: usize,
+    /// Tokens in a sequence.
+    pub length: usize,
+    /// Learning rate of schedule-free AdamW.
+    pub learning_rate: f64,
+    /// Warm-up steps.
+    pub warmup: u64,
+    /// Weight decay of matrices.
+    #[serde(default)]
+    pub weight_decay: f64,
+    /// Share of tokens to predict.
+    #[serde(default = "mask_share")]
+    pub mask_share: f64,
+    /// Section files, relative to the data folder.
+    pub files: Vec<String>,
+}
+
+fn mask_share() -> f64 {
+    0.3
+}
+
+/// Hard negatives for a retrieval set, or for the keyword queries of section files.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MineStep {
+    /// Name; also its folder inside the run.
+    pub name: String,
+    /// Retrieval set, relative to the data folder.
+    #[serde(default)]
+    pub set: Option<String>,
+    /// Section files whose keyword queries (`pairs`) are mined instead.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// Step whose model searches beside BM25; BM25 alone if absent.
+    #[serde(default)]
+    pub student: Option<String>,
+    /// Documents in a list, the positive included.
+    pub n_way: usize,
+    /// Candidates taken from each ranking.
+    #[serde(default = "top")]
+    pub top: usize,
+    /// Candidates that score above this share of the positive's score are dropped as likely positives.
+    #[serde(default = "max_share")]
+    pub max_share: f32,
+    /// Queries at most, the first of the set.
+    #[serde(default)]
+    pub queries: Option<usize>,
+}
+
+fn top() -> usize {
+    50
+}
+
+fn max_share() -> f32 {
+    0.95
+}
+
+/// A cross-encoder trained on lists with labels.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TeacherStep {
+    /// Name; also its folder inside the run.
+    pub name: String,
+    /// Step whose blocks and embeddings it starts from; random weights if absent.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Blocks used.
+    pub depth: usize,
+    /// Step that wrote the lists, or their folder or file relative to the data folder.
+    pub lists: String,
+    /// Documents of a list used at once.
+    pub n_way: usize,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Tokens in one worker's batch.
+    pub batch_tokens: usize,
+    /// Tokens at most in query and document together.
+    pub length: usize,
+    /// Learning rate of schedule-free AdamW.
+    pub learning_rate: f64,
+    /// Warm-up steps.
+    pub warmup: u64,
+    /// Weight decay of matrices.
+    #[serde(default)]
+    pub weight_decay: f64,
+}
+
+/// Scores of a cross-encoder for lists.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoreStep {
+    /// Name; also its folder inside the run.
+    pub name: String,
+    /// Step that wrote the lists, or their folder or file relative to the data folder.
+    pub lists: String,
+    /// A `teacher` step, or a folder with a BERT or XLM-RoBERTa cross-encoder in Hugging Face layout.
+    pub teacher: String,
+}
+
+/// A weighted parameter mean.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MergeStep {
+    /// Name; also its folder inside the run.
+    pub name: String,
+    /// Steps of this recipe, or folders of other runs' steps.
+    pub parts: Vec<String>,
+    /// Weights of the parts; equal if absent.
+    #[serde(default)]
+    pub weights: Option<Vec<f64>>,
+    /// Which average becomes the model.
+    #[serde(default)]
+    pub choose: MergeChoice,
+}
+
+/// Which average a merge keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MergeChoice {
+    /// The weighted mean of all parts.
+    #[default]
+    Mean,
+    /// The greedy soup (Wortsman et al. 2022, recipe 1): parts from best to worst, each kept if the mean does not get worse.
+    Soup,
+}
+
+/// What a training step minimises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// Cross-entropy over all documents of the batch.
+    #[default]
+    Contrastive,
+    /// Kullback-Leibler divergence of min-max normalised scores from the teacher's, list by list (JaColBERTv2.5).
+    Distill,
+    /// Squared difference of margins to the positive, list by list.
+    MarginMse,
+}
+
+impl Loss {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    fn is_contrastive(&self) -> bool {
+        *self == Self::Contrastive
+    }
 }
 
 /// Shape of the student.
@@ -79,8 +261,24 @@ pub struct TrainStep {
     /// Share of query tokens dropped.
     #[serde(default)]
     pub query_dropout: f64,
-    /// Data kinds and their shares.
+    /// Data kinds and their shares, for the contrastive loss.
+    #[serde(default)]
     pub sources: Vec<Source>,
+    /// Loss.
+    #[serde(default, skip_serializing_if = "Loss::is_contrastive")]
+    pub loss: Loss,
+    /// Step to start from; the nearest one before that made a student if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// For the losses on lists: the step that wrote them, or their folder or file relative to the data folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lists: Option<String>,
+    /// For the losses on lists: documents of a list used at once; the shortest list's length if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_way: Option<usize>,
+    /// For `distill`: divides the normalised scores of both sides; 1 if absent, lower is sharper.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f32>,
 }
 
 /// One kind of training data.
@@ -106,8 +304,114 @@ impl Recipe {
             .with_context(|| format!("cannot read the recipe {}", path.display()))?;
         let recipe: Self =
             toml::from_str(&text).with_context(|| format!("in the recipe {}", path.display()))?;
-        anyhow::ensure!(!recipe.train.is_empty(), "{}: no [[train]] step", path.display());
+        recipe.check().with_context(|| path.display().to_string())?;
         Ok(recipe)
+    }
+
+    /// All steps in order, whichever form they were written in.
+    pub fn steps(&self) -> Vec<Step> {
+        if self.step.is_empty() {
+            self.train.iter().cloned().map(Step::Train).collect()
+        } else {
+            self.step.clone()
+        }
+    }
+
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// The first fault, with the step's name.
+    pub fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.train.is_empty() != self.step.is_empty(),
+            "a recipe needs either [[train]] steps or [[step]] entries, found {} and {}",
+            self.train.len(),
+            self.step.len()
+        );
+        let steps = self.steps();
+        for (i, step) in steps.iter().enumerate() {
+            let name = step.name();
+            anyhow::ensure!(
+                !name.is_empty()
+                    && name.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c))
+                    && !name.starts_with('.'),
+                "step {name:?}: a name is a folder's name: letters, digits, - _ ."
+            );
+            if let Some(j) = steps[..i].iter().position(|s| s.name() == name) {
+                anyhow::bail!("steps {} and {} are both called {name}; give each its own name", j + 1, i + 1);
+            }
+        }
+        for (i, step) in steps.iter().enumerate() {
+            let name = step.name();
+            for other in step.references() {
+                anyhow::ensure!(
+                    !steps[i..].iter().any(|s| s.name() == other),
+                    "step {name}: {other} comes later or is the step itself; a step can only use earlier ones"
+                );
+            }
+            if let Step::Train(t) = step {
+                let on_lists = t.loss != Loss::Contrastive;
+                anyhow::ensure!(
+                    on_lists == t.lists.is_some() && on_lists == t.sources.is_empty(),
+                    "step {name}: the contrastive loss needs `sources`, `distill` and `margin_mse` need `lists`; not both"
+                );
+            }
+            if let Step::Mine(m) = step {
+                anyhow::ensure!(
+                    m.set.is_some() == m.files.is_empty(),
+                    "step {name}: name either a retrieval `set` or section `files`"
+                );
+            }
+            if let Some(depth) = step.depth() {
+                anyhow::ensure!(
+                    depth <= self.model.n_layers,
+                    "step {name}: depth {depth}, but the model has {} layers",
+                    self.model.n_layers
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Step {
+    /// Name; also the step's folder inside the run.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Train(s) => &s.name,
+            Self::Pretrain(s) => &s.name,
+            Self::Mine(s) => &s.name,
+            Self::Teacher(s) => &s.name,
+            Self::Score(s) => &s.name,
+            Self::Merge(s) => &s.name,
+        }
+    }
+
+    /// Blocks trained, where the step says so itself.
+    pub fn depth(&self) -> Option<usize> {
+        match self {
+            Self::Train(s) => Some(s.depth),
+            Self::Pretrain(s) => Some(s.depth),
+            Self::Teacher(s) => Some(s.depth),
+            Self::Mine(_) | Self::Score(_) | Self::Merge(_) => None,
+        }
+    }
+
+    /// Whether the step writes a student's weights.
+    pub fn makes_student(&self) -> bool {
+        matches!(self, Self::Train(_) | Self::Pretrain(_) | Self::Merge(_))
+    }
+
+    /// Names that may be steps it reads.
+    fn references(&self) -> Vec<&str> {
+        match self {
+            Self::Train(s) => s.from.iter().chain(&s.lists).map(String::as_str).collect(),
+            Self::Pretrain(s) => s.from.iter().map(String::as_str).collect(),
+            Self::Mine(s) => s.student.iter().map(String::as_str).collect(),
+            Self::Teacher(s) => s.from.iter().chain([&s.lists]).map(String::as_str).collect(),
+            Self::Score(s) => vec![&s.lists, &s.teacher],
+            Self::Merge(s) => s.parts.iter().map(String::as_str).collect(),
+        }
     }
 }
 
@@ -140,6 +444,19 @@ impl ModelShape {
                 residual: false,
             }],
             query_weight: self.query_weight,
+        }
+    }
+
+    /// The configuration of a cross-encoder's head: one score from the first token.
+    pub fn scalar_head(&self) -> ProjectionConfig {
+        ProjectionConfig {
+            dense: vec![DenseConfig {
+                in_features: self.hidden_size,
+                out_features: 1,
+                bias: false,
+                residual: false,
+            }],
+            query_weight: false,
         }
     }
 }

@@ -204,16 +204,29 @@ impl Student {
         ops::layer_norm(&h, self.get("final_norm.weight"), eps)
     }
 
+    /// Outputs of the dense chain `[n, out]`, not normalised: the scores of a cross-encoder's head.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    pub fn dense(&self, hidden: &Tensor) -> Result<Tensor> {
+        let mut x = hidden.clone();
+        for i in 0..self.projection.dense.len() {
+            x = ops::linear(&x, self.get(&format!("dense.{i}.weight")), None)?;
+        }
+        Ok(x)
+    }
+
+    /// The embedding table `[vocab, hidden]`, for a tied output layer.
+    pub fn table(&self) -> &Tensor {
+        self.get("embeddings.tok_embeddings.weight")
+    }
+
     /// Unit token embeddings `[n_tokens, dim]` of hidden states.
     ///
     /// # Errors
     /// Shapes that do not fit.
     pub fn project(&self, hidden: &Tensor) -> Result<Tensor> {
-        let mut x = hidden.clone();
-        for i in 0..self.projection.dense.len() {
-            x = ops::linear(&x, self.get(&format!("dense.{i}.weight")), None)?;
-        }
-        ops::l2_normalize(&x)
+        ops::l2_normalize(&self.dense(hidden)?)
     }
 
     /// Query token embeddings: unit vectors times the learned weight, if the model has one.

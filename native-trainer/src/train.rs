@@ -1,15 +1,14 @@
-//! The optimiser loop: contrastive training on groups, data parallel over threads.
+//! The optimiser loop, data parallel over threads, and the contrastive objective on groups.
 //!
 //! Each worker thread draws its own batch and runs its own tape with single-threaded kernels (two such workers use two cores better than one
 //! tape with threaded kernels, see BENCHMARKS.md); gradients are summed in worker order, so that a run is reproducible.
 
-use crate::data::{Sampler, TokenBatch};
+use crate::data::TokenBatch;
 use crate::ops;
 use crate::optim::{Parameter, ScheduleFreeAdamW, ScheduleFreeConfig};
-use crate::recipe::TrainStep;
 use crate::student::{Packed, Student};
 use anyhow::{Context as _, Result};
-use candle_core::Tensor;
+use candle_core::{Tensor, Var};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -57,30 +56,45 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// Loss, accuracy and number of queries of one batch, with gradients by parameter order.
-fn worker_step(
-    student: &Student,
-    batch: &TokenBatch,
-    depth: usize,
-    skip: &[bool],
-) -> Result<(f64, f64, usize, Vec<Vec<f32>>)> {
+/// What an objective says of one batch.
+#[derive(Debug)]
+pub struct BatchLoss {
+    /// Scalar with its tape.
+    pub loss: Tensor,
+    /// Share of examples whose right answer scored highest.
+    pub accuracy: f64,
+    /// Tokens encoded.
+    pub n_tokens: usize,
+}
+
+/// The loss of the batch of a step for a worker. It must depend on these two numbers and the variables alone, so that a resumed run goes on
+/// exactly.
+pub type Objective<'a> = dyn Fn(u64, u64) -> Result<BatchLoss> + Sync + 'a;
+
+/// Settings of the optimiser.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    /// Steps.
+    pub steps: u64,
+    /// Learning rate after warm-up.
+    pub learning_rate: f64,
+    /// Warm-up steps.
+    pub warmup: u64,
+    /// Weight decay of matrices other than the embedding table.
+    pub weight_decay: f64,
+}
+
+/// In-batch contrastive loss.
+///
+/// # Errors
+/// Device errors.
+pub fn contrastive(student: &Student, batch: &TokenBatch, depth: usize, skip: &[bool]) -> Result<BatchLoss> {
     let offsets: Arc<[u32]> = batch.offsets.as_slice().into();
     let hidden = student.hidden(&Packed { ids: batch.ids.clone(), offsets: offsets.clone() }, depth)?;
-    let n_query_tokens = offsets[batch.n_queries] as usize;
-    let queries = student.project_query(&hidden.narrow(0, 0, n_query_tokens)?)?;
-    let query_offsets: Arc<[u32]> = offsets[..=batch.n_queries].into();
-
-    // Skipped tokens (punctuation) are encoded, so that others see them, but never scored.
-    let mut kept = Vec::new();
-    let mut document_offsets = vec![0];
-    for window in offsets[batch.n_queries..].windows(2) {
-        kept.extend((window[0]..window[1]).filter(|&t| !skip[batch.ids[t as usize] as usize]));
-        document_offsets.push(u32::try_from(kept.len())?);
-    }
-    let documents = student.project(&ops::gather(&hidden, &kept)?)?;
-    let scores = ops::maxsim_all(&queries, &query_offsets, &documents, &document_offsets.into())?;
+    let scored = Scored::new(student, &hidden, &batch.ids, &offsets, batch.n_queries, skip)?;
+    let scores =
+        ops::maxsim_all(&scored.queries, &scored.query_offsets, &scored.documents, &scored.document_offsets)?;
     let loss = ops::cross_entropy(&scores, &batch.targets, None, 1.0)?;
-
     let rows: Vec<Vec<f32>> = scores.to_vec2()?;
     let hits = rows
         .iter()
@@ -89,60 +103,97 @@ fn worker_step(
             row.iter().enumerate().all(|(j, s)| j == **target as usize || *s < row[**target as usize])
         })
         .count();
+    Ok(BatchLoss { loss, accuracy: hits as f64 / batch.n_queries.max(1) as f64, n_tokens: batch.ids.len() })
+}
+
+/// Embeddings that MaxSim reads.
+pub(crate) struct Scored {
+    pub(crate) queries: Tensor,
+    pub(crate) query_offsets: Arc<[u32]>,
+    pub(crate) documents: Tensor,
+    pub(crate) document_offsets: Arc<[u32]>,
+}
+
+impl Scored {
+    /// Projects hidden states of `n_queries` queries and the documents after them. Skipped tokens (punctuation) are encoded, so that others
+    /// see them, but never scored.
+    pub(crate) fn new(
+        student: &Student,
+        hidden: &Tensor,
+        ids: &[u32],
+        offsets: &[u32],
+        n_queries: usize,
+        skip: &[bool],
+    ) -> Result<Self> {
+        let n_query_tokens = offsets[n_queries] as usize;
+        let queries = student.project_query(&hidden.narrow(0, 0, n_query_tokens)?)?;
+        let mut kept = Vec::new();
+        let mut document_offsets = vec![0];
+        for window in offsets[n_queries..].windows(2) {
+            kept.extend((window[0]..window[1]).filter(|&t| !skip[ids[t as usize] as usize]));
+            document_offsets.push(u32::try_from(kept.len())?);
+        }
+        Ok(Self {
+            queries,
+            query_offsets: offsets[..=n_queries].into(),
+            documents: student.project(&ops::gather(hidden, &kept)?)?,
+            document_offsets: document_offsets.into(),
+        })
+    }
+}
+
+/// Runs an objective and its backward pass: loss, accuracy, tokens, gradients by parameter order.
+fn worker_step(
+    variables: &[(String, Var)],
+    objective: &Objective<'_>,
+    step: u64,
+    worker: u64,
+) -> Result<(f64, f64, usize, Vec<Vec<f32>>)> {
+    let BatchLoss { loss, accuracy, n_tokens } = objective(step, worker)?;
     let mut store = loss.backward()?;
-    let gradients = student
-        .variables(depth)
+    let gradients = variables
+        .iter()
         .map(|(_, v)| match store.remove(v) {
             Some(g) => g.flatten_all()?.to_vec1::<f32>(),
             None => Ok(Vec::new()),
         })
         .collect::<candle_core::Result<Vec<_>>>()?;
-    Ok((
-        f64::from(loss.to_scalar::<f32>()?),
-        hits as f64 / batch.n_queries.max(1) as f64,
-        batch.ids.len(),
-        gradients,
-    ))
+    Ok((f64::from(loss.to_scalar::<f32>()?), accuracy, n_tokens, gradients))
 }
 
 /// The averaged weights by name: what is evaluated, exported and merged.
-fn averaged(
-    student: &Student,
-    depth: usize,
-    optimizer: &ScheduleFreeAdamW,
-) -> Result<BTreeMap<String, Tensor>> {
-    let values = optimizer.averaged();
-    student
-        .variables(depth)
-        .zip(values)
+fn averaged(variables: &[(String, Var)], optimizer: &ScheduleFreeAdamW) -> Result<BTreeMap<String, Tensor>> {
+    variables
+        .iter()
+        .zip(optimizer.averaged())
         .map(|((name, v), x)| Ok((name.clone(), Tensor::from_vec(x, v.dims(), v.device())?)))
         .collect()
 }
 
-fn save(student: &Student, depth: usize, optimizer: &ScheduleFreeAdamW, folder: &Path) -> Result<()> {
-    Student::save(&averaged(student, depth, optimizer)?, &folder.join("model.safetensors"))?;
+fn save(variables: &[(String, Var)], optimizer: &ScheduleFreeAdamW, folder: &Path) -> Result<()> {
+    Student::save(&averaged(variables, optimizer)?, &folder.join("model.safetensors"))?;
     let aside: PathBuf = folder.join("state.part");
     optimizer.save(&aside)?;
     std::fs::rename(&aside, folder.join("state.safetensors"))?;
     Ok(())
 }
 
-/// Trains `student` in place through all steps, from the state in the folder if there is one. At the end (or when stopped) the folder holds the
-/// averaged weights and the state to go on from.
+/// Trains `variables` in place through all steps, from the state in the folder if there is one. At the end (or when stopped) the folder holds
+/// the averaged weights and the state to go on from.
 ///
 /// # Errors
 /// Data, device and file errors; a loss that is not finite.
-pub fn train(
-    student: &Student,
-    step: &TrainStep,
-    sampler: &Sampler,
-    skip: &[bool],
+pub fn optimise(
+    variables: &[(String, Var)],
+    schedule: Schedule,
+    objective: &Objective<'_>,
     options: &RunOptions<'_>,
     mut report: impl FnMut(Progress),
 ) -> Result<Outcome> {
     std::fs::create_dir_all(options.folder)?;
-    let parameters = student
-        .variables(step.depth)
+    let step = schedule;
+    let parameters = variables
+        .iter()
         .map(|(name, var)| Parameter {
             name: name.clone(),
             var: var.clone(),
@@ -172,11 +223,7 @@ pub fn train(
     for k in first..step.steps {
         let results: Vec<Result<_>> = std::thread::scope(|scope| {
             let handles: Vec<_> = (0..options.workers as u64)
-                .map(|w| {
-                    scope.spawn(move || {
-                        worker_step(student, &sampler.batch(k, w, step.batch_tokens), step.depth, skip)
-                    })
-                })
+                .map(|w| scope.spawn(move || worker_step(variables, objective, k, w)))
                 .collect();
             handles
                 .into_iter()
@@ -231,13 +278,13 @@ pub fn train(
             (since, loss_sum, hit_sum, n, n_tokens) = (Instant::now(), 0.0, 0.0, 0, 0);
         }
         if stopping || last_save.elapsed() > options.save_every {
-            save(student, step.depth, &optimizer, options.folder)?;
+            save(variables, &optimizer, options.folder)?;
             last_save = Instant::now();
         }
         if stopping && k + 1 < step.steps {
             return Ok(Outcome::Interrupted);
         }
     }
-    save(student, step.depth, &optimizer, options.folder)?;
+    save(variables, &optimizer, options.folder)?;
     Ok(Outcome::Finished)
 }

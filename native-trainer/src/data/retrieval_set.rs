@@ -1,6 +1,6 @@
 //! Questions with their passages.
 
-use super::{DataError, find, json_lines, lines};
+use super::{DataError, find, json_lines, lines, read_pairs, read_sections};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::Path;
@@ -45,6 +45,31 @@ impl Passage {
 }
 
 impl RetrievalSet {
+    /// The sections of `files` as passages, with the keyword queries of `pairs` on them.
+    ///
+    /// # Errors
+    /// [`DataError`] with file and line.
+    pub fn from_pairs(root: &Path, files: &[String]) -> Result<Self, DataError> {
+        let mut set = Self::default();
+        let mut place = HashMap::new();
+        for file in files {
+            for section in read_sections(&root.join(file))? {
+                place.insert(section.id.clone(), set.passages.len());
+                let title = section.head_text();
+                set.passages.push(Passage { id: section.id, title, text: section.text });
+            }
+        }
+        for (i, (_, text, id)) in
+            read_pairs(&find(&root.join("pairs"), "pairs.tsv")?)?.into_iter().enumerate()
+        {
+            if let Some(&at) = place.get(&id) {
+                set.queries.push(QueryText { id: i.to_string(), text });
+                set.relevant.push(vec![at]);
+            }
+        }
+        Ok(set)
+    }
+
     /// Reads a folder.
     ///
     /// # Errors

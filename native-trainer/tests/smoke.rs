@@ -1,0 +1,119 @@
+//! The smoke recipe, every stage, and a run that is stopped and resumed.
+
+use shirube_train::data::Lists;
+use shirube_train::pipeline;
+use shirube_train::recipe::{Recipe, Step};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn recipe() -> Recipe {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut recipe = Recipe::read(&root.join("native-trainer/recipes/smoke.toml")).expect("the smoke recipe");
+    recipe.tokenizer = root.join(&recipe.tokenizer);
+    recipe.data = root.join(&recipe.data);
+    recipe
+}
+
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder).expect("an old run removed");
+    }
+    folder
+}
+
+fn run(recipe: &Recipe, out: &Path, stop: &AtomicBool) -> Vec<String> {
+    let mut lines = Vec::new();
+    pipeline::run(recipe, out, 1, stop, &mut |line| lines.push(line)).expect("the run");
+    lines
+}
+
+#[test]
+fn the_smoke_recipe_runs_every_stage_and_skips_what_is_done() {
+    let (recipe, out) = (recipe(), folder("smoke"));
+    let lines = run(&recipe, &out, &AtomicBool::new(false));
+    for step in recipe.steps() {
+        let folder = out.join(step.name());
+        assert!(folder.join("done.json").is_file(), "{}: {lines:#?}", step.name());
+        assert_eq!(
+            folder.join("model.safetensors").is_file(),
+            !matches!(step, Step::Mine(_) | Step::Score(_))
+        );
+    }
+    let scored = Lists::read(&out.join("score")).expect("scored lists");
+    assert!(scored.lists.len() > 50 && scored.lists.iter().all(|l| l.scores.len() == 4));
+    // No list may hold a second passage that answers its question.
+    assert!(scored.lists.iter().all(|l| l.labels == [1.0, 0.0, 0.0, 0.0]));
+    let merge: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(out.join("merge/merge.json")).expect("a report"))
+            .expect("json");
+    let (best, soup) = (merge["best_part"].as_f64(), merge["soup"].as_f64());
+    assert!(soup >= best && best.is_some_and(|b| b > 0.0), "{merge}");
+
+    let again = run(&recipe, &out, &AtomicBool::new(false));
+    assert!(again.iter().all(|line| line.contains("skipped")), "{again:#?}");
+
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/smoke.toml");
+    let report =
+        pipeline::export(&recipe, &source, &out, None, &out.join("model")).expect("an exported model");
+    assert!(report.contains("int8 against f32"), "{report}");
+}
+
+#[test]
+fn a_run_stopped_half_way_and_resumed_gives_the_same_bits() {
+    let mut recipe = recipe();
+    recipe.eval.clear();
+    recipe.step.truncate(2);
+    // The loop looks at the flag after each step; reports come every 20 steps, so that of 30 steps 20 are done when it is raised.
+    let (whole, halves) = (folder("whole"), folder("halves"));
+    run(&recipe, &whole, &AtomicBool::new(false));
+    let stop = AtomicBool::new(false);
+    pipeline::run(&recipe, &halves, 1, &stop, &mut |line| {
+        if line.starts_with("context: step 20/") {
+            stop.store(true, Ordering::Relaxed);
+        }
+    })
+    .expect("the first half");
+    assert!(!halves.join("context/done.json").exists(), "the run was not stopped");
+    stop.store(false, Ordering::Relaxed);
+    run(&recipe, &halves, &stop);
+    for step in ["pretrain", "context"] {
+        for file in ["model.safetensors", "state.safetensors"] {
+            let read = |out: &Path| {
+                candle_core::safetensors::load(out.join(step).join(file), &candle_core::Device::Cpu)
+                    .expect(file)
+            };
+            let (a, b) = (read(&whole), read(&halves));
+            assert_eq!(a.len(), b.len());
+            for (name, tensor) in &a {
+                let bits = |t: &candle_core::Tensor| -> Vec<u32> {
+                    t.flatten_all()
+                        .and_then(|t| t.to_vec1::<f32>())
+                        .expect("values")
+                        .into_iter()
+                        .map(f32::to_bits)
+                        .collect()
+                };
+                assert_eq!(bits(tensor), bits(&b[name]), "{step}/{file}: {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn recipes_that_cannot_run_are_refused_with_the_step_at_fault() {
+    let refused = |change: &dyn Fn(&mut Recipe)| {
+        let mut recipe = recipe();
+        change(&mut recipe);
+        recipe.check().expect_err("refused").to_string()
+    };
+    assert!(refused(&|r| r.step.clear()).contains("either [[train]]"));
+    assert!(refused(&|r| r.step.swap(2, 4)).contains("comes later"));
+    assert!(refused(&|r| r.step.push(r.step[0].clone())).contains("both called pretrain"));
+    let message = refused(&|r| {
+        if let Step::Train(t) = &mut r.step[1] {
+            t.lists = Some("lists.jsonl".to_owned());
+        }
+    });
+    assert!(message.contains("step context") && message.contains("lists"), "{message}");
+}
