@@ -141,16 +141,14 @@ pub fn export(
 }
 
 fn data_names(recipe: &Recipe) -> Vec<String> {
-    use crate::recipe::Step;
-    let mut names: Vec<String> = Vec::new();
-    for step in recipe.steps() {
-        match step {
-            Step::Train(s) => names.extend(s.sources.into_iter().flat_map(|s| s.files)),
-            Step::Pretrain(s) => names.extend(s.files),
-            Step::Mine(s) => names.extend(s.set.into_iter().chain(s.files)),
-            Step::Teacher(_) | Step::Score(_) | Step::Merge(_) => {}
-        }
-    }
+    use crate::recipe::SourceFiles;
+    let mut names: Vec<String> = recipe
+        .source_files()
+        .into_iter()
+        .map(|f| match f {
+            SourceFiles::Set(name) | SourceFiles::Sections(name) => name,
+        })
+        .collect();
     names.sort();
     names.dedup();
     names

@@ -3,6 +3,7 @@
 //! candle is storage, matrix products and the tape; every differentiable operation on the training path is ours (`ops`), because several of
 //! candle-nn's lose gradients silently.
 
+pub mod check;
 pub mod data;
 pub mod distill;
 pub mod eval;
@@ -13,6 +14,7 @@ pub mod mine;
 pub mod ops;
 pub mod optim;
 pub mod pipeline;
+pub mod plan;
 pub mod pretrain;
 pub mod recipe;
 pub mod student;

@@ -25,6 +25,14 @@ struct Cli {
 enum Command {
     /// Write the normalised training text, one line a section (input of MeCab).
     TokenizerCorpus(shirube_train::tokenizer::CorpusArgs),
+    /// Write a commented recipe to start from.
+    Init {
+        /// File to write; an existing one is left alone.
+        recipe: PathBuf,
+    },
+    /// Look at data before training.
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Train a Unigram tokenizer on MeCab words.
     TokenizerTrain(shirube_train::tokenizer::TrainArgs),
     /// Run the training steps of a recipe; finished steps are skipped, an interrupted one goes on.
@@ -37,6 +45,9 @@ enum Command {
         /// Worker threads.
         #[arg(long, default_value_t = 2)]
         workers: usize,
+        /// Only say what would be done: steps, tokens, memory, time.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Average the weights of finished steps, of any runs with one architecture and tokenizer.
     Merge {
@@ -94,6 +105,15 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum DataCommand {
+    /// Counts, lengths, duplicates, and overlap with the evaluation sets, of all data a recipe names.
+    Check {
+        /// Recipe.
+        recipe: PathBuf,
+    },
+}
+
 fn main() -> Result<()> {
     // Kernels are single-threaded per worker; candle's pool behind elementwise additions takes one lock and spins, and would only fight
     // the workers for cores.
@@ -102,7 +122,26 @@ fn main() -> Result<()> {
     match Cli::parse().command {
         Command::TokenizerCorpus(args) => shirube_train::tokenizer::run_corpus(&args),
         Command::TokenizerTrain(args) => shirube_train::tokenizer::run_train(&args),
-        Command::Run { recipe, out, workers } => {
+        Command::Init { recipe } => {
+            use std::io::Write as _;
+            let mut file = std::fs::File::create_new(&recipe)
+                .with_context(|| format!("cannot create {}", recipe.display()))?;
+            file.write_all(include_bytes!("../recipes/template.toml"))?;
+            println!(
+                "{} written; set `data` and `tokenizer`, then `shirube-train data check` and `run --dry-run`",
+                recipe.display()
+            );
+            Ok(())
+        }
+        Command::Data(DataCommand::Check { recipe }) => {
+            print!("{}", shirube_train::check::check(&Recipe::read(&recipe)?)?);
+            Ok(())
+        }
+        Command::Run { recipe, out, workers, dry_run: true } => {
+            print!("{}", shirube_train::plan::plan(&Recipe::read(&recipe)?, &out, workers)?);
+            Ok(())
+        }
+        Command::Run { recipe, out, workers, dry_run: false } => {
             ctrlc::set_handler(|| {
                 if STOP.swap(true, Ordering::Relaxed) {
                     std::process::exit(130);

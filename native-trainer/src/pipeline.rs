@@ -38,7 +38,7 @@ pub const DOCUMENT_MARKER: u32 = 4;
 pub fn read_tokenizer(recipe: &Recipe) -> Result<Tokenizer> {
     let path = recipe.tokenizer.join("tokenizer.bin");
     let bytes = std::fs::read(&path)
-        .with_context(|| format!("cannot read {}; run `shirube-train tokenizer` first", path.display()))?;
+        .with_context(|| format!("cannot read {}; name a folder with tokenizer.bin, or make one with `shirube-train tokenizer-train`", path.display()))?;
     Tokenizer::from_bytes(&bytes).with_context(|| path.display().to_string())
 }
 
@@ -115,8 +115,21 @@ fn stamp(recipe: &Recipe, until: usize) -> Result<String> {
     }
 }
 
+/// Whether a step is finished with exactly the recipe as it is up to it.
+///
+/// # Errors
+/// Never in practice: a recipe that was read can be written.
+pub fn is_done(recipe: &Recipe, out: &Path, step: usize) -> Result<bool> {
+    let wanted = stamp(recipe, step)?;
+    let done = out.join(recipe.steps()[step].name()).join("done.json");
+    Ok(std::fs::read_to_string(done).is_ok_and(|found| found == wanted))
+}
+
 /// The step named, or the last one that made a student.
-fn step_index(recipe: &Recipe, name: Option<&str>) -> Result<usize> {
+///
+/// # Errors
+/// A name that is not there.
+pub fn step_index(recipe: &Recipe, name: Option<&str>) -> Result<usize> {
     let steps = recipe.steps();
     match name {
         None => steps.iter().rposition(Step::makes_student).context("no step of the recipe makes a student"),
@@ -202,7 +215,7 @@ pub fn run(recipe: &Recipe, out: &Path, workers: usize, stop: &AtomicBool, say: 
         let step = run.steps[i].clone();
         let folder = out.join(step.name());
         let (done, wanted) = (folder.join("done.json"), stamp(recipe, i)?);
-        if std::fs::read_to_string(&done).is_ok_and(|found| found == wanted) {
+        if is_done(recipe, out, i)? {
             if matches!(step, Step::Train(_) | Step::Pretrain(_)) && !folder.join("config.json").is_file() {
                 run.record(&step, &folder, recipe.model.projection())?;
             }

@@ -374,6 +374,43 @@ impl Recipe {
     }
 }
 
+/// One file or folder that a recipe trains on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SourceFiles {
+    /// Folder of a retrieval set.
+    Set(String),
+    /// Section file.
+    Sections(String),
+}
+
+impl Recipe {
+    /// Every file and folder trained on, each once, in order of their names.
+    pub fn source_files(&self) -> Vec<SourceFiles> {
+        let mut out = Vec::new();
+        for step in self.steps() {
+            match step {
+                Step::Train(s) => out.extend(s.sources.into_iter().flat_map(|source| {
+                    let make = if source.kind == SourceKind::Questions {
+                        SourceFiles::Set
+                    } else {
+                        SourceFiles::Sections
+                    };
+                    source.files.into_iter().map(make)
+                })),
+                Step::Pretrain(s) => out.extend(s.files.into_iter().map(SourceFiles::Sections)),
+                Step::Mine(s) => {
+                    out.extend(s.set.into_iter().map(SourceFiles::Set));
+                    out.extend(s.files.into_iter().map(SourceFiles::Sections));
+                }
+                Step::Teacher(_) | Step::Score(_) | Step::Merge(_) => {}
+            }
+        }
+        out.sort();
+        out.dedup();
+        out
+    }
+}
+
 impl Step {
     /// Name; also the step's folder inside the run.
     pub fn name(&self) -> &str {

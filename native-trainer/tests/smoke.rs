@@ -117,3 +117,31 @@ fn recipes_that_cannot_run_are_refused_with_the_step_at_fault() {
     });
     assert!(message.contains("step context") && message.contains("lists"), "{message}");
 }
+
+#[test]
+fn the_template_and_the_default_recipe_are_recipes() {
+    for name in ["template", "default"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("recipes/{name}.toml"));
+        assert!(!Recipe::read(&path).expect(name).steps().is_empty());
+    }
+}
+
+#[test]
+fn the_data_check_counts_and_finds_an_evaluation_set_that_is_trained_on() {
+    let mut recipe = recipe();
+    let clean = shirube_train::check::check(&recipe).expect("a report");
+    assert!(clean.contains("train: 140 questions"), "{clean}");
+    assert!(clean.contains("dev: 0 passages share") && clean.contains("; 0 of 74 questions"), "{clean}");
+    recipe.eval = vec!["train".to_owned()];
+    let leaking = shirube_train::check::check(&recipe).expect("a report");
+    assert!(leaking.contains("train: 57 passages share") && leaking.contains("140 of 140"), "{leaking}");
+}
+
+#[test]
+fn a_plan_names_every_step_and_its_tokens() {
+    let plan = shirube_train::plan::plan(&recipe(), &folder("plan"), 2).expect("a plan");
+    for step in recipe().steps() {
+        assert!(plan.contains(&format!("  {} (", step.name())), "{plan}");
+    }
+    assert!(plan.contains("30 steps of 1200 tokens"), "{plan}");
+}

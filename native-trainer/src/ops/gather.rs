@@ -72,7 +72,12 @@ mod tests {
         let table = var(&[7, 5], 1)?;
         let ids = [3, 0, 3, 6, 3];
         check(std::slice::from_ref(&table), 1e-2, 1e-3, || weigh(&gather(&table, &ids)?))?;
-        agree(&[table.clone()], 1e-6, || weigh(&gather(&table, &ids)?), || weigh(&composed(&table, &ids)?))
+        agree(
+            std::slice::from_ref(&table),
+            1e-6,
+            || weigh(&gather(&table, &ids)?),
+            || weigh(&composed(&table, &ids)?),
+        )
     }
 
     #[test]

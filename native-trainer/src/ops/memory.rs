@@ -39,7 +39,7 @@ static RECYCLER: Recycler = Recycler;
 /// Class and layout of the block that serves `layout`; `None` for what the system serves.
 fn class(layout: Layout) -> Option<(usize, Layout)> {
     let size = layout.size();
-    if size < LEAST || size > 1 << 46 || layout.align() > PAGE {
+    if !(LEAST..=1 << 46).contains(&size) || layout.align() > PAGE {
         return None;
     }
     let power = (usize::BITS - 1 - size.leading_zeros()) as usize;

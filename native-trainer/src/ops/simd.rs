@@ -1,6 +1,6 @@
 //! Run-time choice of vector width for elementwise loops, and the exponential they share.
 //!
-//! A loop is written once as plain Rust; [`vectorized!`] compiles it for AVX-512, for AVX2 with FMA and for the target's
+//! A loop is written once as plain Rust; `vectorized!` compiles it for AVX-512, for AVX2 with FMA and for the target's
 //! baseline, and picks by what the processor has. `FMA` inside such a body says whether fused multiply-add is one
 //! instruction there (without it, `mul_add` would be a library call for every element).
 
