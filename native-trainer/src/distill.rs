@@ -181,7 +181,7 @@ pub fn distill(
     (step, worker): (u64, u64),
 ) -> Result<BatchLoss> {
     let drawn =
-        lists.draw(step, worker, n_tokens, |_, d| lists.documents[d].len().min(input.document_length));
+        lists.draw(step, worker, n_tokens, |_, d| (lists.documents[d].len() + 1).min(input.document_length));
     let mut rng = ChaCha8Rng::seed_from_u64(
         lists.seed ^ 0xD157_1111 ^ step.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (worker << 56),
     );
@@ -229,4 +229,117 @@ pub fn distill(
         accuracy: first_is_highest(&scores)? as f64 / drawn.len() as f64,
         n_tokens: ids.len(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::ModelShape;
+    use crate::train::{Objective, Outcome, RunOptions, Schedule, optimise};
+    use candle_core::Var;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    fn shape() -> ModelShape {
+        ModelShape {
+            hidden_size: 16,
+            n_layers: 1,
+            n_heads: 2,
+            intermediate_size: 24,
+            dim: 8,
+            global_attention_every: 1,
+            local_window: 8,
+            query_length: 8,
+            document_length: 12,
+            query_weight: true,
+        }
+    }
+
+    /// Four queries of one token each; the teacher likes the document that holds the query's counterpart, then the one before.
+    fn lists() -> TokenLists {
+        let score = |q: usize, d: usize| {
+            if d == q {
+                3.0
+            } else if d + 1 == q {
+                1.0
+            } else {
+                -1.0
+            }
+        };
+        TokenLists {
+            queries: (0..4).map(|q| vec![10 + q]).collect(),
+            documents: (0..4).map(|d| vec![30, 20 + d, 31]).collect(),
+            lists: (0..4)
+                .map(|q| List {
+                    query: q,
+                    documents: (0..4).collect(),
+                    labels: (0..4).map(|d| f32::from(u8::from(d == q))).collect(),
+                    scores: (0..4).map(|d| score(q, d)).collect(),
+                })
+                .collect(),
+            n_way: 4,
+            n_short: 0,
+            seed: 7,
+        }
+    }
+
+    /// Loss on one batch before and after 120 steps, and parameters that did not move.
+    fn learn(name: &str, student: &Student, objective: &Objective<'_>) -> (f32, f32, Vec<String>) {
+        let variables: Vec<(String, Var)> =
+            student.variables(1).map(|(n, v)| (n.clone(), v.clone())).collect();
+        let values = |v: &Var| v.flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("values");
+        let before: Vec<Vec<f32>> = variables.iter().map(|(_, v)| values(v)).collect();
+        let loss = || objective(1000, 0).expect("a loss").loss.to_scalar::<f32>().expect("a number");
+        let first = loss();
+        let folder = std::env::temp_dir().join(format!("shirube-{name}-{}", std::process::id()));
+        let stop = AtomicBool::new(false);
+        let options =
+            RunOptions { folder: &folder, workers: 1, stop: &stop, save_every: Duration::from_secs(300) };
+        let schedule = Schedule { steps: 120, learning_rate: 2e-2, warmup: 5, weight_decay: 0.0 };
+        let outcome = optimise(&variables, schedule, objective, &options, |_| ()).expect("training");
+        assert_eq!(outcome, Outcome::Finished);
+        let still = variables
+            .iter()
+            .zip(&before)
+            .filter(|((_, v), before)| values(v) == **before)
+            .map(|((n, _), _)| n.clone())
+            .collect();
+        std::fs::remove_dir_all(&folder).expect("the folder removed");
+        (first, loss(), still)
+    }
+
+    #[test]
+    fn a_student_learns_the_teachers_order_and_every_parameter_takes_part() {
+        let (lists, skip) = (lists(), vec![false; 40]);
+        let input = StudentInput {
+            query_marker: 3,
+            document_marker: 4,
+            query_length: 8,
+            document_length: 12,
+            query_dropout: 0.0,
+            skip: &skip,
+        };
+        for (name, loss) in [("kl", Loss::Distill), ("margin", Loss::MarginMse)] {
+            let student = Student::random(shape().encoder(40), shape().projection(), 3, &Device::Cpu)
+                .expect("a student");
+            let (first, last, still) =
+                learn(name, &student, &|k, w| distill(&student, &lists, 1, input, (loss, 0.25), 60, (k, w)));
+            assert!(last < 0.5 * first, "{name}: {first} to {last}");
+            assert!(still.is_empty(), "{name}: {still:?} did not move");
+        }
+    }
+
+    #[test]
+    fn a_cross_encoder_learns_labels_and_every_parameter_takes_part() {
+        let lists = TokenLists {
+            lists: lists().lists.into_iter().map(|l| List { scores: l.labels.clone(), ..l }).collect(),
+            ..lists()
+        };
+        let teacher =
+            Student::random(shape().encoder(40), shape().scalar_head(), 3, &Device::Cpu).expect("a teacher");
+        let (first, last, still) =
+            learn("teacher", &teacher, &|k, w| lists.cross_encoder_loss(&teacher, 1, 12, 60, (k, w)));
+        assert!(last < 0.5 * first, "{first} to {last}");
+        assert!(still.is_empty(), "{still:?} did not move");
+    }
 }

@@ -349,6 +349,17 @@ impl Recipe {
                     "step {name}: {other} comes later or is the step itself; a step can only use earlier ones"
                 );
             }
+            let lengths = match step {
+                Step::Train(s) => {
+                    vec![("batch_tokens", s.batch_tokens), ("document_length", s.document_length)]
+                }
+                Step::Pretrain(s) => vec![("batch_tokens", s.batch_tokens), ("length", s.length)],
+                Step::Teacher(s) => vec![("batch_tokens", s.batch_tokens), ("length", s.length)],
+                Step::Mine(_) | Step::Score(_) | Step::Merge(_) => vec![],
+            };
+            if let Some((what, n)) = lengths.into_iter().find(|(_, n)| *n < 8) {
+                anyhow::bail!("step {name}: {what} is {n} tokens, expected 8 or more");
+            }
             if let Step::Train(t) = step {
                 let on_lists = t.loss != Loss::Contrastive;
                 anyhow::ensure!(
