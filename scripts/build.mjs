@@ -33,10 +33,10 @@ export async function buildPackage() {
   });
 }
 
-export async function buildPage() {
+export async function buildPage(bundle) {
   const { build } = await import("esbuild");
   const out = join(root, "www", "dist");
-  const inputs = filesUnder("www/index.html", "www/style.css", "www/icon.svg", "www/tsconfig.json", "www/src", "www/bundle", "pkg/dist", "pkg/model", "scripts/build.mjs");
+  const inputs = filesUnder("www/index.html", "www/style.css", "www/icon.svg", "www/tsconfig.json", "www/src", bundle, "pkg/dist", "pkg/model", "scripts/build.mjs");
   await once("page", inputs, ["www/dist/index.html", "www/dist/app.js", "www/dist/sw.js"], async () => {
     say("building the page (esbuild, tsc)");
     run("node", ["node_modules/typescript/bin/tsc", "-p", "www"]);
@@ -65,8 +65,7 @@ export async function buildPage() {
       if (/^(?!shirube_wasm\.).*\.js$|_bg\.wasm$/.test(name)) cpSync(join(root, "pkg", "dist", name), join(out, "shirube", name));
     }
     const model = join(root, "pkg", "model");
-    const bundle = join(root, "www", "bundle");
-    for (const [from, to] of [[model, "model"], [bundle, "bundle"]]) {
+    for (const [from, to] of [[model, "model"], [join(root, bundle), "bundle"]]) {
       if (existsSync(from)) cpSync(from, join(out, to), { recursive: true });
       else say(`${from.slice(root.length + 1)} does not exist: the page will say that its files are missing`);
     }
@@ -82,19 +81,41 @@ export async function buildPage() {
   });
 }
 
-/** The demo's index is in the repository; this makes it again where somebody deleted it. */
-function buildBundle() {
-  if (existsSync(join(root, "www/bundle/shirube.json")) || !existsSync(join(root, "pkg/model/manifest.json"))) return;
-  say("building the demo's index (shirube build)");
-  run("cargo", ["run", "--quiet", "--release", "-p", "shirube-cli", "--", "build", "www/data/sections.jsonl.gz", "--model", "pkg/model", "--out", "www/bundle"]);
+function shirubeBuild(sections, out) {
+  run("cargo", ["run", "--quiet", "--release", "-p", "shirube-cli", "--", "build", sections, "--model", "pkg/model", "--out", out, "--name", "日本語ドキュメント"]);
 }
 
-export async function buildAll() {
+/** The demo's index is in the repository; this makes it again where somebody deleted it. */
+function buildSample() {
+  const out = "www/bundle";
+  if (!existsSync(join(root, out, "shirube.json"))) {
+    say("building the demo's index (shirube build)");
+    shirubeBuild("www/data/sections.jsonl.gz", out);
+  }
+  return out;
+}
+
+/** An index of every section of the larger set that the sample was cut from. */
+async function buildWholeSet() {
+  const input = "../shared/data/docs/sections.jsonl.gz";
+  if (!existsSync(join(root, input))) throw new Error(`${input} does not exist: without --all the demo serves its committed sample`);
+  const out = "target/demo/bundle";
+  await once("whole-set", filesUnder(input, "pkg/model", "www/data/make.mjs"), [`${out}/shirube.json`], () => {
+    say("building the index of the whole set (shirube build); about a minute");
+    mkdirSync(join(root, "target/demo"), { recursive: true });
+    run("node", ["www/data/make.mjs", input, "--all", "target/demo/sections.jsonl.gz"]);
+    shirubeBuild("target/demo/sections.jsonl.gz", out);
+  });
+  return out;
+}
+
+/** Everything `npm start` serves; with `all` over the whole set of sections instead of the committed sample. */
+export async function buildAll({ all = false } = {}) {
   ensureNodePackages();
   buildWasm();
-  buildBundle();
+  const bundle = all ? await buildWholeSet() : buildSample();
   await buildPackage();
-  await buildPage();
+  await buildPage(bundle);
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) await buildAll();

@@ -37,6 +37,9 @@ pub struct SetReport {
     pub methods: Vec<MethodReport>,
 }
 
+/// Weights of BM25 in the fusion that are reported beside 1, so that a default is chosen and not guessed.
+const OTHER_WEIGHTS: [f32; 3] = [0.25, 0.5, 2.0];
+
 /// Token embeddings of many texts, one after the other.
 #[derive(Debug)]
 pub struct Encoded {
@@ -173,12 +176,20 @@ pub fn evaluate(
     let maxsim = maxsim_scores(&queries, &documents)?;
     let bigram = bm25_scores(set, &texts, Analyzer::bigrams())?;
     let words = bm25_scores(set, &texts, Analyzer::pieces(tokenizer.clone()))?;
-    let fused: Vec<Vec<f32>> = maxsim
-        .iter()
-        .zip(&bigram)
-        .map(|(a, b)| z_scores(a).iter().zip(z_scores(b)).map(|(x, y)| x + y).collect())
-        .collect();
-    let methods = [("bm25-words", &words), ("bm25-bigram", &bigram), ("maxsim", &maxsim), ("fused", &fused)]
+    let fuse = |weight: f32| -> Vec<Vec<f32>> {
+        let fused = |(a, b): (&Vec<f32>, &Vec<f32>)| {
+            z_scores(a).iter().zip(z_scores(b)).map(|(x, y)| x + weight * y).collect()
+        };
+        maxsim.iter().zip(&bigram).map(fused).collect()
+    };
+    let mut rankings = vec![
+        ("bm25-words".to_owned(), words),
+        ("bm25-bigram".to_owned(), bigram.clone()),
+        ("maxsim".to_owned(), maxsim.clone()),
+        ("fused".to_owned(), fuse(1.0)),
+    ];
+    rankings.extend(OTHER_WEIGHTS.map(|weight| (format!("fused x{weight}"), fuse(weight))));
+    let methods = rankings
         .into_iter()
         .map(|(method, scores)| {
             let queries: Vec<QueryMetrics> = scores
@@ -186,7 +197,7 @@ pub fn evaluate(
                 .zip(&set.relevant)
                 .map(|(s, relevant)| QueryMetrics::of(&top_k(s, 100), relevant))
                 .collect();
-            MethodReport { method: method.to_owned(), mean: QueryMetrics::mean(&queries), queries }
+            MethodReport { method, mean: QueryMetrics::mean(&queries), queries }
         })
         .collect();
     Ok(SetReport { set: name.to_owned(), n_passages: texts.len(), n_queries: questions.len(), methods })
