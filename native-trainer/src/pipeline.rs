@@ -20,7 +20,7 @@ use shirube_format::Sha256Hex;
 use shirube_text::Tokenizer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Punctuation whose document embeddings are not kept: it matches every text and none in particular.
@@ -213,6 +213,10 @@ pub fn run(recipe: &Recipe, out: &Path, workers: usize, stop: &AtomicBool, say: 
     };
     for i in 0..run.steps.len() {
         let step = run.steps[i].clone();
+        if stop.load(Ordering::Relaxed) {
+            say(format!("stopped before {}; the same command goes on from there", step.name()));
+            return Ok(());
+        }
         let folder = out.join(step.name());
         let (done, wanted) = (folder.join("done.json"), stamp(recipe, i)?);
         if is_done(recipe, out, i)? {

@@ -11,10 +11,11 @@
 //! then [`MC`] rows of `a`, walked in steps of [`KC`] so that one panel of `b` stays in L1.
 
 use std::arch::x86_64::{
-    __m512i, __mmask16, _mm512_add_ps, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh, _mm512_dpbf16_ps,
-    _mm512_i32scatter_epi32, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_maskz_loadu_ps, _mm512_mul_ps,
-    _mm512_mullo_epi32, _mm512_or_si512, _mm512_set_epi32, _mm512_set1_epi32, _mm512_set1_ps,
-    _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps, _mm512_storeu_si512,
+    __m256bh, __m256i, __m512bh, __m512i, __mmask16, _mm512_add_ps, _mm512_cvtepu16_epi32,
+    _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_i32scatter_epi32, _mm512_loadu_ps, _mm512_loadu_si512,
+    _mm512_maskz_loadu_ps, _mm512_mul_ps, _mm512_mullo_epi32, _mm512_or_si512, _mm512_set_epi32,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+    _mm512_storeu_si512,
 };
 use std::cell::RefCell;
 use std::mem::transmute;
@@ -136,7 +137,11 @@ unsafe fn tile_product(
             for (i, sums) in sums.iter_mut().enumerate() {
                 let left = _mm512_set1_epi32((*a.add(i * a_row)).cast_signed());
                 for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = _mm512_dpbf16_ps(*sum, transmute(left), transmute(column));
+                    *sum = _mm512_dpbf16_ps(
+                        *sum,
+                        transmute::<__m512i, __m512bh>(left),
+                        transmute::<__m512i, __m512bh>(column),
+                    );
                 }
             }
         }
@@ -250,7 +255,7 @@ unsafe fn pack_b(
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 fn rounded(values: std::arch::x86_64::__m512) -> __m512i {
     // SAFETY: both types are 256 bits of plain data.
-    _mm512_cvtepu16_epi32(unsafe { transmute(_mm512_cvtneps_pbh(values)) })
+    _mm512_cvtepu16_epi32(unsafe { transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values)) })
 }
 
 /// The lanes below `n`, all from 16 on.
