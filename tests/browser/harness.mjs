@@ -4,8 +4,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before } from "node:test";
 import { chromium } from "playwright-core";
-import { ensureChromium, root } from "../../scripts/lib.mjs";
-import { serve } from "../../scripts/serve.mjs";
+import { ensureChromium, root } from "../../crates/xtask/scripts/lib.mjs";
+import { serve } from "../../crates/xtask/scripts/serve.mjs";
 
 export const site = join(root, "www", "dist");
 export { assert, root };

@@ -129,7 +129,7 @@ pub(crate) fn build(options: &Options) -> Result<()> {
     }
     run(Command::new("node")
         .current_dir(root)
-        .arg("scripts/sizes.mjs")
+        .arg("crates/xtask/scripts/sizes.mjs")
         .arg(&wasm)
         .arg(out.join(format!("{NAME}.js"))))?;
     std::fs::write(&stamp_path, stamp).with_context(|| format!("cannot write {}", stamp_path.display()))

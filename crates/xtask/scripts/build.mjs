@@ -36,7 +36,7 @@ export async function buildPackage() {
 export async function buildPage(bundle) {
   const { build } = await import("esbuild");
   const out = join(root, "www", "dist");
-  const inputs = filesUnder("www/index.html", "www/style.css", "www/icon.svg", "www/tsconfig.json", "www/src", bundle, "pkg/dist", "pkg/model", "scripts/build.mjs");
+  const inputs = filesUnder("www/index.html", "www/style.css", "www/icon.svg", "www/tsconfig.json", "www/src", bundle, "pkg/dist", "pkg/model", "crates/xtask/scripts/build.mjs");
   await once("page", inputs, ["www/dist/index.html", "www/dist/app.js", "www/dist/sw.js"], async () => {
     say("building the page (esbuild, tsc)");
     run("node", ["node_modules/typescript/bin/tsc", "-p", "www"]);
