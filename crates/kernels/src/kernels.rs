@@ -142,6 +142,7 @@ impl Kernels {
 
     /// All kernels that this machine runs, slowest first; the first is the oracle.
     pub fn all() -> Vec<Self> {
+        #[allow(unused_mut, reason = "a target without vector kernels adds none")]
         let mut all: Vec<&'static dyn Backend> = vec![&crate::scalar::Scalar, &crate::portable::Portable];
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
         all.push(&crate::simd128::Simd128);
