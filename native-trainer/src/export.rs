@@ -20,8 +20,8 @@ use shirube_text::Tokenizer;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Largest weights file, so that a broken download loses little and free hosts accept every file.
-const PART_BYTES: usize = 4 << 20;
+/// Tensor bytes in one weights file, which with its header stays below 4 MiB: a broken download loses little, and every free host takes the file.
+const PART_BYTES: usize = (4 << 20) - (16 << 10);
 
 /// Blocks and projection in int8 with one scale per row; norms and the query weight in f32.
 fn quantized(student: &Student, depth: usize) -> Result<Weights> {
