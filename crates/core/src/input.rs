@@ -72,9 +72,16 @@ mod tests {
 
     #[test]
     fn expansion_targets_match_the_published_table() {
-        for (l, paper, evaluator) in
-            [(5, 32, 13), (8, 32, 16), (24, 32, 32), (25, 33, 32), (32, 40, 40), (33, 64, 41), (41, 64, 64), (57, 65, 64)]
-        {
+        for (l, paper, evaluator) in [
+            (5, 32, 13),
+            (8, 32, 16),
+            (24, 32, 32),
+            (25, 33, 32),
+            (32, 40, 40),
+            (33, 64, 41),
+            (41, 64, 64),
+            (57, 65, 64),
+        ] {
             assert_eq!(DynamicPaper.target(l, 512), paper, "paper rule at {l}");
             assert_eq!(DynamicEvaluator.target(l, 512), evaluator, "evaluator rule at {l}");
             assert_eq!(Fixed.target(l, 32), 32);
