@@ -19,9 +19,13 @@ fn z_scores(scores: &[f32]) -> impl Iterator<Item = f32> + '_ {
     scores.iter().map(move |&s| ((f64::from(s) - mean) * scale) as f32)
 }
 
-/// The fused score of every document; without lexical scores, or with a weight of 0, MaxSim as it is.
+/// The fused score of every document; with a weight of 0 MaxSim as it is.
+///
+/// # Panics
+/// If the two lists do not score the same documents: the caller's mistake.
 pub(crate) fn fuse(maxsim: &[f32], lexical: &[f32], lexical_weight: f32) -> Vec<f32> {
-    if lexical_weight == 0.0 || lexical.len() != maxsim.len() {
+    assert_eq!(maxsim.len(), lexical.len(), "both score every document");
+    if lexical_weight == 0.0 {
         return maxsim.to_vec();
     }
     z_scores(maxsim).zip(z_scores(lexical)).map(|(m, l)| m + lexical_weight * l).collect()
