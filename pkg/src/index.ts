@@ -24,6 +24,8 @@ export { ShirubeError, type ShirubeErrorCode } from "./errors.js";
 export type * from "./types.js";
 
 const MAX_LIMIT = 100;
+/** How much words count unless said otherwise; the same as the engine's own default. */
+const LEXICAL_WEIGHT = 0.4;
 
 /** A loaded search engine: one model and one bundle. */
 export class Shirube {
@@ -75,7 +77,7 @@ export class Shirube {
     if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
       throw new ShirubeError("BAD_ARGUMENT", `limit is ${String(limit)}, expected a whole number from 1 to ${MAX_LIMIT}`);
     }
-    const lexicalWeight = options.lexicalWeight ?? 1;
+    const lexicalWeight = options.lexicalWeight ?? LEXICAL_WEIGHT;
     if (!(lexicalWeight >= 0 && lexicalWeight <= 10)) {
       throw new ShirubeError("BAD_ARGUMENT", `lexicalWeight is ${String(lexicalWeight)}, expected 0 to 10`);
     }

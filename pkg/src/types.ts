@@ -173,7 +173,7 @@ export interface LoadOptions {
 export interface SearchOptions {
   /** Most hits returned: 1 to 100. Default 10. */
   limit?: number;
-  /** How much words (BM25) count beside meaning (MaxSim): 0 is meaning alone, 10 nearly words alone. Default 1. */
+  /** How much words (BM25) count beside meaning (MaxSim): 0 is meaning alone, 10 nearly words alone. Default 0.4. */
   lexicalWeight?: number;
   /** Gives this search up. */
   signal?: AbortSignal;

@@ -4,7 +4,7 @@ use crate::open;
 use anyhow::Result;
 use clap::Args;
 use shirube_format::bundle::Bundle;
-use shirube_retriever::{Highlight, Hit, Kernels, Retriever, SearchOptions, SearchResults};
+use shirube_retriever::{Highlight, Hit, Kernels, LEXICAL_WEIGHT, Retriever, SearchOptions, SearchResults};
 use std::io::{BufRead as _, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -25,7 +25,7 @@ pub(crate) struct SearchArguments {
     #[arg(short = 'k', long = "limit", value_name = "N", default_value_t = 10)]
     limit: usize,
     /// How much words (BM25) count beside meaning: 0 is meaning alone, 10 nearly words alone
-    #[arg(long, value_name = "W", default_value_t = 1.0)]
+    #[arg(long, value_name = "W", default_value_t = LEXICAL_WEIGHT)]
     lexical_weight: f32,
     /// Print the whole answer as JSON; ranges count bytes
     #[arg(long)]

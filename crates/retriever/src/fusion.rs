@@ -1,34 +1,37 @@
 //! Words and meaning in one score.
 //!
 //! ```text
-//! fused(d) = z(maxsim)(d) + lexical_weight * z(bm25)(d)        z(x)(d) = (x(d) - mean(x)) / deviation(x)
+//! fused(d) = maxsim(d) / max maxsim + lexical_weight * bm25(d) / max bm25
 //! ```
 //!
-//! Means and population deviations are taken over all documents, for each query anew: MaxSim grows with the query's length and BM25 with its
-//! terms' rarity, so neither has a fixed scale. A score that is the same for all documents says nothing and counts as zero.
+//! The maxima are taken over the documents of one query: MaxSim grows with the query's length and BM25 with its terms' rarity, so neither
+//! has a fixed scale, but the best document of each is a scale that a search over a few shards knows as well as one over everything.
+//! Words can add at most `lexical_weight`, however rare they are. A list whose best score is not above zero says nothing and counts as zero.
 //!
-//! The way not taken: reciprocal rank fusion. It forgets by how much a document is ahead, which is what separates an exact name from a
-//! passing mention.
+//! Ways not taken: sums of z-scores, which need the scores of all documents and let one rare word outvote everything (R@1 on JaQuAD dev
+//! .893 at its best weight, .895 this way, chosen there; .931 both on JSQuAD); reciprocal rank fusion, which forgets by how much a
+//! document is ahead, and that is what separates an exact name from a passing mention.
 
-/// `scores` with mean 0 and deviation 1; all zeros where they do not differ. Sums are 64-bit and in order, so every platform agrees.
-fn z_scores(scores: &[f32]) -> impl Iterator<Item = f32> + '_ {
-    let n = scores.len().max(1) as f64;
-    let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / n;
-    let variance = scores.iter().map(|&s| (f64::from(s) - mean).powi(2)).sum::<f64>() / n;
-    let scale = if variance > 1e-12 { variance.sqrt().recip() } else { 0.0 };
-    scores.iter().map(move |&s| ((f64::from(s) - mean) * scale) as f32)
+/// How much words count beside meaning unless the caller says otherwise.
+pub const LEXICAL_WEIGHT: f32 = 0.4;
+
+/// What a list's scores are multiplied by: one over its best score.
+fn scale(scores: &[f32]) -> f32 {
+    let best = scores.iter().copied().fold(0.0, f32::max);
+    if best > 0.0 { best.recip() } else { 0.0 }
 }
 
 /// The fused score of every document; with a weight of 0 MaxSim as it is.
 ///
 /// # Panics
 /// If the two lists do not score the same documents: the caller's mistake.
-pub(crate) fn fuse(maxsim: &[f32], lexical: &[f32], lexical_weight: f32) -> Vec<f32> {
+pub fn fuse(maxsim: &[f32], lexical: &[f32], lexical_weight: f32) -> Vec<f32> {
     assert_eq!(maxsim.len(), lexical.len(), "both score every document");
     if lexical_weight == 0.0 {
         return maxsim.to_vec();
     }
-    z_scores(maxsim).zip(z_scores(lexical)).map(|(m, l)| m + lexical_weight * l).collect()
+    let (m_scale, l_scale) = (scale(maxsim), lexical_weight * scale(lexical));
+    maxsim.iter().zip(lexical).map(|(m, l)| m * m_scale + l * l_scale).collect()
 }
 
 /// The best `k` documents with their scores, best first, ties to the lower id.
@@ -52,12 +55,19 @@ mod tests {
 
     #[test]
     fn the_fused_score_is_the_formula_written_out() {
-        // Means 2 and 1, deviations sqrt(2/3) and sqrt(2).
-        let fused = fuse(&[1.0, 2.0, 3.0], &[3.0, 0.0, 0.0], 0.5);
-        let (a, b) = ((2.0f32 / 3.0).sqrt(), 2.0f32.sqrt());
-        for (found, expected) in fused.iter().zip([-1.0 / a + 0.5 * 2.0 / b, -0.5 / b, 1.0 / a - 0.5 / b]) {
-            assert!((found - expected).abs() < 1e-6, "{found} and {expected}");
-        }
+        let fused = fuse(&[1.0, 2.0, 4.0], &[3.0, 1.5, 0.0], 0.5);
+        assert_eq!(fused, [0.25 + 0.5, 0.5 + 0.25, 1.0]);
+    }
+
+    #[test]
+    fn words_add_at_most_their_weight_however_rare() {
+        let fused = fuse(&[1.0, 0.9, 0.3], &[0.0, 0.0, 1e6], 0.4);
+        assert!((fused[2] - 0.7).abs() < 1e-6 && fused[0] > fused[2], "{fused:?}");
+    }
+
+    #[test]
+    fn a_list_without_a_positive_score_says_nothing() {
+        assert_eq!(top_k(&fuse(&[-1.0, -2.0], &[0.0, 1.0], 0.4), 2), [1, 0]);
     }
 
     #[test]

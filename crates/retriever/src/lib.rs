@@ -12,11 +12,12 @@ mod results;
 mod retriever;
 
 pub use error::RetrieverError;
+pub use fusion::{LEXICAL_WEIGHT, fuse};
 pub use loader::{BundleLoader, ModelLoader};
 pub use results::{
     Highlight, Highlights, Hit, Match, PartName, Place, QueryToken, SearchOptions, SearchResults, Timings,
 };
-pub use retriever::{BackendChoice, Clock, Retriever, Status};
+pub use retriever::{BM25_B, BM25_K1, BackendChoice, Clock, Retriever, Status};
 // Callers need these beside a retriever.
 pub use shirube_encoder::Model;
 pub use shirube_format::{FormatError, bundle::Section};

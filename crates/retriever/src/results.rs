@@ -25,7 +25,7 @@ pub struct SearchOptions {
 
 impl Default for SearchOptions {
     fn default() -> Self {
-        Self { limit: 10, explain: true, min_similarity: 0.55, lexical_weight: 1.0 }
+        Self { limit: 10, explain: true, min_similarity: 0.55, lexical_weight: crate::LEXICAL_WEIGHT }
     }
 }
 

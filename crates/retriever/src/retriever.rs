@@ -16,8 +16,9 @@ use shirube_lexical::{Analyzer, Bm25Index};
 const MAX_QUERY_BYTES: usize = 1 << 18;
 
 /// BM25's saturation and length damping for documentation, whose sections differ much in length.
-const BM25_K1: f32 = 1.5;
-const BM25_B: f32 = 0.75;
+pub const BM25_K1: f32 = 1.5;
+/// BM25's damping by length, beside [`BM25_K1`].
+pub const BM25_B: f32 = 0.75;
 
 /// Milliseconds of some clock; only differences are used. The browser passes `performance.now`, native callers an `Instant`.
 pub type Clock<'a> = &'a dyn Fn() -> f64;
@@ -77,7 +78,7 @@ impl Retriever {
         let name = core::mem::take(&mut bundle.name);
         let index = Index::open(bundle, kernels)?;
         let texts = sections.iter().map(|s| s.document().text);
-        let lexical = Bm25Index::build(texts, Analyzer::bigrams(), BM25_K1, BM25_B)?;
+        let lexical = Bm25Index::build(texts, Analyzer::grams(), BM25_K1, BM25_B)?;
         let pages: std::collections::BTreeSet<_> = sections.iter().map(|s| (&s.source, &s.page)).collect();
         let status = Status {
             bundle: name,
