@@ -9,13 +9,13 @@ use crate::student::Student;
 use anyhow::{Context as _, Result};
 use candle_core::Tensor as CandleTensor;
 use shirube_core::{InputRules, Role};
-use shirube_encoder::Encoder;
+use shirube_encoder::{Encoder, quantize};
 use shirube_format::Sha256Hex;
 use shirube_format::model::{
     MODEL_FORMAT, ModelManifest, Provenance, Quantization, Tensor, TokenizerInfo, WeightKind, Weights,
     folder, pack_parts,
 };
-use shirube_kernels::{Kernels, quantize_rows};
+use shirube_kernels::Kernels;
 use shirube_text::Tokenizer;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,20 +23,11 @@ use std::path::Path;
 /// Tensor bytes in one weights file, which with its header stays below 4 MiB: a broken download loses little, and every free host takes the file.
 const PART_BYTES: usize = (4 << 20) - (16 << 10);
 
-/// Blocks and projection in int8 with one scale per row; norms and the query weight in f32.
-fn quantized(student: &Student, depth: usize) -> Result<Weights> {
+/// All parameters of the student's first `depth` blocks, in f32.
+fn plain(student: &Student, depth: usize) -> Result<Weights> {
     let mut weights = Weights::default();
     for (name, var) in student.variables(depth) {
-        let values = var.flatten_all()?.to_vec1::<f32>()?;
-        let shape = var.dims();
-        match (name.strip_suffix(".weight"), shape) {
-            (Some(stem), &[rows, columns]) if stem != "query_weight" => {
-                let (data, scales) = quantize_rows(&values, rows, columns);
-                weights.insert(name.clone(), Tensor::i8(shape, data));
-                weights.insert(format!("{stem}.scale"), Tensor::f32(&[rows], scales));
-            }
-            _ => weights.insert(name.clone(), Tensor::f32(shape, values)),
-        }
+        weights.insert(name, Tensor::f32(var.dims(), var.flatten_all()?.to_vec1::<f32>()?));
     }
     Ok(weights)
 }
@@ -54,7 +45,8 @@ pub fn export(
     tokenizer: &Tokenizer,
     to: &Path,
 ) -> Result<String> {
-    let weights = quantized(student, depth)?;
+    let quantization = Quantization { linear: WeightKind::Int8, embeddings: WeightKind::Int8 };
+    let weights = quantize(&plain(student, depth)?, quantization);
     let mut encoder = student.encoder.clone();
     encoder.n_layers = depth.min(encoder.n_layers);
     let (query, document) = input_rules(recipe, tokenizer);
@@ -89,7 +81,7 @@ pub fn export(
             subword: "unigram".to_owned(),
             sha256,
         },
-        quantization: Quantization { linear: WeightKind::Int8, embeddings: WeightKind::Int8 },
+        quantization,
         provenance: Provenance {
             source: format!(
                 "{}, step {}, SHA-256 {}",

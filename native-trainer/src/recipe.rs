@@ -475,6 +475,7 @@ impl ModelShape {
             intermediate_size: self.intermediate_size,
             norm_eps: 1e-5,
             max_positions: 1024,
+            type_vocab_size: 0,
             global_attention_every: self.global_attention_every,
             local_window: self.local_window,
             rope_theta_global: 10_000.0,

@@ -9,7 +9,7 @@ pub enum Architecture {
     /// Pre-norm blocks, rotary positions, GeGLU, no biases, alternating global and windowed attention
     /// (Warner et al. 2024, "Smarter, Better, Faster, Longer", section 2.1). The first block has no attention norm.
     ModernBert,
-    /// Post-norm blocks, learned positions, GELU, biases (Devlin et al. 2019).
+    /// Post-norm blocks, learned positions and token types, GELU, biases (Devlin et al. 2019, section 3). All input is of token type 0.
     Bert,
 }
 
@@ -30,8 +30,11 @@ pub struct EncoderConfig {
     pub intermediate_size: usize,
     /// Added to the variance in every norm.
     pub norm_eps: f32,
-    /// Longest input in tokens.
+    /// Longest input in tokens; BERT: rows of the position table.
     pub max_positions: usize,
+    /// BERT: rows of the token type table, 0 without one. Left out of JSON when 0, so that fingerprints of other models stay.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub type_vocab_size: usize,
     /// ModernBERT: block `i` attends globally when `i % global_attention_every == 0`.
     #[serde(default = "one")]
     pub global_attention_every: usize,
@@ -50,6 +53,11 @@ fn one() -> usize {
     1
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
+}
+
 /// Which tokens a block's attention reaches, and its rotary base.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LayerKind {
@@ -65,7 +73,7 @@ impl EncoderConfig {
         self.hidden_size / self.n_heads.max(1)
     }
 
-    /// Reach and rotary base of block `layer`.
+    /// Reach and rotary base of block `layer` of a ModernBERT.
     pub fn layer_kind(&self, layer: usize) -> LayerKind {
         if layer.is_multiple_of(self.global_attention_every.max(1)) {
             LayerKind { reach: None, rope_theta: self.rope_theta_global }

@@ -1,10 +1,13 @@
 //! The forward pass: token ids to token embeddings.
 
 use crate::EncoderError;
-use crate::layers::{Layers, Residual};
-use shirube_core::Role;
+use crate::bert::Bert;
+use crate::layers::{Loader, Projection, Residual};
+use crate::modern_bert::ModernBert;
+use crate::scratch::Scratch;
+use shirube_core::{Architecture, EncoderConfig, Role};
 use shirube_format::model::{ModelManifest, Weights};
-use shirube_kernels::{Activations, AttentionShape, Epilogue, Kernels};
+use shirube_kernels::Kernels;
 use std::sync::Arc;
 
 /// Token embeddings of one text.
@@ -63,66 +66,67 @@ impl Clone for Encoder {
     }
 }
 
-/// Buffers of the forward pass, grown to the longest text so far.
+/// The blocks between ids and hidden states.
 #[derive(Debug)]
-struct Scratch {
-    /// `[n, hidden]`: the residual stream.
-    x: Vec<f32>,
-    /// `[n, hidden]`
-    normed: Vec<f32>,
-    /// `[n, 3 hidden]`, `[n, 2 inner]`
-    wide: Vec<f32>,
-    /// `[n, hidden]`, `[n, inner]`
-    mixed: Vec<f32>,
-    attention: Vec<f32>,
-    acts: Activations,
-    rope: Vec<Rope>,
+enum Transformer {
+    ModernBert(ModernBert),
+    Bert(Bert),
 }
 
-/// Sines and cosines of one base, `[positions, head_dim / 2]`.
+/// All weights of a model, shared by the encoders made from it.
 #[derive(Debug)]
-struct Rope {
-    theta: f32,
-    cos: Vec<f32>,
-    sin: Vec<f32>,
+struct Layers {
+    config: EncoderConfig,
+    transformer: Transformer,
+    projection: Projection,
 }
 
-impl Rope {
-    /// `angle = position * theta^(-2 i / head_dim)`, in f64: f32 would lose digits at far positions.
-    fn grow(&mut self, n_positions: usize, head_dim: usize) {
-        let half = head_dim / 2;
-        for position in self.cos.len() / half.max(1)..n_positions {
-            for i in 0..half {
-                let frequency = f64::from(self.theta).powf(-2.0 * i as f64 / head_dim as f64);
-                let (sin, cos) = (position as f64 * frequency).sin_cos();
-                self.cos.push(cos as f32);
-                self.sin.push(sin as f32);
-            }
-        }
-    }
-}
-
-impl Scratch {
-    fn new(kernels: Kernels) -> Self {
-        Self {
-            x: Vec::new(),
-            normed: Vec::new(),
-            wide: Vec::new(),
-            mixed: Vec::new(),
-            attention: Vec::new(),
-            acts: kernels.activations(),
-            rope: Vec::new(),
-        }
+impl Layers {
+    fn load(manifest: &ModelManifest, mut weights: Weights, kernels: Kernels) -> Result<Self, EncoderError> {
+        let config = manifest.encoder.clone();
+        let quantization = manifest.quantization;
+        let mut loader = Loader {
+            weights: &mut weights,
+            kernels,
+            linear: quantization.linear,
+            embeddings: quantization.embeddings,
+        };
+        let transformer = match config.architecture {
+            Architecture::ModernBert => Transformer::ModernBert(ModernBert::load(&mut loader, &config)?),
+            Architecture::Bert => Transformer::Bert(Bert::load(&mut loader, &config)?),
+        };
+        let projection = Projection::load(&mut loader, &manifest.projection, config.hidden_size)?;
+        Ok(Self { config, transformer, projection })
     }
 
-    /// Position of the tables of `theta` in `rope`, covering `n_positions`.
-    fn rope(&mut self, theta: f32, n_positions: usize, head_dim: usize) -> usize {
-        let at = self.rope.iter().position(|r| r.theta == theta).unwrap_or_else(|| {
-            self.rope.push(Rope { theta, cos: Vec::new(), sin: Vec::new() });
-            self.rope.len() - 1
-        });
-        self.rope[at].grow(n_positions, head_dim);
-        at
+    /// Leaves the final hidden states in `scratch.normed`, `[n, hidden]`.
+    fn hidden_states(
+        &self,
+        kernels: Kernels,
+        input: EncoderIds<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<(), EncoderError> {
+        match &self.transformer {
+            Transformer::ModernBert(t) => t.hidden_states(kernels, &self.config, input, scratch),
+            Transformer::Bert(t) => t.hidden_states(kernels, &self.config, input, scratch),
+        }
+    }
+    fn check(&self, input: EncoderIds<'_>) -> Result<(), EncoderError> {
+        let n = input.ids.len();
+        if n > self.config.max_positions {
+            return Err(EncoderError::TooLong { found: n, most: self.config.max_positions });
+        }
+        let vocab_size = self.config.vocab_size;
+        if let Some(position) = input.ids.iter().position(|&id| id as usize >= vocab_size) {
+            return Err(EncoderError::Token { position, id: input.ids[position], vocab_size });
+        }
+        if let Some(keep) = input.keep.filter(|keep| keep.len() != n) {
+            return Err(EncoderError::Input { what: "the length of keep", expected: n, found: keep.len() });
+        }
+        if input.n_attended > n || (input.n_attended == 0 && n > 0) {
+            return Err(EncoderError::Input { what: "n_attended", expected: n, found: input.n_attended });
+        }
+        Ok(())
     }
 }
 
@@ -130,8 +134,8 @@ impl Encoder {
     /// The encoder that `manifest` describes, with its weights packed for `kernels`.
     ///
     /// # Errors
-    /// [`EncoderError::Architecture`] for BERT; [`EncoderError::Format`] when a tensor is absent or has another shape or type than the
-    /// manifest says; [`EncoderError::Kernel`] when a matrix is too large.
+    /// [`EncoderError::Format`] when a tensor is absent or has another shape or type than the manifest says; [`EncoderError::Kernel`] when a
+    /// matrix is too large.
     pub fn load(manifest: &ModelManifest, weights: Weights, kernels: Kernels) -> Result<Self, EncoderError> {
         let layers = Arc::new(Layers::load(manifest, weights, kernels)?);
         Ok(Self { layers, kernels, scratch: Scratch::new(kernels) })
@@ -139,7 +143,7 @@ impl Encoder {
 
     /// Width of a token embedding.
     pub fn dim(&self) -> usize {
-        self.layers.dim
+        self.layers.projection.dim
     }
 
     /// The kernels that run.
@@ -163,9 +167,9 @@ impl Encoder {
     pub fn encode_ids(&mut self, input: EncoderIds<'_>, role: Role) -> Result<TokenEmbeddings, EncoderError> {
         let layers = Arc::clone(&self.layers);
         layers.check(input)?;
-        let mut out = TokenEmbeddings { dim: layers.dim, data: Vec::new() };
+        let mut out = TokenEmbeddings { dim: layers.projection.dim, data: Vec::new() };
         if !input.ids.is_empty() {
-            self.hidden_states(&layers, input)?;
+            layers.hidden_states(self.kernels, input, &mut self.scratch)?;
             self.project(&layers, input, role, &mut out.data)?;
         }
         match out.data.iter().position(|v| !v.is_finite()) {
@@ -196,61 +200,6 @@ impl Encoder {
         inputs.iter().map(|input| self.encode_ids(*input, role)).collect()
     }
 
-    /// Leaves the final hidden states in `scratch.normed`, `[n, hidden]`.
-    fn hidden_states(&mut self, layers: &Layers, input: EncoderIds<'_>) -> Result<(), EncoderError> {
-        let (kernels, s, config) = (self.kernels, &mut self.scratch, &layers.config);
-        let (n, hidden, head_dim) = (input.ids.len(), config.hidden_size, config.head_dim());
-        let norm = |x: &[f32], weight: &[f32], out: &mut Vec<f32>| {
-            out.resize(x.len(), 0.0);
-            kernels.layer_norm(x, weight, None, config.norm_eps, out)
-        };
-        s.normed.resize(n * hidden, 0.0);
-        for (&id, row) in input.ids.iter().zip(s.normed.chunks_exact_mut(hidden)) {
-            layers.table.row(id, row);
-        }
-        norm(&s.normed, &layers.embeddings_norm, &mut s.x)?;
-        for (i, block) in layers.blocks.iter().enumerate() {
-            let kind = config.layer_kind(i);
-            let source = match &block.attn_norm {
-                None => &s.x,
-                Some(weight) => {
-                    norm(&s.x, weight, &mut s.normed)?;
-                    &s.normed
-                }
-            };
-            block.wqkv.apply(kernels, source, &mut s.acts, Epilogue::STORE, &mut s.wide)?;
-            let at = s.rope(kind.rope_theta, n, head_dim);
-            let table = n * (head_dim / 2);
-            // Queries and keys stand first in each row.
-            let rope = &s.rope[at];
-            kernels.rope(
-                &mut s.wide,
-                3 * hidden,
-                head_dim,
-                2 * config.n_heads,
-                &rope.cos[..table],
-                &rope.sin[..table],
-            )?;
-            let shape = AttentionShape {
-                n_tokens: n,
-                n_keys: input.n_attended,
-                n_heads: config.n_heads,
-                head_dim,
-                reach: kind.reach,
-            };
-            s.mixed.resize(n * hidden, 0.0);
-            kernels.attention(&s.wide, shape, &mut s.attention, &mut s.mixed)?;
-            block.attn_out.apply(kernels, &s.mixed, &mut s.acts, Epilogue::ADD, &mut s.x)?;
-            norm(&s.x, &block.mlp_norm, &mut s.normed)?;
-            block.mlp_in.apply(kernels, &s.normed, &mut s.acts, Epilogue::STORE, &mut s.wide)?;
-            s.mixed.resize(n * config.intermediate_size, 0.0);
-            kernels.geglu(&s.wide, config.intermediate_size, &mut s.mixed)?;
-            block.mlp_out.apply(kernels, &s.mixed, &mut s.acts, Epilogue::ADD, &mut s.x)?;
-        }
-        norm(&s.x, &layers.final_norm, &mut s.normed)?;
-        Ok(())
-    }
-
     /// Projection, L2 and query weights of the kept rows of `scratch.normed`.
     fn project(
         &mut self,
@@ -274,43 +223,23 @@ impl Encoder {
         }
         // `x` is free now: it and `out` take turns as input and output of the chain.
         s.x.clone_from(&s.normed);
-        for dense in &layers.dense {
-            let bias = dense.bias.as_deref();
-            dense.weight.apply(kernels, &s.x, &mut s.acts, Epilogue { bias, add: false }, out)?;
+        let projection = &layers.projection;
+        for dense in &projection.dense {
+            dense.weight.store(kernels, &s.x, &mut s.acts, out)?;
             match &dense.residual {
                 Residual::None => {}
                 Residual::Input => out.iter_mut().zip(&s.x).for_each(|(y, x)| *y += x),
-                Residual::Projected(w) => w.apply(kernels, &s.x, &mut s.acts, Epilogue::ADD, out)?,
+                Residual::Projected(w) => w.add(kernels, &s.x, &mut s.acts, out)?,
             }
             s.x.clone_from(out);
         }
-        kernels.l2_normalize(out, layers.dim)?;
-        if let (Role::Query, Some((weight, bias))) = (role, &layers.query_weight) {
-            for (row, state) in out.chunks_exact_mut(layers.dim).zip(s.normed.chunks_exact(hidden)) {
+        kernels.l2_normalize(out, projection.dim)?;
+        if let (Role::Query, Some((weight, bias))) = (role, &projection.query_weight) {
+            for (row, state) in out.chunks_exact_mut(projection.dim).zip(s.normed.chunks_exact(hidden)) {
                 let dot: f64 = state.iter().zip(weight).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
                 let factor = softplus(dot + f64::from(*bias)) as f32;
                 row.iter_mut().for_each(|v| *v *= factor);
             }
-        }
-        Ok(())
-    }
-}
-
-impl Layers {
-    fn check(&self, input: EncoderIds<'_>) -> Result<(), EncoderError> {
-        let n = input.ids.len();
-        if n > self.config.max_positions {
-            return Err(EncoderError::TooLong { found: n, most: self.config.max_positions });
-        }
-        let vocab_size = self.config.vocab_size;
-        if let Some(position) = input.ids.iter().position(|&id| id as usize >= vocab_size) {
-            return Err(EncoderError::Token { position, id: input.ids[position], vocab_size });
-        }
-        if let Some(keep) = input.keep.filter(|keep| keep.len() != n) {
-            return Err(EncoderError::Input { what: "the length of keep", expected: n, found: keep.len() });
-        }
-        if input.n_attended > n || (input.n_attended == 0 && n > 0) {
-            return Err(EncoderError::Input { what: "n_attended", expected: n, found: input.n_attended });
         }
         Ok(())
     }

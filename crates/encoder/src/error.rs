@@ -17,14 +17,6 @@ pub enum EncoderError {
     /// A matrix is too large for the kernels, or shapes in the manifest contradict each other.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// The manifest names an architecture that this build does not run.
-    #[error(
-        "encoder.architecture {found} is not run by this build, only modern_bert; use a newer shirube or another model"
-    )]
-    Architecture {
-        /// Architecture of the manifest.
-        found: &'static str,
-    },
     /// More ids than the model has positions for.
     #[error("{found} tokens, the model takes {most}; cut the text by the manifest's max_length")]
     TooLong {

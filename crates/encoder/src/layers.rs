@@ -1,74 +1,188 @@
-//! Weights as the forward pass wants them.
+//! Pieces that every architecture is made of, as the forward pass wants them.
 
 use crate::EncoderError;
-use shirube_core::{Architecture, EncoderConfig};
-use shirube_format::model::{ModelManifest, WeightKind, Weights};
+use shirube_core::ProjectionConfig;
+use shirube_format::model::{WeightKind, Weights};
 use shirube_kernels::{Activations, Epilogue, Kernels, PackedF32, PackedI8};
 
-/// A linear layer without bias, packed for one backend.
+/// How the weights of one model are taken out and packed.
 #[derive(Debug)]
-pub(crate) enum Linear {
+pub(crate) struct Loader<'a> {
+    pub(crate) weights: &'a mut Weights,
+    pub(crate) kernels: Kernels,
+    /// Storage of linear layers.
+    pub(crate) linear: WeightKind,
+    /// Storage of the embedding table.
+    pub(crate) embeddings: WeightKind,
+}
+
+impl Loader<'_> {
+    /// The linear layers of `stems`, each `[rows, cols]`, stacked into one, so that one product computes all of them.
+    pub(crate) fn stacked(
+        &mut self,
+        stems: &[String],
+        rows: usize,
+        cols: usize,
+        bias: bool,
+    ) -> Result<Linear, EncoderError> {
+        let n = rows * stems.len();
+        let mut all_bias = Vec::new();
+        if bias {
+            for stem in stems {
+                all_bias.extend(self.weights.take_f32(&format!("{stem}.bias"), &[rows])?);
+            }
+        }
+        let matrix = match self.linear {
+            WeightKind::F32 => {
+                let mut all = Vec::new();
+                for stem in stems {
+                    append(&mut all, self.weights.take_f32(&format!("{stem}.weight"), &[rows, cols])?);
+                }
+                Matrix::F32(self.kernels.pack_f32(&all, n, cols)?)
+            }
+            WeightKind::Int8 => {
+                let (mut all, mut scale) = (Vec::new(), Vec::new());
+                for stem in stems {
+                    append(&mut all, self.weights.take_i8(&format!("{stem}.weight"), &[rows, cols])?);
+                    append(&mut scale, self.weights.take_f32(&format!("{stem}.scale"), &[rows])?);
+                }
+                Matrix::Int8(self.kernels.pack_i8(&all, &scale, n, cols)?)
+            }
+        };
+        Ok(Linear { matrix, bias: bias.then_some(all_bias) })
+    }
+
+    /// The linear layer `stem`.
+    pub(crate) fn linear(
+        &mut self,
+        stem: &str,
+        rows: usize,
+        cols: usize,
+        bias: bool,
+    ) -> Result<Linear, EncoderError> {
+        self.stacked(&[stem.to_owned()], rows, cols, bias)
+    }
+
+    /// The layer norm `stem`.
+    pub(crate) fn norm(
+        &mut self,
+        stem: &str,
+        width: usize,
+        eps: f32,
+        bias: bool,
+    ) -> Result<Norm, EncoderError> {
+        let weight = self.weights.take_f32(&format!("{stem}.weight"), &[width])?;
+        let bias = bias.then(|| self.weights.take_f32(&format!("{stem}.bias"), &[width])).transpose()?;
+        Ok(Norm { weight, bias, eps })
+    }
+
+    /// The embedding table `stem`.
+    pub(crate) fn table(&mut self, stem: &str, rows: usize, cols: usize) -> Result<Table, EncoderError> {
+        let name = format!("{stem}.weight");
+        Ok(match self.embeddings {
+            WeightKind::F32 => Table::F32(self.weights.take_f32(&name, &[rows, cols])?),
+            WeightKind::Int8 => Table::Int8 {
+                rows: self.weights.take_i8(&name, &[rows, cols])?,
+                scale: self.weights.take_f32(&format!("{stem}.scale"), &[rows])?,
+            },
+        })
+    }
+}
+
+/// Moves `more` to the end of `all`; without a copy when `all` is empty, as it is for a matrix that is not stacked.
+fn append<T>(all: &mut Vec<T>, mut more: Vec<T>) {
+    if all.is_empty() {
+        *all = more;
+    } else {
+        all.append(&mut more);
+    }
+}
+
+/// A linear layer, packed for one backend.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    matrix: Matrix,
+    bias: Option<Vec<f32>>,
+}
+
+#[derive(Debug)]
+enum Matrix {
     Int8(PackedI8),
     F32(PackedF32),
 }
 
 impl Linear {
-    fn load(
-        weights: &mut Weights,
-        stem: &str,
-        rows: usize,
-        cols: usize,
-        kind: WeightKind,
-        kernels: Kernels,
-    ) -> Result<Self, EncoderError> {
-        let name = format!("{stem}.weight");
-        Ok(match kind {
-            WeightKind::F32 => {
-                Self::F32(kernels.pack_f32(&weights.take_f32(&name, &[rows, cols])?, rows, cols)?)
-            }
-            WeightKind::Int8 => {
-                let ints = weights.take_i8(&name, &[rows, cols])?;
-                let scale = weights.take_f32(&format!("{stem}.scale"), &[rows])?;
-                Self::Int8(kernels.pack_i8(&ints, &scale, rows, cols)?)
-            }
-        })
-    }
-
     fn inputs(&self) -> usize {
-        match self {
-            Self::Int8(w) => w.k(),
-            Self::F32(w) => w.k(),
+        match &self.matrix {
+            Matrix::Int8(w) => w.k(),
+            Matrix::F32(w) => w.k(),
         }
     }
 
     fn outputs(&self) -> usize {
-        match self {
-            Self::Int8(w) => w.n(),
-            Self::F32(w) => w.n(),
+        match &self.matrix {
+            Matrix::Int8(w) => w.n(),
+            Matrix::F32(w) => w.n(),
         }
     }
 
-    /// `out = x · Wᵀ` with the epilogue, for `x [m, k]`; `out` is resized to `[m, n]` unless it is added to.
-    pub(crate) fn apply(
+    /// `out = x · Wᵀ + bias` for `x [m, k]`; `out` becomes `[m, n]`.
+    pub(crate) fn store(
         &self,
         kernels: Kernels,
         x: &[f32],
         acts: &mut Activations,
-        epilogue: Epilogue<'_>,
         out: &mut Vec<f32>,
     ) -> Result<(), EncoderError> {
+        out.resize(x.len() / self.inputs() * self.outputs(), 0.0);
+        self.apply(kernels, x, acts, false, out)
+    }
+
+    /// `out += x · Wᵀ + bias` for `x [m, k]`, `out [m, n]`.
+    pub(crate) fn add(
+        &self,
+        kernels: Kernels,
+        x: &[f32],
+        acts: &mut Activations,
+        out: &mut [f32],
+    ) -> Result<(), EncoderError> {
+        self.apply(kernels, x, acts, true, out)
+    }
+
+    fn apply(
+        &self,
+        kernels: Kernels,
+        x: &[f32],
+        acts: &mut Activations,
+        add: bool,
+        out: &mut [f32],
+    ) -> Result<(), EncoderError> {
         let m = x.len() / self.inputs();
-        if !epilogue.add {
-            out.resize(m * self.outputs(), 0.0);
-        }
-        match self {
-            Self::Int8(w) => {
+        let epilogue = Epilogue { bias: self.bias.as_deref(), add };
+        match &self.matrix {
+            Matrix::Int8(w) => {
                 kernels.quantize(x, m, w.k(), acts)?;
                 kernels.gemm_i8(acts, w, epilogue, out)?;
             }
-            Self::F32(w) => kernels.gemm_f32(x, m, w, epilogue, out)?,
+            Matrix::F32(w) => kernels.gemm_f32(x, m, w, epilogue, out)?,
         }
         Ok(())
+    }
+}
+
+/// A layer norm.
+#[derive(Debug)]
+pub(crate) struct Norm {
+    weight: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    eps: f32,
+}
+
+impl Norm {
+    /// Writes the normed rows of `x` to `out`, which takes its length.
+    pub(crate) fn apply(&self, kernels: Kernels, x: &[f32], out: &mut Vec<f32>) -> Result<(), EncoderError> {
+        out.resize(x.len(), 0.0);
+        Ok(kernels.layer_norm(x, &self.weight, self.bias.as_deref(), self.eps, out)?)
     }
 }
 
@@ -80,23 +194,6 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    fn load(
-        weights: &mut Weights,
-        stem: &str,
-        rows: usize,
-        cols: usize,
-        kind: WeightKind,
-    ) -> Result<Self, EncoderError> {
-        let name = format!("{stem}.weight");
-        Ok(match kind {
-            WeightKind::F32 => Self::F32(weights.take_f32(&name, &[rows, cols])?),
-            WeightKind::Int8 => Self::Int8 {
-                rows: weights.take_i8(&name, &[rows, cols])?,
-                scale: weights.take_f32(&format!("{stem}.scale"), &[rows])?,
-            },
-        })
-    }
-
     /// Writes row `id` to `out`, whose length is a row's. `id` is below the number of rows.
     pub(crate) fn row(&self, id: u32, out: &mut [f32]) {
         let (id, width) = (id as usize, out.len());
@@ -111,23 +208,19 @@ impl Table {
     }
 }
 
-/// One block.
+/// From hidden states to token embeddings: a chain of linear layers, and the weight of each query token.
 #[derive(Debug)]
-pub(crate) struct Block {
-    /// Absent in the first block.
-    pub(crate) attn_norm: Option<Vec<f32>>,
-    pub(crate) wqkv: Linear,
-    pub(crate) attn_out: Linear,
-    pub(crate) mlp_norm: Vec<f32>,
-    pub(crate) mlp_in: Linear,
-    pub(crate) mlp_out: Linear,
+pub(crate) struct Projection {
+    pub(crate) dense: Vec<Dense>,
+    /// Weight `[hidden]` and bias.
+    pub(crate) query_weight: Option<(Vec<f32>, f32)>,
+    pub(crate) dim: usize,
 }
 
 /// One layer of the projection chain.
 #[derive(Debug)]
 pub(crate) struct Dense {
     pub(crate) weight: Linear,
-    pub(crate) bias: Option<Vec<f32>>,
     pub(crate) residual: Residual,
 }
 
@@ -139,84 +232,31 @@ pub(crate) enum Residual {
     Projected(Linear),
 }
 
-/// All weights of a model, shared by the encoders made from it.
-#[derive(Debug)]
-pub(crate) struct Layers {
-    pub(crate) config: EncoderConfig,
-    pub(crate) table: Table,
-    pub(crate) embeddings_norm: Vec<f32>,
-    pub(crate) blocks: Vec<Block>,
-    pub(crate) final_norm: Vec<f32>,
-    pub(crate) dense: Vec<Dense>,
-    /// Weight `[hidden]` and bias.
-    pub(crate) query_weight: Option<(Vec<f32>, f32)>,
-    pub(crate) dim: usize,
-}
-
-impl Layers {
+impl Projection {
     pub(crate) fn load(
-        manifest: &ModelManifest,
-        mut weights: Weights,
-        kernels: Kernels,
+        loader: &mut Loader<'_>,
+        config: &ProjectionConfig,
+        hidden: usize,
     ) -> Result<Self, EncoderError> {
-        let config = manifest.encoder.clone();
-        if config.architecture != Architecture::ModernBert {
-            return Err(EncoderError::Architecture { found: "bert" });
-        }
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let kind = manifest.quantization.linear;
-        let w = &mut weights;
-        let table = Table::load(
-            w,
-            "embeddings.tok_embeddings",
-            config.vocab_size,
-            hidden,
-            manifest.quantization.embeddings,
-        )?;
-        let embeddings_norm = w.take_f32("embeddings.norm.weight", &[hidden])?;
-        let mut blocks = Vec::with_capacity(config.n_layers);
-        for i in 0..config.n_layers {
-            let mut linear = |stem: &str, rows: usize, cols: usize| {
-                Linear::load(w, &format!("layers.{i}.{stem}"), rows, cols, kind, kernels)
-            };
-            let wqkv = linear("attn.Wqkv", 3 * hidden, hidden)?;
-            let attn_out = linear("attn.Wo", hidden, hidden)?;
-            let mlp_in = linear("mlp.Wi", 2 * inner, hidden)?;
-            let mlp_out = linear("mlp.Wo", hidden, inner)?;
-            let mut norm = |stem: &str| w.take_f32(&format!("layers.{i}.{stem}.weight"), &[hidden]);
-            let attn_norm = if i == 0 { None } else { Some(norm("attn_norm")?) };
-            let mlp_norm = norm("mlp_norm")?;
-            blocks.push(Block { attn_norm, wqkv, attn_out, mlp_norm, mlp_in, mlp_out });
-        }
-        let final_norm = w.take_f32("final_norm.weight", &[hidden])?;
-        let mut dense = Vec::with_capacity(manifest.projection.dense.len());
-        for (i, layer) in manifest.projection.dense.iter().enumerate() {
+        let mut dense = Vec::with_capacity(config.dense.len());
+        for (i, layer) in config.dense.iter().enumerate() {
             let (rows, cols) = (layer.out_features, layer.in_features);
             let residual = match (layer.residual, rows == cols) {
                 (false, _) => Residual::None,
                 (true, true) => Residual::Input,
-                (true, false) => Residual::Projected(Linear::load(
-                    w,
-                    &format!("dense.{i}.residual"),
-                    rows,
-                    cols,
-                    kind,
-                    kernels,
-                )?),
+                (true, false) => {
+                    Residual::Projected(loader.linear(&format!("dense.{i}.residual"), rows, cols, false)?)
+                }
             };
-            dense.push(Dense {
-                weight: Linear::load(w, &format!("dense.{i}"), rows, cols, kind, kernels)?,
-                bias: layer.bias.then(|| w.take_f32(&format!("dense.{i}.bias"), &[rows])).transpose()?,
-                residual,
-            });
+            let weight = loader.linear(&format!("dense.{i}"), rows, cols, layer.bias)?;
+            dense.push(Dense { weight, residual });
         }
-        let query_weight = if manifest.projection.query_weight {
-            let weight = w.take_f32("query_weight.weight", &[1, hidden])?;
-            Some((weight, w.take_f32("query_weight.bias", &[1])?[0]))
+        let query_weight = if config.query_weight {
+            let weight = loader.weights.take_f32("query_weight.weight", &[1, hidden])?;
+            Some((weight, loader.weights.take_f32("query_weight.bias", &[1])?[0]))
         } else {
             None
         };
-        let dim = manifest.projection.dim();
-        Ok(Self { config, table, embeddings_norm, blocks, final_norm, dense, query_weight, dim })
+        Ok(Self { dense, query_weight, dim: config.dim() })
     }
 }

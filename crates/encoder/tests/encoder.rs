@@ -1,7 +1,7 @@
 //! What the encoder promises, on models with random weights.
 
 use proptest::prelude::*;
-use shirube_core::{Architecture, DenseConfig, Role};
+use shirube_core::{DenseConfig, Expansion, ExpansionRule, InputRules, Role};
 use shirube_encoder::{Encoder, EncoderError, EncoderIds, Model};
 use shirube_format::FormatError;
 use shirube_format::model::{Tensor, Weights};
@@ -14,6 +14,11 @@ fn load(model: &RandomModel, kernels: Kernels) -> Encoder {
 
 fn small() -> RandomModel {
     random_model(1, &RandomShape::default()).quantized()
+}
+
+/// One small model of each architecture.
+fn one_of_each() -> [RandomModel; 2] {
+    [small(), random_model(1, &RandomShape::small_bert()).quantized()]
 }
 
 #[test]
@@ -37,17 +42,85 @@ fn kept_tokens_have_the_embeddings_they_have_among_all() {
 
 #[test]
 fn expansion_that_only_looks_does_not_change_the_real_tokens() {
-    let mut encoder = load(&small(), Kernels::detect());
-    let real: Vec<u32> = (0..9).map(|i| 300 + i).collect();
-    let mut ids = real.clone();
-    ids.extend([2; 7]);
-    let alone = encoder.encode(&real, Role::Query).unwrap();
-    let expanded =
-        encoder.encode_ids(EncoderIds { ids: &ids, keep: None, n_attended: 9 }, Role::Query).unwrap();
-    assert_eq!(expanded.data[..alone.data.len()], alone.data);
-    assert_eq!(expanded.n_tokens(), 16);
-    let attended = encoder.encode(&ids, Role::Query).unwrap();
-    assert_ne!(attended.data[..alone.data.len()], alone.data);
+    for model in one_of_each() {
+        let mut encoder = load(&model, Kernels::detect());
+        let real: Vec<u32> = (0..9).map(|i| 300 + i).collect();
+        let mut ids = real.clone();
+        ids.extend([2; 7]);
+        let alone = encoder.encode(&real, Role::Query).unwrap();
+        let expanded =
+            encoder.encode_ids(EncoderIds { ids: &ids, keep: None, n_attended: 9 }, Role::Query).unwrap();
+        assert_eq!(expanded.data[..alone.data.len()], alone.data);
+        assert_eq!(expanded.n_tokens(), 16);
+        let attended = encoder.encode(&ids, Role::Query).unwrap();
+        assert_ne!(attended.data[..alone.data.len()], alone.data);
+    }
+}
+
+/// Equal ids give equal states unless something tells their places apart.
+#[test]
+fn learned_positions_and_types_reach_the_embeddings() {
+    let model = random_model(4, &RandomShape::small_bert());
+    let embeddings =
+        |model: &RandomModel| load(model, Kernels::detect()).encode(&[300; 4], Role::Document).unwrap();
+    let found = embeddings(&model);
+    let first = found.rows().next().unwrap();
+    assert!(found.rows().skip(1).all(|row| row != first), "positions say nothing");
+    for name in ["position", "token_type"] {
+        let name = format!("embeddings.{name}_embeddings.weight");
+        let mut without = model.clone();
+        let shape = without.weights.iter().find(|(n, _)| *n == name).unwrap().1.shape.clone();
+        without.weights.insert(&name, Tensor::f32(&shape, vec![0.0; shape.iter().product()]));
+        assert_ne!(embeddings(&without), found, "{name}");
+    }
+    // A checkpoint without token types is one whose first type is zero.
+    let mut none = model.clone();
+    none.manifest.encoder.type_vocab_size = 0;
+    let mut zero = model.clone();
+    zero.weights.insert("embeddings.token_type_embeddings.weight", Tensor::f32(&[2, 48], vec![0.0; 96]));
+    assert_eq!(embeddings(&none), embeddings(&zero));
+}
+
+/// JaColBERT's input: `[CLS]`, marker, text, `[SEP]`, then masks that nobody looks at; punctuation left out of documents.
+#[test]
+fn a_bert_query_carries_its_markers_and_a_document_skips_punctuation() {
+    let mut model = random_model(5, &RandomShape::small_bert()).quantized();
+    let (prefix, suffix) = (vec![0, 3], vec![5]);
+    let expansion = Expansion { token: 2, attend: false, rule: ExpansionRule::DynamicPaper };
+    model.manifest.query =
+        InputRules { prefix, suffix, max_length: 40, expansion: Some(expansion), skip: vec![] };
+    let (manifest, files) = model.files();
+    let files = || files.iter().map(|(n, b)| (n.as_str(), b.as_slice()));
+    let mut loaded = Model::load(manifest.clone(), files(), Kernels::detect()).unwrap();
+    for (text, length) in [("関数の型", 32), ("関数の型推論を理解したい人のためのコードとテスト", 32)]
+    {
+        let query = loaded.prepare(text, Role::Query);
+        assert_eq!((&query.ids[..2], query.ids[query.n_real - 1]), (&[0, 3][..], 5));
+        assert_eq!(query.ids.len(), length.max((query.n_real + 8).min(40)));
+        assert!(query.ids[query.n_real..].iter().all(|&id| id == 2));
+        let found = loaded.encode(&query).unwrap();
+        let input = EncoderIds { ids: &query.ids, keep: None, n_attended: query.n_real };
+        assert_eq!(found, loaded.encoder().encode_ids(input, Role::Query).unwrap().data);
+        let attended = loaded.encoder().encode(&query.ids, Role::Query).unwrap();
+        assert_ne!(found, attended.data);
+    }
+    let text = "関数、型。";
+    let all = loaded.prepare(text, Role::Document);
+    let comma = all.ids
+        [all.offsets.iter().position(|o| o.is_some_and(|o| text.get(o.range()) == Some("、"))).unwrap()];
+    let mut manifest = manifest.clone();
+    manifest.document.skip = vec![comma];
+    let mut skipping = Model::load(manifest, files(), Kernels::detect()).unwrap();
+    let kept = skipping.prepare(text, Role::Document);
+    assert_eq!(kept.ids, all.ids, "what is skipped is still attended to");
+    let (every, some) = (loaded.encode(&all).unwrap(), skipping.encode(&kept).unwrap());
+    let expected: Vec<f32> = every
+        .chunks_exact(16)
+        .zip(&all.ids)
+        .filter(|(_, id)| **id != comma)
+        .flat_map(|(row, _)| row.to_vec())
+        .collect();
+    assert!(some.len() < every.len() && some == expected);
 }
 
 #[test]
@@ -164,16 +237,14 @@ fn what_does_not_fit_is_refused_by_name() {
         let wrong = EncoderIds { ids: &[3, 4], keep: None, n_attended };
         assert!(matches!(encoder.encode_ids(wrong, Role::Query), Err(EncoderError::Input { .. })));
     }
-
-    let mut bert = model.clone();
-    bert.manifest.encoder.architecture = Architecture::Bert;
-    let refused = Encoder::load(&bert.manifest, bert.weights, Kernels::detect());
-    assert!(matches!(refused, Err(EncoderError::Architecture { found: "bert" })));
 }
 
 #[test]
 fn every_tensor_is_needed_in_its_shape_and_type() {
-    let model = small();
+    one_of_each().iter().for_each(every_tensor_is_needed);
+}
+
+fn every_tensor_is_needed(model: &RandomModel) {
     let names: Vec<String> = model.weights.iter().map(|(name, _)| name.to_owned()).collect();
     assert!(names.len() > 20);
     for name in names {
@@ -259,9 +330,11 @@ proptest! {
         dim in 1_usize..40,
         n in 1_usize..80,
         int8 in any::<bool>(),
+        bert in any::<bool>(),
     ) {
+        let base = if bert { RandomShape::small_bert() } else { RandomShape::default() };
         let shape = RandomShape {
-            hidden_size: heads * half * 2, n_heads: heads, n_layers, intermediate_size: inner, dim, ..RandomShape::default()
+            hidden_size: heads * half * 2, n_heads: heads, n_layers, intermediate_size: inner, dim, ..base
         };
         let mut model = random_model(seed, &shape);
         if int8 {

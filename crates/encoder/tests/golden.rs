@@ -2,11 +2,10 @@
 
 use serde::Deserialize;
 use shirube_core::{EncoderConfig, InputRules, ProjectionConfig, Role};
-use shirube_encoder::{Encoder, EncoderIds, quantize_rows};
+use shirube_encoder::{Encoder, EncoderIds, quantize};
 use shirube_format::Sha256Hex;
 use shirube_format::model::{
-    MODEL_FORMAT, ModelManifest, Provenance, Quantization, Tensor, TensorKind, TokenizerInfo, WeightKind,
-    Weights,
+    MODEL_FORMAT, ModelManifest, Provenance, Quantization, Tensor, TokenizerInfo, WeightKind, Weights,
 };
 use shirube_kernels::Kernels;
 use std::collections::BTreeMap;
@@ -21,16 +20,30 @@ struct Golden {
     encoder: EncoderConfig,
     projection: ProjectionConfig,
     inputs: BTreeMap<usize, Vec<u32>>,
+    /// Augmentation that is not attended to.
+    expanded: Option<Expanded>,
 }
 
-fn read() -> (Golden, Weights) {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/encoder/");
-    let bytes = std::fs::read(format!("{folder}golden.safetensors")).expect("the golden file is committed");
-    let json = std::fs::read(format!("{folder}golden.json")).expect("the golden file is committed");
-    (
-        serde_json::from_slice(&json).unwrap(),
-        Weights::read([("golden.safetensors", bytes.as_slice())]).unwrap(),
-    )
+#[derive(Deserialize)]
+struct Expanded {
+    ids: Vec<u32>,
+    n_attended: usize,
+}
+
+/// File stems: a ModernBERT and a BERT.
+const MODELS: [&str; 2] = ["golden", "bert"];
+
+fn read(stem: &str) -> (Golden, Weights) {
+    let path = format!("{}/../../tests/golden/encoder/{stem}", env!("CARGO_MANIFEST_DIR"));
+    let bytes = std::fs::read(format!("{path}.safetensors")).expect("the golden file is committed");
+    let json = std::fs::read(format!("{path}.json")).expect("the golden file is committed");
+    (serde_json::from_slice(&json).unwrap(), Weights::read([(stem, bytes.as_slice())]).unwrap())
+}
+
+fn load(golden: &Golden, weights: &Weights, kind: WeightKind, kernels: Kernels) -> Encoder {
+    let manifest = manifest(golden, kind);
+    let weights = quantize(weights, manifest.quantization);
+    Encoder::load(&manifest, weights, kernels).unwrap()
 }
 
 fn manifest(golden: &Golden, kind: WeightKind) -> ModelManifest {
@@ -56,21 +69,6 @@ fn manifest(golden: &Golden, kind: WeightKind) -> ModelManifest {
     }
 }
 
-fn quantized(weights: &Weights) -> Weights {
-    let mut out = Weights::default();
-    for (name, tensor) in weights.iter() {
-        match (name.strip_suffix(".weight"), &tensor.shape[..], &tensor.data) {
-            (Some(stem), &[rows, cols], TensorKind::F32(values)) if stem != "query_weight" => {
-                let (ints, scale) = quantize_rows(values, rows, cols);
-                out.insert(name, Tensor::i8(&[rows, cols], ints));
-                out.insert(format!("{stem}.scale"), Tensor::f32(&[rows], scale));
-            }
-            _ => out.insert(name, tensor.clone()),
-        }
-    }
-    out
-}
-
 /// Cosine and ratio of lengths of each pair of rows.
 fn compare(found: &[f32], expected: &[f32], dim: usize) -> Vec<(f64, f64)> {
     assert_eq!(found.len(), expected.len());
@@ -79,21 +77,34 @@ fn compare(found: &[f32], expected: &[f32], dim: usize) -> Vec<(f64, f64)> {
     pairs.map(|(a, b)| (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt(), (dot(a, a) / dot(b, b)).sqrt())).collect()
 }
 
-/// Every embedding of every input, role and backend.
-fn all(kind: WeightKind) -> Vec<(String, f64, f64)> {
-    let (golden, weights) = read();
+/// Every embedding of every input, role and backend of one model.
+fn all(stem: &str, kind: WeightKind) -> Vec<(String, f64, f64)> {
+    let (golden, mut weights) = read(stem);
+    let mut cases = Vec::new();
+    for (n, ids) in &golden.inputs {
+        cases.push((n.to_string(), EncoderIds::all(ids)));
+    }
+    if let Some(Expanded { ids, n_attended }) = &golden.expanded {
+        cases.push(("expanded".to_owned(), EncoderIds { ids, keep: None, n_attended: *n_attended }));
+    }
     let mut out = Vec::new();
     for kernels in Kernels::all() {
-        let own = if kind == WeightKind::Int8 { quantized(&weights) } else { weights.clone() };
-        let mut encoder = Encoder::load(&manifest(&golden, kind), own, kernels).unwrap();
-        for (n, ids) in &golden.inputs {
+        let mut encoder = load(&golden, &weights, kind, kernels);
+        let dim = encoder.dim();
+        for (case, input) in &cases {
             for (role, name) in [(Role::Document, "document"), (Role::Query, "query")] {
-                let dim = encoder.dim();
-                let expected = weights.clone().take_f32(&format!("golden.{n}.{name}"), &[*n, dim]).unwrap();
-                let found = encoder.encode(ids, role).unwrap();
-                for (i, (cosine, length)) in compare(&found.data, &expected, dim).into_iter().enumerate() {
-                    out.push((format!("{name} of {n}, token {i}, {}", kernels.kind()), cosine, length));
+                let tensor = format!("golden.{case}.{name}");
+                if !weights.contains(&tensor) {
+                    assert!(!golden.projection.query_weight && role == Role::Query, "{tensor} is missing");
+                    continue;
                 }
+                let expected = weights.take_f32(&tensor, &[input.ids.len(), dim]).unwrap();
+                let found = encoder.encode_ids(*input, role).unwrap();
+                for (i, (cosine, length)) in compare(&found.data, &expected, dim).into_iter().enumerate() {
+                    let what = format!("{stem}: {name} of {case}, token {i}, {}", kernels.kind());
+                    out.push((what, cosine, length));
+                }
+                weights.insert(tensor, Tensor::f32(&[input.ids.len(), dim], expected));
             }
         }
     }
@@ -102,7 +113,7 @@ fn all(kind: WeightKind) -> Vec<(String, f64, f64)> {
 
 #[test]
 fn f32_embeddings_are_those_of_transformers() {
-    for (what, cosine, length) in all(WeightKind::F32) {
+    for (what, cosine, length) in MODELS.iter().flat_map(|stem| all(stem, WeightKind::F32)) {
         assert!(
             cosine >= F32_COSINE && (length - 1.0).abs() < 1e-4,
             "{what}: cosine {cosine}, length ratio {length}"
@@ -112,31 +123,41 @@ fn f32_embeddings_are_those_of_transformers() {
 
 #[test]
 fn int8_embeddings_stay_close_to_transformers() {
-    let all = all(WeightKind::Int8);
-    let mean = all.iter().map(|(_, cosine, _)| cosine).sum::<f64>() / all.len() as f64;
-    let least = all.iter().map(|(_, cosine, _)| *cosine).fold(1.0, f64::min);
-    assert!(mean >= INT8_COSINE, "mean cosine {mean}, least {least}");
-    assert!(least >= INT8_COSINE - 0.05, "mean cosine {mean}, least {least}");
+    for stem in MODELS {
+        let all = all(stem, WeightKind::Int8);
+        let mean = all.iter().map(|(_, cosine, _)| cosine).sum::<f64>() / all.len() as f64;
+        let least = all.iter().map(|(_, cosine, _)| *cosine).fold(1.0, f64::min);
+        assert!(mean >= INT8_COSINE, "{stem}: mean cosine {mean}, least {least}");
+        assert!(least >= INT8_COSINE - 0.05, "{stem}: mean cosine {mean}, least {least}");
+    }
 }
 
 #[test]
 fn the_window_of_local_attention_changes_the_result() {
-    let (mut golden, weights) = read();
+    let (mut golden, mut weights) = read("golden");
     golden.encoder.local_window = 2 * golden.encoder.max_positions;
-    let mut encoder =
-        Encoder::load(&manifest(&golden, WeightKind::F32), weights.clone(), Kernels::detect()).unwrap();
-    let expected = weights.clone().take_f32("golden.40.document", &[40, 32]).unwrap();
+    let mut encoder = load(&golden, &weights, WeightKind::F32, Kernels::detect());
+    let expected = weights.take_f32("golden.40.document", &[40, 32]).unwrap();
     let found = encoder.encode(&golden.inputs[&40], Role::Document).unwrap();
     assert!(compare(&found.data, &expected, 32).iter().any(|(cosine, _)| *cosine < 0.99));
 }
 
 #[test]
+fn attending_to_the_expansion_changes_the_result() {
+    let (golden, mut weights) = read("bert");
+    let Some(Expanded { ids, .. }) = &golden.expanded else { panic!("bert.json has an expanded query") };
+    let mut encoder = load(&golden, &weights, WeightKind::F32, Kernels::detect());
+    let expected = weights.take_f32("golden.expanded.document", &[ids.len(), 32]).unwrap();
+    let found = encoder.encode(ids, Role::Document).unwrap();
+    assert!(compare(&found.data, &expected, 32).iter().any(|(cosine, _)| *cosine < 0.99));
+}
+
+#[test]
 fn vector_backends_give_the_same_bits() {
-    let (golden, weights) = read();
-    for kind in [WeightKind::F32, WeightKind::Int8] {
-        let own = || if kind == WeightKind::Int8 { quantized(&weights) } else { weights.clone() };
+    for (stem, kind) in MODELS.iter().flat_map(|stem| [(stem, WeightKind::F32), (stem, WeightKind::Int8)]) {
+        let (golden, weights) = read(stem);
         let encode = |kernels| {
-            let mut encoder = Encoder::load(&manifest(&golden, kind), own(), kernels).unwrap();
+            let mut encoder = load(&golden, &weights, kind, kernels);
             encoder.encode(&golden.inputs[&40], Role::Query).unwrap().data
         };
         let [_, portable, others @ ..] = &Kernels::all()[..] else {
@@ -144,20 +165,21 @@ fn vector_backends_give_the_same_bits() {
         };
         let expected = encode(*portable);
         for &kernels in others {
-            assert_eq!(encode(kernels), expected, "{kind:?} on {}", kernels.kind());
+            assert_eq!(encode(kernels), expected, "{stem}, {kind:?} on {}", kernels.kind());
         }
     }
 }
 
 #[test]
 fn a_text_encodes_the_same_alone_and_in_a_batch() {
-    let (golden, weights) = read();
-    let mut encoder =
-        Encoder::load(&manifest(&golden, WeightKind::Int8), quantized(&weights), Kernels::detect()).unwrap();
-    let inputs: Vec<EncoderIds<'_>> =
-        golden.inputs.values().chain(golden.inputs.values()).map(|ids| EncoderIds::all(ids)).collect();
-    let batch = encoder.encode_batch(&inputs, Role::Document).unwrap();
-    for (input, together) in inputs.iter().zip(&batch) {
-        assert_eq!(&encoder.encode_ids(*input, Role::Document).unwrap(), together);
+    for stem in MODELS {
+        let (golden, weights) = read(stem);
+        let mut encoder = load(&golden, &weights, WeightKind::Int8, Kernels::detect());
+        let inputs: Vec<EncoderIds<'_>> =
+            golden.inputs.values().chain(golden.inputs.values()).map(|ids| EncoderIds::all(ids)).collect();
+        let batch = encoder.encode_batch(&inputs, Role::Document).unwrap();
+        for (input, together) in inputs.iter().zip(&batch) {
+            assert_eq!(&encoder.encode_ids(*input, Role::Document).unwrap(), together);
+        }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) trait Backend: Sync {
     unsafe fn gemm_f32(&self, a: &[f32], w: &PackedF32, epilogue: Epilogue<'_>, out: &mut [f32]);
     unsafe fn layer_norm(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]);
     unsafe fn geglu(&self, x: &[f32], width: usize, out: &mut [f32]);
+    unsafe fn gelu(&self, x: &mut [f32]);
     unsafe fn rope(
         &self,
         x: &mut [f32],

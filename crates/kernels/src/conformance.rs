@@ -219,6 +219,11 @@ impl Suite {
                 kernels.geglu(&wide, width, &mut out)?;
                 Ok(out)
             })?;
+            self.check(&format!("gelu of {}", wide.len()), &Tolerance::All(5.0 * SMOOTH), |kernels| {
+                let mut out = wide.clone();
+                kernels.gelu(&mut out);
+                Ok(out)
+            })?;
             // Row 2 is all zeros: it must stay so.
             self.check(&format!("l2_normalize [{m}, {width}]"), &Tolerance::All(1e-6), |kernels| {
                 let mut out = x.clone();

@@ -307,6 +307,12 @@ impl Kernels {
         Ok(())
     }
 
+    /// `x = gelu(x)` for each number, in place, with the exact (erf) GELU.
+    pub fn gelu(&self, x: &mut [f32]) {
+        // SAFETY: every length will do.
+        unsafe { self.backend.gelu(x) };
+    }
+
     /// Rotary positions in place on the first `n_heads` heads of each row of `x [n_tokens, stride]`: with `h = head_dim / 2`, the pair
     /// `(v[i], v[i + h])` of a head becomes `(v[i] cos - v[i + h] sin, v[i + h] cos + v[i] sin)`, `cos` and `sin` `[n_tokens, h]`.
     ///

@@ -3,18 +3,23 @@
 use crate::Random;
 use crate::random::CHARACTERS;
 use shirube_core::{Architecture, DenseConfig, EncoderConfig, InputRules, ProjectionConfig};
+use shirube_encoder::quantize;
 use shirube_format::Sha256Hex;
 use shirube_format::model::{
-    FileEntry, MODEL_FORMAT, ModelManifest, Provenance, Quantization, Tensor, TensorKind, TokenizerInfo,
-    WeightKind, Weights, pack_parts,
+    FileEntry, MODEL_FORMAT, ModelManifest, Provenance, Quantization, Tensor, TokenizerInfo, WeightKind,
+    Weights, pack_parts,
 };
-use shirube_kernels::quantize_rows;
 use shirube_text::{Rules, Segmenter, Tokenizer};
 use std::collections::BTreeSet;
+
+/// Rows of a random BERT's token type table.
+const BERT_TYPES: usize = 2;
 
 /// Sizes of a random model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RandomShape {
+    /// Block structure.
+    pub architecture: Architecture,
     /// Rows of the embedding table; 400 or more leaves room for every special, byte and character piece.
     pub vocab_size: usize,
     /// Width of the residual stream.
@@ -37,6 +42,7 @@ impl Default for RandomShape {
     /// Small enough for a unit test, with windowed and global blocks.
     fn default() -> Self {
         Self {
+            architecture: Architecture::ModernBert,
             vocab_size: 512,
             hidden_size: 48,
             n_layers: 2,
@@ -61,7 +67,37 @@ impl RandomShape {
             dim: 64,
             query_weight: true,
             max_positions: 512,
+            ..Self::default()
         }
+    }
+
+    /// A small BERT, for unit tests.
+    pub fn small_bert() -> Self {
+        Self {
+            architecture: Architecture::Bert,
+            intermediate_size: 96,
+            query_weight: false,
+            ..Self::default()
+        }
+    }
+
+    /// A BERT of MiniLM's shape (Wang et al. 2020): 6 blocks of 384.
+    pub fn minilm() -> Self {
+        Self {
+            vocab_size: 32_768,
+            hidden_size: 384,
+            n_layers: 6,
+            n_heads: 12,
+            intermediate_size: 1536,
+            dim: 128,
+            max_positions: 512,
+            ..Self::small_bert()
+        }
+    }
+
+    /// BERT-base (Devlin et al. 2019), the shape of JaColBERT: 12 blocks of 768, 110 M parameters.
+    pub fn bert_base() -> Self {
+        Self { hidden_size: 768, n_layers: 12, intermediate_size: 3072, ..Self::minilm() }
     }
 }
 
@@ -93,7 +129,7 @@ pub fn random_model(seed: u64, shape: &RandomShape) -> RandomModel {
         "heads of even width"
     );
     let encoder = EncoderConfig {
-        architecture: Architecture::ModernBert,
+        architecture: shape.architecture,
         vocab_size: shape.vocab_size,
         hidden_size: hidden,
         n_layers: shape.n_layers,
@@ -101,40 +137,13 @@ pub fn random_model(seed: u64, shape: &RandomShape) -> RandomModel {
         intermediate_size: inner,
         norm_eps: 1e-5,
         max_positions: shape.max_positions,
+        type_vocab_size: if shape.architecture == Architecture::Bert { BERT_TYPES } else { 0 },
         global_attention_every: 2,
         local_window: 32,
         rope_theta_global: 160_000.0,
         rope_theta_local: 10_000.0,
     };
-    let mut weights = Weights::default();
-    let mut matrix = |name: &str, rows: usize, cols: usize| {
-        let values = random.normals(rows * cols, 1.0 / (cols as f32).sqrt());
-        weights.insert(format!("{name}.weight"), Tensor::f32(&[rows, cols], values));
-    };
-    matrix("embeddings.tok_embeddings", shape.vocab_size, hidden);
-    for i in 0..shape.n_layers {
-        matrix(&format!("layers.{i}.attn.Wqkv"), 3 * hidden, hidden);
-        matrix(&format!("layers.{i}.attn.Wo"), hidden, hidden);
-        matrix(&format!("layers.{i}.mlp.Wi"), 2 * inner, hidden);
-        matrix(&format!("layers.{i}.mlp.Wo"), hidden, inner);
-    }
-    matrix("dense.0", shape.dim, hidden);
-    if shape.query_weight {
-        matrix("query_weight", 1, hidden);
-        weights.insert("query_weight.bias", Tensor::f32(&[1], vec![random.unit()]));
-    }
-    let mut norm = |name: String| {
-        let values = random.normals(hidden, 0.2).iter().map(|v| 1.0 + v).collect();
-        weights.insert(format!("{name}.weight"), Tensor::f32(&[hidden], values));
-    };
-    norm("embeddings.norm".to_owned());
-    norm("final_norm".to_owned());
-    for i in 0..shape.n_layers {
-        if i > 0 {
-            norm(format!("layers.{i}.attn_norm"));
-        }
-        norm(format!("layers.{i}.mlp_norm"));
-    }
+    let weights = random_weights(&mut random, shape);
     let rules = |marker: u32, max_length: usize| InputRules {
         prefix: vec![marker],
         max_length,
@@ -169,22 +178,78 @@ pub fn random_model(seed: u64, shape: &RandomShape) -> RandomModel {
     RandomModel { manifest, weights, tokenizer_json, tokenizer_bin }
 }
 
+/// Every tensor of `shape`, F32.
+fn random_weights(random: &mut Random, shape: &RandomShape) -> Weights {
+    let RandomShape { hidden_size: hidden, intermediate_size: inner, .. } = *shape;
+    let mut weights = Weights::default();
+    let mut put = |name: String, dims: &[usize], values| weights.insert(name, Tensor::f32(dims, values));
+    let mut matrix = |random: &mut Random, stem: &str, rows: usize, cols: usize| {
+        let values = random.normals(rows * cols, 1.0 / (cols as f32).sqrt());
+        put(format!("{stem}.weight"), &[rows, cols], values);
+    };
+    let mut norms = vec![];
+    let mut biases = vec![];
+    match shape.architecture {
+        Architecture::ModernBert => {
+            matrix(random, "embeddings.tok_embeddings", shape.vocab_size, hidden);
+            norms.extend(["embeddings.norm", "final_norm"].map(str::to_owned));
+            for i in 0..shape.n_layers {
+                matrix(random, &format!("layers.{i}.attn.Wqkv"), 3 * hidden, hidden);
+                matrix(random, &format!("layers.{i}.attn.Wo"), hidden, hidden);
+                matrix(random, &format!("layers.{i}.mlp.Wi"), 2 * inner, hidden);
+                matrix(random, &format!("layers.{i}.mlp.Wo"), hidden, inner);
+                if i > 0 {
+                    norms.push(format!("layers.{i}.attn_norm"));
+                }
+                norms.push(format!("layers.{i}.mlp_norm"));
+            }
+        }
+        Architecture::Bert => {
+            matrix(random, "embeddings.word_embeddings", shape.vocab_size, hidden);
+            matrix(random, "embeddings.position_embeddings", shape.max_positions, hidden);
+            matrix(random, "embeddings.token_type_embeddings", BERT_TYPES, hidden);
+            norms.push("embeddings.LayerNorm".to_owned());
+            for i in 0..shape.n_layers {
+                for (stem, rows, cols) in [
+                    ("attention.self.query", hidden, hidden),
+                    ("attention.self.key", hidden, hidden),
+                    ("attention.self.value", hidden, hidden),
+                    ("attention.output.dense", hidden, hidden),
+                    ("intermediate.dense", inner, hidden),
+                    ("output.dense", hidden, inner),
+                ] {
+                    let stem = format!("encoder.layer.{i}.{stem}");
+                    matrix(random, &stem, rows, cols);
+                    biases.push((stem, rows));
+                }
+                norms.push(format!("encoder.layer.{i}.attention.output.LayerNorm"));
+                norms.push(format!("encoder.layer.{i}.output.LayerNorm"));
+            }
+            biases.extend(norms.iter().map(|stem| (stem.clone(), hidden)));
+        }
+    }
+    matrix(random, "dense.0", shape.dim, hidden);
+    if shape.query_weight {
+        matrix(random, "query_weight", 1, hidden);
+        put("query_weight.bias".to_owned(), &[1], vec![random.unit()]);
+    }
+    for stem in norms {
+        let values = random.normals(hidden, 0.2).iter().map(|v| 1.0 + v).collect();
+        put(format!("{stem}.weight"), &[hidden], values);
+    }
+    for (stem, rows) in biases {
+        let values = random.normals(rows, 0.1);
+        put(format!("{stem}.bias"), &[rows], values);
+    }
+    weights
+}
+
 impl RandomModel {
     /// The same model with int8 matrices.
     pub fn quantized(&self) -> Self {
-        let mut weights = Weights::default();
-        for (name, tensor) in self.weights.iter() {
-            match (name.strip_suffix(".weight"), &tensor.shape[..], &tensor.data) {
-                (Some(stem), &[rows, cols], TensorKind::F32(values)) if stem != "query_weight" => {
-                    let (ints, scale) = quantize_rows(values, rows, cols);
-                    weights.insert(name, Tensor::i8(&[rows, cols], ints));
-                    weights.insert(format!("{stem}.scale"), Tensor::f32(&[rows], scale));
-                }
-                _ => weights.insert(name, tensor.clone()),
-            }
-        }
         let mut manifest = self.manifest.clone();
         manifest.quantization = Quantization { linear: WeightKind::Int8, embeddings: WeightKind::Int8 };
+        let weights = quantize(&self.weights, manifest.quantization);
         Self { manifest, weights, ..self.clone() }
     }
 

@@ -45,7 +45,6 @@ fn code(error: &RetrieverError) -> &'static str {
             format_code(error)
         }
         RetrieverError::Encoder(EncoderError::Text(error)) => text_code(error),
-        RetrieverError::Encoder(EncoderError::Architecture { .. }) => "VERSION_NEWER",
         // Shapes that contradict each other, values that are not finite: all from files that should not be as they are.
         _ => "ASSET_DAMAGED",
     }

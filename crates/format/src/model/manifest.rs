@@ -2,7 +2,7 @@
 
 use crate::{FormatError, Sha256Hex};
 use serde::{Deserialize, Serialize};
-use shirube_core::{EncoderConfig, InputRules, ProjectionConfig};
+use shirube_core::{Architecture, EncoderConfig, InputRules, ProjectionConfig};
 
 /// The newest model format this build reads and the one it writes.
 pub const MODEL_FORMAT: u32 = 1;
@@ -69,7 +69,7 @@ pub enum WeightKind {
 }
 
 /// How weights are stored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quantization {
     /// Type of the linear layers.
     pub linear: WeightKind,
@@ -147,16 +147,21 @@ impl ModelManifest {
             ("hidden_size", e.hidden_size, 4096),
             ("n_heads", e.n_heads, 256),
             ("max_positions", e.max_positions, 1 << 16),
+            ("intermediate_size", e.intermediate_size.max(usize::from(e.n_layers == 0)), 1 << 15),
         ];
         for (name, value, most) in limits {
             if value == 0 || value > most {
                 return Err(format!("encoder.{name} is {value}, expected 1 to {most}"));
             }
         }
-        if e.n_layers > 64 || e.intermediate_size > 1 << 15 {
+        if e.n_layers > 64 {
+            return Err(format!("encoder.n_layers is {}, expected at most 64", e.n_layers));
+        }
+        let most_types = if e.architecture == Architecture::Bert { 16 } else { 0 };
+        if e.type_vocab_size > most_types {
             return Err(format!(
-                "{} layers of {} are beyond the limits 64 and 32768",
-                e.n_layers, e.intermediate_size
+                "encoder.type_vocab_size is {}, expected at most {most_types} for this architecture",
+                e.type_vocab_size
             ));
         }
         if !e.hidden_size.is_multiple_of(e.n_heads) || !e.head_dim().is_multiple_of(2) {

@@ -1,6 +1,6 @@
 //! The model folder: `manifest.json`, `weights-*.safetensors`, `tokenizer.json`, `tokenizer.bin`.
 //!
-//! Tensor names follow Hugging Face's ModernBERT and BERT checkpoints without their `model.` prefix; the projection chain is
+//! Tensor names follow Hugging Face's ModernBERT and BERT checkpoints without their `model.` or `bert.` prefix; the projection chain is
 //! `dense.{i}.weight [out, in]` (and `.bias`, `.residual.weight`), the query weight `query_weight.weight [1, hidden]` and
 //! `query_weight.bias [1]`. A quantised matrix `x.weight` (I8 `[out, in]`, symmetric) is accompanied by `x.scale` (F32 `[out]`):
 //! `value = weight * scale[row]`. A matrix too large for one part is stored as several tensors `x.weight@{first_row}`.
@@ -14,4 +14,4 @@ pub(crate) use manifest::check_json_version;
 pub use manifest::{
     FileEntry, MODEL_FORMAT, ModelManifest, Provenance, Quantization, TokenizerInfo, WeightKind,
 };
-pub use weights::{Tensor, TensorKind, Weights, pack_parts};
+pub use weights::{Tensor, TensorKind, TensorRole, Weights, pack_parts};

@@ -13,6 +13,32 @@ pub enum TensorKind {
     I8(Vec<i8>),
 }
 
+/// Which part of [`super::Quantization`] says how a tensor is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TensorRole {
+    /// The matrix of a linear layer.
+    Linear,
+    /// The table of token embeddings.
+    Embeddings,
+    /// Norms, biases, scales, and the tables and weights that are small: positions, token types, the query weight. Always F32.
+    Other,
+}
+
+impl TensorRole {
+    /// The role of a tensor, by name and shape.
+    pub fn of(name: &str, shape: &[usize]) -> Self {
+        match (shape.len(), name.strip_suffix(".weight")) {
+            (2, Some("embeddings.tok_embeddings" | "embeddings.word_embeddings")) => Self::Embeddings,
+            (
+                2,
+                Some("query_weight" | "embeddings.position_embeddings" | "embeddings.token_type_embeddings"),
+            ) => Self::Other,
+            (2, Some(_)) => Self::Linear,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// A row-major tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {

@@ -43,6 +43,10 @@ impl Backend for Scalar {
         rows::geglu(x, width, out);
     }
 
+    unsafe fn gelu(&self, x: &mut [f32]) {
+        rows::gelu(x);
+    }
+
     unsafe fn rope(
         &self,
         x: &mut [f32],

@@ -1,4 +1,4 @@
-//! Row kernels: quantise, layer norm, GeGLU, rotary positions, L2.
+//! Row kernels: quantise, layer norm, GELU, GeGLU, rotary positions, L2.
 
 use super::math::erf;
 use crate::pack::{Activations, SMALLEST_MAX};
@@ -38,9 +38,18 @@ pub(super) fn geglu(x: &[f32], width: usize, out: &mut [f32]) {
     for (row, out) in x.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
         for (j, out) in out.iter_mut().enumerate() {
             let (v, gate) = (f64::from(row[j]), f64::from(row[width + j]));
-            *out = (0.5 * v * (1.0 + erf(v / core::f64::consts::SQRT_2)) * gate) as f32;
+            *out = (gelu_of(v) * gate) as f32;
         }
     }
+}
+
+/// `gelu(x) = x/2 (1 + erf(x / √2))`
+pub(super) fn gelu(x: &mut [f32]) {
+    x.iter_mut().for_each(|v| *v = gelu_of(f64::from(*v)) as f32);
+}
+
+fn gelu_of(v: f64) -> f64 {
+    0.5 * v * (1.0 + erf(v / core::f64::consts::SQRT_2))
 }
 
 /// `(v[i], v[i + h]) -> (v[i] cos - v[i + h] sin, v[i + h] cos + v[i] sin)`

@@ -146,6 +146,7 @@ macro_rules! backend {
                     out: &mut [f32]
                 );
                 geglu => rows::geglu(x: &[f32], width: usize, out: &mut [f32]);
+                gelu => rows::gelu(x: &mut [f32]);
                 rope => rows::rope(
                     x: &mut [f32],
                     stride: usize,

@@ -1,5 +1,5 @@
 #![expect(unsafe_op_in_unsafe_fn, reason = "see the module docs of `wide`")]
-//! Row kernels: quantise, layer norm, GeGLU, rotary positions, L2. Row ends that fill no vector go through a small padded copy.
+//! Row kernels: quantise, layer norm, GELU, GeGLU, rotary positions, L2. Row ends that fill no vector go through a small padded copy.
 //!
 //! Quantising is not fused into layer norm or GeGLU: a row of a few hundred numbers is still in the first-level cache.
 
@@ -191,6 +191,15 @@ pub(crate) unsafe fn geglu<L: Lanes>(x: &[f32], width: usize, out: &mut [f32]) {
             store_some::<L, FULL>(out.as_mut_ptr().add(at), left, L::mul(math::gelu::<L>(value), gate));
         });
     }
+}
+
+#[inline(always)]
+pub(crate) unsafe fn gelu<L: Lanes>(x: &mut [f32]) {
+    let p = x.as_mut_ptr();
+    vectors!(L, x.len(), |at, left, FULL| {
+        let value = load_some::<L, FULL>(p.add(at), left, 0.0);
+        store_some::<L, FULL>(p.add(at), left, math::gelu::<L>(value));
+    });
 }
 
 #[inline(always)]

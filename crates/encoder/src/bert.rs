@@ -1,0 +1,98 @@
+//! BERT (Devlin et al. 2019): learned positions and token types, post-norm blocks, GELU, biases everywhere.
+//!
+//! All input is of token type 0, so that row of the type table is added to the position table at load. Queries, keys and values of a block are
+//! three matrices in checkpoints and one here.
+
+use crate::layers::{Linear, Loader, Norm, Table};
+use crate::scratch::Scratch;
+use crate::{EncoderError, EncoderIds};
+use shirube_core::EncoderConfig;
+use shirube_kernels::{AttentionShape, Kernels};
+
+#[derive(Debug)]
+pub(crate) struct Bert {
+    table: Table,
+    /// `[max_positions, hidden]`: position and token type 0.
+    positions: Vec<f32>,
+    embeddings_norm: Norm,
+    blocks: Vec<Block>,
+}
+
+#[derive(Debug)]
+struct Block {
+    qkv: Linear,
+    attn_out: Linear,
+    attn_norm: Norm,
+    mlp_in: Linear,
+    mlp_out: Linear,
+    mlp_norm: Norm,
+}
+
+impl Bert {
+    pub(crate) fn load(loader: &mut Loader<'_>, config: &EncoderConfig) -> Result<Self, EncoderError> {
+        let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.norm_eps);
+        let table = loader.table("embeddings.word_embeddings", config.vocab_size, hidden)?;
+        let name = "embeddings.position_embeddings.weight";
+        let mut positions = loader.weights.take_f32(name, &[config.max_positions, hidden])?;
+        if config.type_vocab_size > 0 {
+            let name = "embeddings.token_type_embeddings.weight";
+            let types = loader.weights.take_f32(name, &[config.type_vocab_size, hidden])?;
+            for row in positions.chunks_exact_mut(hidden) {
+                row.iter_mut().zip(&types).for_each(|(p, t)| *p += t);
+            }
+        }
+        let embeddings_norm = loader.norm("embeddings.LayerNorm", hidden, eps, true)?;
+        let mut blocks = Vec::with_capacity(config.n_layers);
+        for i in 0..config.n_layers {
+            let name = |stem: &str| format!("encoder.layer.{i}.{stem}");
+            let qkv = ["query", "key", "value"].map(|part| name(&format!("attention.self.{part}")));
+            blocks.push(Block {
+                qkv: loader.stacked(&qkv, hidden, hidden, true)?,
+                attn_out: loader.linear(&name("attention.output.dense"), hidden, hidden, true)?,
+                attn_norm: loader.norm(&name("attention.output.LayerNorm"), hidden, eps, true)?,
+                mlp_in: loader.linear(&name("intermediate.dense"), inner, hidden, true)?,
+                mlp_out: loader.linear(&name("output.dense"), hidden, inner, true)?,
+                mlp_norm: loader.norm(&name("output.LayerNorm"), hidden, eps, true)?,
+            });
+        }
+        Ok(Self { table, positions, embeddings_norm, blocks })
+    }
+
+    /// Leaves the final hidden states in `s.normed`, `[n, hidden]`.
+    pub(crate) fn hidden_states(
+        &self,
+        kernels: Kernels,
+        config: &EncoderConfig,
+        input: EncoderIds<'_>,
+        s: &mut Scratch,
+    ) -> Result<(), EncoderError> {
+        let (n, hidden) = (input.ids.len(), config.hidden_size);
+        let shape = AttentionShape {
+            n_tokens: n,
+            n_keys: input.n_attended,
+            n_heads: config.n_heads,
+            head_dim: config.head_dim(),
+            reach: None,
+        };
+        s.x.resize(n * hidden, 0.0);
+        let rows = s.x.chunks_exact_mut(hidden).zip(self.positions.chunks_exact(hidden));
+        for (&id, (row, position)) in input.ids.iter().zip(rows) {
+            self.table.row(id, row);
+            row.iter_mut().zip(position).for_each(|(x, p)| *x += p);
+        }
+        self.embeddings_norm.apply(kernels, &s.x, &mut s.normed)?;
+        // A block reads and leaves the stream in `normed`; `x` is the stream between its two halves.
+        for block in &self.blocks {
+            block.qkv.store(kernels, &s.normed, &mut s.acts, &mut s.wide)?;
+            s.mixed.resize(n * hidden, 0.0);
+            kernels.attention(&s.wide, shape, &mut s.attention, &mut s.mixed)?;
+            block.attn_out.add(kernels, &s.mixed, &mut s.acts, &mut s.normed)?;
+            block.attn_norm.apply(kernels, &s.normed, &mut s.x)?;
+            block.mlp_in.store(kernels, &s.x, &mut s.acts, &mut s.wide)?;
+            kernels.gelu(&mut s.wide);
+            block.mlp_out.add(kernels, &s.wide, &mut s.acts, &mut s.x)?;
+            block.mlp_norm.apply(kernels, &s.x, &mut s.normed)?;
+        }
+        Ok(())
+    }
+}
