@@ -70,6 +70,7 @@ pub fn sections() -> Vec<Section> {
                     "{topic}の{aspect}について説明します。{}",
                     "具体的な例を見てみましょう。".repeat(i)
                 ),
+                ..Section::default()
             });
         }
     }

@@ -16,6 +16,16 @@ export interface Section {
   anchor: string;
   /** Plain text of the section. */
   text: string;
+  /** What a search can be narrowed by: name to values. */
+  filters?: Record<string, string[]>;
+  /** What is shown beside a hit: name to value. */
+  meta?: Record<string, string>;
+  /** What hits can be ordered by: name to value. */
+  sort?: Record<string, string>;
+  /** How much more this section counts than others; absent is 1. */
+  weight?: number;
+  /** Which passage of a long section this is, from 0; absent is 0. */
+  passage?: number;
 }
 
 /** Offsets in UTF-16 code units, as JavaScript strings count; `end` is behind the last. */

@@ -186,3 +186,41 @@ fn the_lexical_weight_goes_from_meaning_alone_to_words_first() {
         assert!(matches!(scores(wrong), Err(RetrieverError::LexicalWeight { .. })), "{wrong}");
     }
 }
+
+#[test]
+fn filters_narrow_before_ranking_and_passages_answer_for_their_section() {
+    let mut all = sections();
+    for (i, section) in all.iter_mut().enumerate() {
+        section.filters.insert("版".to_owned(), vec![if i % 10 == 0 { "v4" } else { "v3" }.to_owned()]);
+        section.sort.insert("順".to_owned(), (100 - i).to_string());
+        // Every topic's second section is a passage of its first.
+        if i % 5 == 1 {
+            section.passage = 1;
+        }
+    }
+    let (bundle, _) = shirube_site::make_bundle(all, &model(), &BuildOptions::default(), |_| {}).unwrap();
+    let (entry, files) = bundle.pack();
+    let mut retriever = open(&(entry.to_bytes(), files), model()).unwrap();
+    let mut hits = |filters: &[(&str, &str)], sort| {
+        let filters =
+            filters.iter().map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()])).collect();
+        let options = SearchOptions { limit: 1000, filters, sort, ..SearchOptions::default() };
+        retriever.search("所有権のライフタイム", &options, &|| 0.0)
+    };
+    let everything = hits(&[], None).unwrap();
+    assert_eq!((everything.hits.len(), everything.n_scored), (40, 50));
+    for topic in 0..10 {
+        let of_topic = everything.hits.iter().filter(|h| h.document.0 / 5 == topic && h.document.0 % 5 < 2);
+        assert_eq!(of_topic.count(), 1, "one of the two passages of topic {topic}");
+    }
+    let counts: Vec<_> = everything.filters["版"].iter().map(|c| (c.value.as_str(), c.n_sections)).collect();
+    assert_eq!(counts, [("v3", 35), ("v4", 5)]);
+
+    let newest = hits(&[("版", "v4")], None).unwrap();
+    assert_eq!((newest.hits.len(), newest.n_scored), (5, 5));
+    assert!(newest.hits.iter().all(|h| h.document.0.is_multiple_of(10)));
+    let by = shirube_retriever::SortBy { name: "順".to_owned(), descending: false };
+    let sorted = hits(&[("版", "v4")], Some(by)).unwrap();
+    assert_eq!(sorted.hits.iter().map(|h| h.document.0).collect::<Vec<_>>(), [40, 30, 20, 10, 0]);
+    assert!(matches!(hits(&[("年", "2026")], None), Err(RetrieverError::UnknownFilter { .. })));
+}

@@ -29,6 +29,14 @@ pub enum RetrieverError {
         /// Value given.
         found: f32,
     },
+    /// A filter that no section has.
+    #[error("no section has the filter {name:?}; this bundle knows {}", list(known))]
+    UnknownFilter {
+        /// Name given.
+        name: String,
+        /// Names that the bundle has.
+        known: Vec<String>,
+    },
     /// The lexical index was refused.
     #[error(transparent)]
     Lexical(#[from] shirube_lexical::LexicalError),
@@ -47,6 +55,10 @@ pub enum RetrieverError {
     /// The index was refused.
     #[error(transparent)]
     Index(#[from] IndexError),
+}
+
+fn list(known: &[String]) -> String {
+    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
 }
 
 impl From<EncoderError> for RetrieverError {

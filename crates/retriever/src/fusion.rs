@@ -34,10 +34,16 @@ pub fn fuse(maxsim: &[f32], lexical: &[f32], lexical_weight: f32) -> Vec<f32> {
     maxsim.iter().zip(lexical).map(|(m, l)| m * m_scale + l * l_scale).collect()
 }
 
-/// The best `k` documents with their scores, best first, ties to the lower id.
-pub(crate) fn top_k(scores: &[f32], k: usize) -> Vec<u32> {
+/// The population deviation of `scores`.
+pub(crate) fn deviation(scores: &[f32]) -> f32 {
+    let n = scores.len().max(1) as f64;
+    let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / n;
+    (scores.iter().map(|&s| (f64::from(s) - mean).powi(2)).sum::<f64>() / n).sqrt() as f32
+}
+
+/// The best `k` of `documents`, best first, ties to the lower id.
+pub(crate) fn top_k(mut documents: Vec<u32>, scores: &[f32], k: usize) -> Vec<u32> {
     let order = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
-    let mut documents: Vec<u32> = (0..scores.len() as u32).collect();
     if k == 0 || documents.is_empty() {
         return Vec::new();
     }
@@ -67,12 +73,12 @@ mod tests {
 
     #[test]
     fn a_list_without_a_positive_score_says_nothing() {
-        assert_eq!(top_k(&fuse(&[-1.0, -2.0], &[0.0, 1.0], 0.4), 2), [1, 0]);
+        assert_eq!(top_k(vec![0, 1], &fuse(&[-1.0, -2.0], &[0.0, 1.0], 0.4), 2), [1, 0]);
     }
 
     #[test]
     fn words_that_no_document_holds_leave_the_order_to_maxsim() {
-        assert_eq!(top_k(&fuse(&[1.0, 3.0, 2.0], &[0.0; 3], 1.0), 3), [1, 2, 0]);
+        assert_eq!(top_k(vec![0, 1, 2], &fuse(&[1.0, 3.0, 2.0], &[0.0; 3], 1.0), 3), [1, 2, 0]);
     }
 
     #[test]
@@ -83,8 +89,8 @@ mod tests {
     #[test]
     fn ties_go_to_the_lower_document_at_every_cut() {
         for k in 0..5 {
-            assert_eq!(top_k(&[1.0, 2.0, 2.0, 1.0], k), [1, 2, 0, 3][..k.min(4)]);
+            assert_eq!(top_k(vec![0, 1, 2, 3], &[1.0, 2.0, 2.0, 1.0], k), [1, 2, 0, 3][..k.min(4)]);
         }
-        assert!(top_k(&[], 3).is_empty());
+        assert!(top_k(Vec::new(), &[], 3).is_empty());
     }
 }

@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod facets;
 mod fusion;
 mod loader;
 mod results;
 mod retriever;
 
 pub use error::RetrieverError;
+pub use facets::{FilterCount, Filters, SortBy};
 pub use fusion::{LEXICAL_WEIGHT, fuse};
 pub use loader::{BundleLoader, ModelLoader};
 pub use results::{

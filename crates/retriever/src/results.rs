@@ -1,15 +1,17 @@
 //! What a search returns. Ranges count bytes of the text they point into, or UTF-16 code units after [`SearchResults::into_utf16`].
 
+use crate::facets::{FilterCount, Filters, SortBy};
 use core::ops::Range;
 use serde::Serialize;
 use shirube_core::DocId;
 use shirube_format::bundle::{Section, SectionPart};
+use std::collections::BTreeMap;
 
 /// Marks weaker than this are left out: particles match everywhere and weigh next to nothing.
 const MIN_STRENGTH: f32 = 0.12;
 
 /// Settings of one search.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SearchOptions {
     /// Largest number of hits, 1 to 1000.
     pub limit: usize,
@@ -21,11 +23,22 @@ pub struct SearchOptions {
     /// How much BM25 over character bigrams and words counts beside MaxSim, 0 to 10: 0 is meaning alone, 1 (the default) both alike, large
     /// values approach words alone. See the crate's module `fusion`.
     pub lexical_weight: f32,
+    /// Applied before ranking; empty keeps everything.
+    pub filters: Filters,
+    /// Order of the `limit` best hits; `None` is by score.
+    pub sort: Option<SortBy>,
 }
 
 impl Default for SearchOptions {
     fn default() -> Self {
-        Self { limit: 10, explain: true, min_similarity: 0.55, lexical_weight: crate::LEXICAL_WEIGHT }
+        Self {
+            limit: 10,
+            explain: true,
+            min_similarity: 0.55,
+            lexical_weight: crate::LEXICAL_WEIGHT,
+            filters: Filters::new(),
+            sort: None,
+        }
     }
 }
 
@@ -35,14 +48,16 @@ impl Default for SearchOptions {
 pub struct SearchResults {
     /// The query as given, cut to what was read.
     pub query: String,
-    /// Best first, ties to the lower document.
+    /// Best first, ties to the lower document, one hit a section.
     pub hits: Vec<Hit>,
     /// The query's tokens in reading order, without markers.
     pub query_tokens: Vec<QueryToken>,
     /// Whether the query was longer than the model reads; the rest was left out.
     pub truncated: bool,
-    /// Documents scored.
+    /// Documents ranked: those that the filters keep.
     pub n_scored: usize,
+    /// What the bundle can be narrowed by: name to values with counts.
+    pub filters: BTreeMap<String, Vec<FilterCount>>,
     /// Time by stage.
     pub timings: Timings,
 }

@@ -1,6 +1,7 @@
 //! Query to hits.
 
 use crate::RetrieverError;
+use crate::facets::Facets;
 use crate::fusion::{fuse, top_k};
 use crate::results::{Highlights, Hit, Match, Place, QueryToken, SearchOptions, SearchResults, Timings};
 use serde::Serialize;
@@ -63,6 +64,7 @@ pub struct Retriever {
     lexical: Bm25Index,
     sections: Vec<Section>,
     token_maps: Vec<Option<Vec<u16>>>,
+    facets: Facets,
     status: Status,
 }
 
@@ -93,7 +95,8 @@ impl Retriever {
                 reason: "the fastest instructions that this build and this machine share".to_owned(),
             },
         };
-        Ok(Self { model, index, lexical, sections, token_maps, status })
+        let facets = Facets::of(&sections);
+        Ok(Self { model, index, lexical, sections, token_maps, facets, status })
     }
 
     /// What this retriever runs on.
@@ -124,7 +127,8 @@ impl Retriever {
     /// The best sections for `query`. All documents are scored.
     ///
     /// # Errors
-    /// [`RetrieverError::EmptyQuery`], [`RetrieverError::Setting`] for a limit outside 1 to 1000, [`RetrieverError::LexicalWeight`], [`RetrieverError::Encoder`].
+    /// [`RetrieverError::EmptyQuery`], [`RetrieverError::Setting`] for a limit outside 1 to 1000, [`RetrieverError::LexicalWeight`],
+    /// [`RetrieverError::UnknownFilter`], [`RetrieverError::Encoder`].
     pub fn search(
         &mut self,
         query: &str,
@@ -137,6 +141,7 @@ impl Retriever {
         if !(0.0..=10.0).contains(&options.lexical_weight) {
             return Err(RetrieverError::LexicalWeight { found: options.lexical_weight });
         }
+        let allowed = self.facets.allowed(&options.filters)?;
         let start = clock();
         let cut = floor_char_boundary(query, MAX_QUERY_BYTES);
         let input = self.model.prepare(&query[..cut], Role::Query);
@@ -152,8 +157,13 @@ impl Retriever {
         for (document, score) in self.lexical.search(&query[..cut], maxsim.len()) {
             lexical[document.0 as usize] = score;
         }
-        let fused = fuse(&maxsim, &lexical, options.lexical_weight);
-        let found = top_k(&fused, options.limit);
+        let mut fused = fuse(&maxsim, &lexical, options.lexical_weight);
+        self.facets.weigh(&mut fused);
+        let candidates = self.facets.candidates(&fused, allowed.as_deref());
+        let mut found = top_k(candidates, &fused, options.limit);
+        if let Some(by) = &options.sort {
+            found.sort_by(|a, b| by.compare(&self.sections[*a as usize], &self.sections[*b as usize]));
+        }
         let scored = clock();
 
         let dim = self.index.dim();
@@ -190,7 +200,8 @@ impl Retriever {
             hits,
             query_tokens: words.into_iter().map(|(_, range, weight)| QueryToken { range, weight }).collect(),
             truncated: input.truncated || cut < query.len(),
-            n_scored: self.index.n_documents(),
+            n_scored: allowed.map_or(self.index.n_documents(), |a| a.iter().filter(|&&a| a).count()),
+            filters: self.facets.counts(&options.filters),
             timings: Timings {
                 tokenize_ms: tokenized - start,
                 encode_ms: encoded - tokenized,

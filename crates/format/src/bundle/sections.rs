@@ -26,6 +26,7 @@ use core::ops::Range;
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// zlib level of the writer: the smallest files; a site's sections take well under a second.
 const COMPRESSION_LEVEL: u8 = 9;
@@ -35,8 +36,8 @@ const VERSION: u32 = 1;
 /// Bytes that one byte of a deflate stream can stand for, at most (a 258-byte copy in two bits).
 const LARGEST_RATIO: usize = 1032;
 
-/// One section of a page: the unit that is indexed and shown.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// One section of a page, or one passage of a section that is longer than the model reads: the unit that is indexed and shown.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Section {
     /// Stable name given by the source.
     pub id: String,
@@ -61,6 +62,27 @@ pub struct Section {
     /// Plain text.
     #[serde(default)]
     pub text: String,
+    /// What a search can be narrowed by: name to values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub filters: BTreeMap<String, Vec<String>>,
+    /// What is shown beside a hit: name to value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub meta: BTreeMap<String, String>,
+    /// What hits can be ordered by: name to value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sort: BTreeMap<String, String>,
+    /// How much more this section counts than others, above 0; absent is 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f32>,
+    /// 0 for the first or only passage of a section; the later passages follow their section directly and share its `id`. A search returns the
+    /// best passage of a section.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub passage: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// A part of a section that enters the document.
@@ -123,7 +145,7 @@ impl DocumentText {
 }
 
 /// Sections of documents `first_document..`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SectionsShard {
     /// First document.
     pub first_document: u32,
@@ -289,6 +311,27 @@ mod tests {
             sections: vec![section("a", &[], "b"), section("c", &["d"], "e"), section("f", &[], "g")],
             token_maps: vec![None, Some(vec![0, 1, 1, 255]), Some(vec![0, 256, 65535])],
         };
+        assert_eq!(SectionsShard::parse("s", &shard.to_bytes()).unwrap(), shard);
+    }
+
+    #[test]
+    fn filters_and_their_kin_survive_and_cost_nothing_where_absent() {
+        let plain = section("a", &[], "b");
+        let json = serde_json::to_string(&plain).unwrap();
+        for name in ["filters", "meta", "sort", "weight", "passage"] {
+            assert!(!json.contains(name), "{json}");
+        }
+        let one = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        let marked = Section {
+            filters: BTreeMap::from([("版".to_owned(), vec!["v3".to_owned(), "v4".to_owned()])]),
+            meta: one("image", "/a.png"),
+            sort: one("date", "2026-11-20"),
+            weight: Some(2.5),
+            passage: 3,
+            ..plain.clone()
+        };
+        let shard =
+            SectionsShard { first_document: 0, sections: vec![plain, marked], token_maps: vec![None, None] };
         assert_eq!(SectionsShard::parse("s", &shard.to_bytes()).unwrap(), shard);
     }
 }
