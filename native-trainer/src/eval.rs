@@ -1,8 +1,9 @@
 //! Exact evaluation on a retrieval set: MaxSim, BM25 and their fusion.
 
 use crate::data::{RetrievalSet, packed};
-use crate::metrics::{QueryMetrics, RECALL_AT, paired_bootstrap};
+use crate::metrics::{Comparison, QueryMetrics, RECALL_AT};
 use crate::ops;
+use crate::shipped::BundleSize;
 use crate::student::{Packed, Student};
 use anyhow::Result;
 use candle_core::{Device, Tensor};
@@ -12,13 +13,15 @@ use shirube_core::{InputRules, Role};
 use shirube_lexical::{Analyzer, Bm25Index};
 use shirube_retriever::{BM25_B, BM25_K1, LEXICAL_WEIGHT, fuse};
 use shirube_text::Tokenizer;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Metrics of one ranking method.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MethodReport {
     /// `bm25-words`, `bm25-bigram`, `bm25-grams` (bigrams and single kanji, as shipped), `maxsim`, `fused` (MaxSim and grams, as shipped)
-    /// or `fused-z` (z-scores of MaxSim and bigrams, for comparison with published figures).
+    /// or `fused-z` (z-scores of MaxSim and bigrams, for comparison with published figures); see
+    /// [`crate::shipped`] for the others.
     pub method: String,
     /// Mean over queries.
     pub mean: QueryMetrics,
@@ -37,13 +40,16 @@ pub struct SetReport {
     pub n_queries: usize,
     /// One entry a method.
     pub methods: Vec<MethodReport>,
+    /// What the bundles weigh whose search is among the methods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bundles: Vec<BundleSize>,
 }
 
 /// Weights of BM25 in the fusion that are reported beside 1, so that a default is chosen and not guessed.
 const OTHER_WEIGHTS: [f32; 4] = [0.2, 0.3, 0.6, 1.0];
 
 /// BM25's k1 and b of the baselines: Anserini's, the best on these sets among those tried (docs/training.md).
-const BASELINE: (f32, f32) = (0.9, 0.4);
+pub(crate) const BASELINE: (f32, f32) = (0.9, 0.4);
 
 /// Token embeddings of many texts, one after the other.
 #[derive(Debug)]
@@ -146,7 +152,7 @@ fn z_scores(scores: &[f32]) -> Vec<f32> {
 }
 
 /// Scores a set by BM25 over an analysis, all documents of every query.
-fn bm25_scores(
+pub(crate) fn bm25_scores(
     set: &RetrievalSet,
     texts: &[String],
     analyzer: Analyzer,
@@ -212,43 +218,103 @@ pub fn evaluate(
             MethodReport { method, mean: QueryMetrics::mean(&queries), queries }
         })
         .collect();
-    Ok(SetReport { set: name.to_owned(), n_passages: texts.len(), n_queries: questions.len(), methods })
+    Ok(SetReport {
+        set: name.to_owned(),
+        n_passages: texts.len(),
+        n_queries: questions.len(),
+        methods,
+        bundles: Vec::new(),
+    })
 }
 
 impl SetReport {
-    /// The report as an aligned table, with the fusion's p-value against BM25.
+    /// A report on `set` without any method yet.
+    pub fn empty(name: &str, set: &RetrievalSet) -> Self {
+        Self {
+            set: name.to_owned(),
+            n_passages: set.passages.len(),
+            n_queries: set.queries.len(),
+            methods: Vec::new(),
+            bundles: Vec::new(),
+        }
+    }
+
+    /// The report as an aligned table, with bundle sizes and the fusions' p-values against BM25 below.
     pub fn table(&self) -> String {
         let recall = RECALL_AT.map(|k| format!("{:>7}", format!("R@{k}"))).join("");
         let mut out = format!(
-            "{}: {} passages, {} queries\n  {:<12}{recall} MRR@10 nDCG@10 MAP@10\n",
+            "{}: {} passages, {} queries\n  {:<14}{recall} MRR@10 nDCG@10 MAP@10\n",
             self.set, self.n_passages, self.n_queries, ""
         );
         for m in &self.methods {
             let r = m.mean.recall.map(|v| format!("{v:>7.4}")).join("");
             out += &format!(
-                "  {:<12}{r} {:.4}  {:.4}  {:.4}\n",
+                "  {:<14}{r} {:.4}  {:.4}  {:.4}\n",
                 m.method, m.mean.mrr_10, m.mean.ndcg_10, m.mean.map_10
             );
         }
-        let first = |method: &str| {
-            self.methods
-                .iter()
-                .find(|m| m.method == method)
-                .map(|m| m.queries.iter().map(|q| q.recall[0]).collect::<Vec<_>>())
-        };
-        if let (Some(fused), Some(bm25)) = (first("fused"), first("bm25-bigram")) {
+        for b in &self.bundles {
             out += &format!(
-                "  fused above bm25-bigram in R@1: p = {:.4} (paired bootstrap, one-sided)\n",
-                paired_bootstrap(&fused, &bm25, 1)
+                "  {}: {} tokens stored, index {} bytes ({:.1} a passage), whole bundle {} bytes\n",
+                b.label,
+                b.tokens,
+                b.index_bytes,
+                b.index_bytes as f64 / self.n_passages.max(1) as f64,
+                b.bytes
             );
+        }
+        for fused in self.methods.iter().filter(|m| m.method.ends_with("fused")) {
+            if let Some(bm25) = self.method("bm25-bigram") {
+                out += &format!("  {} - bm25-bigram: {}\n", fused.method, compare(fused, bm25));
+            }
         }
         out
     }
 
+    /// The report of a method.
+    pub fn method(&self, name: &str) -> Option<&MethodReport> {
+        self.methods.iter().find(|m| m.method == name)
+    }
+
+    /// Every method that both reports hold: mean differences of this report from `other` on the same questions, with paired bootstrap. `None`
+    /// if the two are not of one set: names may be paths of different lengths, numbers of queries and passages must be equal.
+    pub fn against(&self, other: &Self) -> Option<String> {
+        let (a, b) = (Path::new(&self.set), Path::new(&other.set));
+        let same = (a.ends_with(b) || b.ends_with(a))
+            && (self.n_queries, self.n_passages) == (other.n_queries, other.n_passages);
+        same.then(|| {
+            let mut out = format!("{}: difference from the other report\n", self.set);
+            for m in &self.methods {
+                if let Some(theirs) = other.method(&m.method) {
+                    out += &format!("  {:<14}{}\n", m.method, compare(m, theirs));
+                }
+            }
+            out
+        })
+    }
+
     /// Mean of a method's R@1.
     pub fn recall_1(&self, method: &str) -> Option<f64> {
-        self.methods.iter().find(|m| m.method == method).map(|m| m.mean.recall[0])
+        self.method(method).map(|m| m.mean.recall[0])
     }
+}
+
+/// Difference of two methods on the same questions, in words.
+fn compare(a: &MethodReport, b: &MethodReport) -> String {
+    let values = |m: &MethodReport, value: fn(&QueryMetrics) -> f64| -> Vec<f64> {
+        m.queries.iter().map(value).collect()
+    };
+    let metrics: [(&str, fn(&QueryMetrics) -> f64); 2] =
+        [("R@1", |q| q.recall[0]), ("nDCG@10", |q| q.ndcg_10)];
+    metrics
+        .map(|(name, value)| {
+            let c = Comparison::new(&values(a, value), &values(b, value), 1);
+            format!(
+                "{name} {:+.4} (95 % {:+.4} to {:+.4}, p = {:.4})",
+                c.difference, c.interval.0, c.interval.1, c.p
+            )
+        })
+        .join(", ")
 }
 
 /// The device everything runs on until CUDA arrives.

@@ -1,15 +1,15 @@
 //! From a trained step to a model folder: quantise, check against f32, write.
 
 use crate::data::RetrievalSet;
-use crate::eval::{Encoded, encode, maxsim_scores, top_k};
+use crate::eval::{encode, maxsim_scores, top_k};
 use crate::metrics::QueryMetrics;
 use crate::pipeline::input_rules;
 use crate::recipe::Recipe;
 use crate::student::Student;
 use anyhow::{Context as _, Result};
 use candle_core::Tensor as CandleTensor;
-use shirube_core::{InputRules, Role};
-use shirube_encoder::{Encoder, quantize};
+use shirube_core::Role;
+use shirube_encoder::{Model, quantize};
 use shirube_format::Sha256Hex;
 use shirube_format::model::{
     MODEL_FORMAT, ModelManifest, Provenance, Quantization, Tensor, TokenizerInfo, WeightKind, Weights,
@@ -32,49 +32,35 @@ fn plain(student: &Student, depth: usize) -> Result<Weights> {
     Ok(weights)
 }
 
-/// Quantises `student`, writes the model folder `to`, reads it back, and compares it with the f32 student on the recipe's first evaluation set.
-/// Returns the report.
+/// The manifest and files of `student` quantised, before any check.
 ///
 /// # Errors
-/// Files that cannot be read or written, or a folder that does not pass its own checks.
-pub fn export(
+/// Tokenizer or recipe files that cannot be read.
+pub fn assemble(
     recipe: &Recipe,
     recipe_path: &Path,
     (step, depth): (usize, usize),
     student: &Student,
     tokenizer: &Tokenizer,
-    to: &Path,
-) -> Result<String> {
+) -> Result<(ModelManifest, Vec<(String, Vec<u8>)>)> {
     let quantization = Quantization { linear: WeightKind::Int8, embeddings: WeightKind::Int8 };
     let weights = quantize(&plain(student, depth)?, quantization);
     let mut encoder = student.encoder.clone();
     encoder.n_layers = depth.min(encoder.n_layers);
     let (query, document) = input_rules(recipe, tokenizer);
-
-    let name =
-        recipe.eval.first().context("the recipe names no evaluation set to check the quantised model on")?;
-    let set = RetrievalSet::read(&recipe.data.join(name))?;
-    let texts: Vec<String> = set.passages.iter().map(crate::data::Passage::document_text).collect();
-    let questions: Vec<String> = set.queries.iter().map(|q| q.text.clone()).collect();
-    let reference = [
-        encode(student, depth, tokenizer, &query, Role::Query, &questions)?,
-        encode(student, depth, tokenizer, &document, Role::Document, &texts)?,
-    ];
-
     let mut files = pack_parts(&weights, PART_BYTES)?;
     let bin = std::fs::read(recipe.tokenizer.join("tokenizer.bin"))?;
     files.push(("tokenizer.json".to_owned(), std::fs::read(recipe.tokenizer.join("tokenizer.json"))?));
     let sha256 = Sha256Hex::of(&bin);
     files.push(("tokenizer.bin".to_owned(), bin));
-
-    let mut manifest = ModelManifest {
+    let manifest = ModelManifest {
         format: MODEL_FORMAT,
         name: recipe.name.clone(),
         license: "CC-BY-SA-4.0".to_owned(),
         encoder,
         projection: student.projection.clone(),
-        query: query.clone(),
-        document: document.clone(),
+        query,
+        document,
         tokenizer: TokenizerInfo {
             normalizer: "shirube-1".to_owned(),
             segmenter: "script".to_owned(),
@@ -94,15 +80,46 @@ pub fn export(
         },
         files: Vec::new(),
     };
+    Ok((manifest, files))
+}
 
-    // The check runs on what was written, not on what was meant.
-    let parts =
-        files.iter().filter(|f| f.0.ends_with(".safetensors")).map(|f| (f.0.as_str(), f.1.as_slice()));
-    let mut quantised = Encoder::load(&manifest, Weights::read(parts)?, Kernels::detect())?;
-    let dim = student.projection.dim();
+/// Loads what [`assemble`] made, as a model folder's reader would.
+///
+/// # Errors
+/// Weights or a tokenizer that do not fit the manifest.
+pub fn load(manifest: &ModelManifest, files: &[(String, Vec<u8>)]) -> Result<Model> {
+    let files = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+    Ok(Model::load(manifest.clone(), files, Kernels::detect())?)
+}
+
+/// Quantises `student`, writes the model folder `to`, reads it back, and compares it with the f32 student on the recipe's first evaluation set.
+/// Returns the report.
+///
+/// # Errors
+/// Files that cannot be read or written, or a folder that does not pass its own checks.
+pub fn export(
+    recipe: &Recipe,
+    recipe_path: &Path,
+    (step, depth): (usize, usize),
+    student: &Student,
+    tokenizer: &Tokenizer,
+    to: &Path,
+) -> Result<String> {
+    let (mut manifest, files) = assemble(recipe, recipe_path, (step, depth), student, tokenizer)?;
+    let name =
+        recipe.eval.first().context("the recipe names no evaluation set to check the quantised model on")?;
+    let set = RetrievalSet::read(&recipe.data.join(name))?;
+    let texts: Vec<String> = set.passages.iter().map(crate::data::Passage::document_text).collect();
+    let questions: Vec<String> = set.queries.iter().map(|q| q.text.clone()).collect();
+    let reference = [
+        encode(student, depth, tokenizer, &manifest.query, Role::Query, &questions)?,
+        encode(student, depth, tokenizer, &manifest.document, Role::Document, &texts)?,
+    ];
+    // The check runs on what is written, not on what was meant.
+    let quantised = load(&manifest, &files)?;
     let exported = [
-        encode_int8(&mut quantised, tokenizer, &query, Role::Query, &questions, dim)?,
-        encode_int8(&mut quantised, tokenizer, &document, Role::Document, &texts, dim)?,
+        crate::shipped::encode(&quantised, Role::Query, &questions)?,
+        crate::shipped::encode(&quantised, Role::Document, &texts)?,
     ];
     let mut report = format!(
         "{}: {} bytes of weights in {} files\n",
@@ -144,34 +161,6 @@ fn data_names(recipe: &Recipe) -> Vec<String> {
     names.sort();
     names.dedup();
     names
-}
-
-fn encode_int8(
-    encoder: &mut Encoder,
-    tokenizer: &Tokenizer,
-    rules: &InputRules,
-    role: Role,
-    texts: &[String],
-    dim: usize,
-) -> Result<Encoded> {
-    let (mut data, mut offsets) = (Vec::new(), vec![0]);
-    for text in texts {
-        let mut ids = rules.prefix.clone();
-        ids.extend(tokenizer.encode(text).ids);
-        ids.truncate(rules.max_length);
-        let embeddings = encoder.encode(&ids, role)?;
-        for (row, id) in embeddings.data.chunks_exact(dim).zip(&ids) {
-            if !rules.skip.contains(id) {
-                data.extend_from_slice(row);
-            }
-        }
-        offsets.push(u32::try_from(data.len() / dim)?);
-    }
-    let n = data.len() / dim;
-    Ok(Encoded {
-        embeddings: CandleTensor::from_vec(data, (n, dim), &crate::eval::DEVICE)?,
-        offsets: offsets.into(),
-    })
 }
 
 /// Mean and least cosine between rows of equal number.

@@ -17,6 +17,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod pretrain;
 pub mod recipe;
+pub mod shipped;
 pub mod student;
 pub mod teacher;
 pub mod tokenizer;

@@ -4,6 +4,8 @@
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
+use shirube_index::IndexOptions;
+use shirube_train::eval::SetReport;
 use shirube_train::{pipeline, recipe::Recipe};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,23 +74,8 @@ enum Command {
         #[arg(long)]
         to: PathBuf,
     },
-    /// Evaluate a trained step with BM25 and the fusion beside it.
-    Eval {
-        /// Recipe.
-        recipe: PathBuf,
-        /// Folder of the run.
-        #[arg(long)]
-        out: PathBuf,
-        /// Step; the last one if absent.
-        #[arg(long)]
-        step: Option<String>,
-        /// Retrieval sets instead of the recipe's.
-        #[arg(long)]
-        set: Vec<PathBuf>,
-        /// Write the report as JSON.
-        #[arg(long)]
-        json: Option<PathBuf>,
-    },
+    /// Evaluate a trained step with BM25 and the fusion beside it, or what the reader gets of it.
+    Eval(EvalArgs),
     /// Quantise a trained step, check it against f32 and write the model folder.
     Export {
         /// Recipe.
@@ -103,6 +90,80 @@ enum Command {
         #[arg(long)]
         model: PathBuf,
     },
+}
+
+#[derive(clap::Args)]
+struct EvalArgs {
+    /// Recipe; with --out it adds the rows of the f32 student.
+    #[arg(requires = "out")]
+    recipe: Option<PathBuf>,
+    /// Folder of the run.
+    #[arg(long, requires = "recipe")]
+    out: Option<PathBuf>,
+    /// Step; the last one if absent.
+    #[arg(long, requires = "recipe")]
+    step: Option<String>,
+    /// Also quantise the step and search its compressed index as the browser does.
+    #[arg(long, requires = "recipe")]
+    shipped: bool,
+    /// Search the compressed index of this exported model as the browser does; needs no recipe.
+    #[arg(long, conflicts_with = "shipped")]
+    model: Option<PathBuf>,
+    /// Pool factors of compressed indexes, separated by commas; 2 is what `shirube build` takes.
+    #[arg(long, value_delimiter = ',', default_value = "2")]
+    pool: Vec<usize>,
+    /// Retrieval sets instead of the recipe's.
+    #[arg(long)]
+    set: Vec<PathBuf>,
+    /// Compare, by paired bootstrap, with a report that --json or `run` (eval.json) wrote.
+    #[arg(long, value_name = "REPORT")]
+    against: Option<PathBuf>,
+    /// Write the report as JSON.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+fn eval(args: &EvalArgs) -> Result<()> {
+    let recipe = match &args.recipe {
+        Some(path) => Some((Recipe::read(path)?, path)),
+        None => None,
+    };
+    let other: Option<Vec<SetReport>> = match &args.against {
+        None => None,
+        Some(path) => Some(
+            serde_json::from_slice(&std::fs::read(path).with_context(|| path.display().to_string())?)
+                .with_context(|| format!("{} is not a report of `eval`", path.display()))?,
+        ),
+    };
+    let trained = match (&recipe, &args.out) {
+        (Some((recipe, recipe_path)), Some(out)) => {
+            Some(pipeline::TrainedStep { recipe, recipe_path, out, step: args.step.as_deref() })
+        }
+        _ => None,
+    };
+    let index = |&pool_factor| IndexOptions { pool_factor, ..IndexOptions::default() };
+    let options = pipeline::EvalOptions {
+        trained,
+        shipped: args.shipped,
+        model: args.model.as_deref(),
+        indexes: args.pool.iter().map(index).collect(),
+        sets: args.set.clone(),
+    };
+    let reports = pipeline::eval(&options)?;
+    for report in &reports {
+        println!("{}", report.table());
+        if let Some(other) = &other {
+            match other.iter().find_map(|o| report.against(o)) {
+                Some(comparison) => println!("{comparison}"),
+                None => println!("{}: the other report has no such set\n", report.set),
+            }
+        }
+    }
+    if let Some(path) = &args.json {
+        std::fs::write(path, serde_json::to_vec_pretty(&reports)?)
+            .with_context(|| path.display().to_string())?;
+    }
+    Ok(())
 }
 
 #[derive(Subcommand)]
@@ -155,17 +216,7 @@ fn main() -> Result<()> {
         Command::Score { lists, teacher, to } => {
             pipeline::score(&lists, &teacher, &to, &mut |line| println!("{line}"))
         }
-        Command::Eval { recipe, out, step, set, json } => {
-            let reports = pipeline::eval(&Recipe::read(&recipe)?, &out, step.as_deref(), &set)?;
-            for report in &reports {
-                println!("{}", report.table());
-            }
-            if let Some(path) = json {
-                std::fs::write(&path, serde_json::to_vec_pretty(&reports)?)
-                    .with_context(|| path.display().to_string())?;
-            }
-            Ok(())
-        }
+        Command::Eval(args) => eval(&args),
         Command::Export { recipe, out, step, model } => {
             let report = pipeline::export(&Recipe::read(&recipe)?, &recipe, &out, step.as_deref(), &model)?;
             println!("{report}");

@@ -57,23 +57,40 @@ impl QueryMetrics {
     }
 }
 
-/// Share of 10,000 paired bootstrap resamples in which the mean of `a - b` is not above zero: a one-sided p-value.
-pub fn paired_bootstrap(a: &[f64], b: &[f64], seed: u64) -> f64 {
-    let differences: Vec<f64> = a.iter().zip(b).map(|(x, y)| x - y).collect();
-    let n = differences.len();
-    if n == 0 {
-        return 1.0;
+/// Mean difference of two lists of values on the same queries, by paired bootstrap (10,000 resamples of queries).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comparison {
+    /// Mean of `a - b`.
+    pub difference: f64,
+    /// 2.5 % and 97.5 % quantile of the resampled means.
+    pub interval: (f64, f64),
+    /// Share of resamples in which the mean is not above zero: a one-sided p-value for `a` being better.
+    pub p: f64,
+}
+
+impl Comparison {
+    /// Compares `a` with `b`, value by value; the same seed gives the same result. Without values nothing differs and p is 1.
+    pub fn new(a: &[f64], b: &[f64], seed: u64) -> Self {
+        let differences: Vec<f64> = a.iter().zip(b).map(|(x, y)| x - y).collect();
+        let n = differences.len();
+        if n == 0 {
+            return Self { difference: 0.0, interval: (0.0, 0.0), p: 1.0 };
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut means: Vec<f64> = (0..10_000)
+            .map(|_| {
+                let draw = |_| differences[((u64::from(rng.next_u32()) * n as u64) >> 32) as usize];
+                (0..n).map(draw).sum::<f64>() / n as f64
+            })
+            .collect();
+        means.sort_unstable_by(f64::total_cmp);
+        let quantile = |q: f64| means[(q * (means.len() - 1) as f64).round() as usize];
+        Self {
+            difference: differences.iter().sum::<f64>() / n as f64,
+            interval: (quantile(0.025), quantile(0.975)),
+            p: means.partition_point(|m| *m <= 0.0) as f64 / means.len() as f64,
+        }
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let resamples = 10_000;
-    let not_above = (0..resamples)
-        .filter(|_| {
-            let sum: f64 =
-                (0..n).map(|_| differences[((u64::from(rng.next_u32()) * n as u64) >> 32) as usize]).sum();
-            sum <= 0.0
-        })
-        .count();
-    not_above as f64 / f64::from(resamples)
 }
 
 #[cfg(test)]
@@ -94,7 +111,11 @@ mod tests {
     fn the_bootstrap_separates_a_clear_gain_from_none() {
         let better: Vec<f64> = (0..200).map(|i| f64::from(i % 4 != 0)).collect();
         let worse: Vec<f64> = (0..200).map(|i| f64::from(i % 2 == 0)).collect();
-        assert!(paired_bootstrap(&better, &worse, 1) < 0.01);
-        assert!(paired_bootstrap(&worse, &worse, 1) > 0.99);
+        let gain = Comparison::new(&better, &worse, 1);
+        assert!(gain.p < 0.01 && gain.difference == 0.25, "{gain:?}");
+        assert!(0.0 < gain.interval.0 && gain.interval.0 < 0.25 && 0.25 < gain.interval.1, "{gain:?}");
+        let none = Comparison::new(&worse, &worse, 1);
+        assert!(none.p > 0.99 && none.interval == (0.0, 0.0), "{none:?}");
+        assert_eq!(Comparison::new(&[], &[], 1).p, 1.0);
     }
 }

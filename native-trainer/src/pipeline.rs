@@ -17,6 +17,7 @@ use candle_core::{Tensor, Var};
 use serde::Serialize;
 use shirube_core::{InputRules, ProjectionConfig};
 use shirube_format::Sha256Hex;
+use shirube_index::IndexOptions;
 use shirube_text::Tokenizer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -657,27 +658,86 @@ fn minutes(time: Duration) -> String {
     if seconds < 60 { format!("{seconds} s") } else { format!("{} min {} s", seconds / 60, seconds % 60) }
 }
 
-/// Evaluates one step on the recipe's sets or on others.
+/// A step of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct TrainedStep<'a> {
+    /// Recipe.
+    pub recipe: &'a Recipe,
+    /// Its file, which a model's manifest names.
+    pub recipe_path: &'a Path,
+    /// Folder of the run.
+    pub out: &'a Path,
+    /// Name; the last one that made a student if absent.
+    pub step: Option<&'a str>,
+}
+
+/// What `eval` measures; at least one of `trained` and `model`.
+#[derive(Clone, Debug, Default)]
+pub struct EvalOptions<'a> {
+    /// The f32 student of a step, with BM25 and the fusion.
+    pub trained: Option<TrainedStep<'a>>,
+    /// Also that step as it would be exported, through the compressed index.
+    pub shipped: bool,
+    /// An exported model, through the compressed index.
+    pub model: Option<&'a Path>,
+    /// Indexes of the compressed search.
+    pub indexes: Vec<IndexOptions>,
+    /// Retrieval sets; the recipe's if empty.
+    pub sets: Vec<PathBuf>,
+}
+
+/// Evaluates on retrieval sets.
 ///
 /// # Errors
-/// A step that has not been trained, or unreadable sets.
-pub fn eval(recipe: &Recipe, out: &Path, step: Option<&str>, sets: &[PathBuf]) -> Result<Vec<SetReport>> {
-    let tokenizer = read_tokenizer(recipe)?;
-    let i = step_index(recipe, step)?;
-    let (student, depth) = (read_student(recipe, out, i, &tokenizer)?, depth_of(recipe, out, i)?);
-    let (query, document) = input_rules(recipe, &tokenizer);
-    let folders: Vec<PathBuf> = if sets.is_empty() {
-        recipe.eval.iter().map(|n| recipe.data.join(n)).collect()
-    } else {
-        sets.to_vec()
+/// A step that has not been trained, a model or sets that cannot be read, or nothing to evaluate.
+pub fn eval(options: &EvalOptions<'_>) -> Result<Vec<SetReport>> {
+    anyhow::ensure!(
+        options.trained.is_some() || options.model.is_some(),
+        "nothing to evaluate; name a recipe with `--out RUN`, or an exported model with `--model DIR`"
+    );
+    anyhow::ensure!(
+        !options.shipped || options.model.is_none(),
+        "--shipped exports the trained step, --model names another model; use one of them"
+    );
+    let student = match options.trained {
+        None => None,
+        Some(t) => {
+            let tokenizer = read_tokenizer(t.recipe)?;
+            let i = step_index(t.recipe, t.step)?;
+            let student = read_student(t.recipe, t.out, i, &tokenizer)?;
+            Some((t, tokenizer, i, student, depth_of(t.recipe, t.out, i)?))
+        }
     };
-    folders
-        .iter()
-        .map(|folder| {
-            let set = RetrievalSet::read(folder)?;
-            evaluate(&folder.display().to_string(), &set, &student, depth, &tokenizer, &query, &document)
-        })
-        .collect()
+    let model = match (options.model, &student) {
+        (Some(folder), _) => Some(crate::shipped::read_model(folder)?),
+        (None, Some((t, tokenizer, i, student, depth))) if options.shipped => {
+            let (manifest, files) =
+                crate::export::assemble(t.recipe, t.recipe_path, (*i, *depth), student, tokenizer)?;
+            Some(crate::export::load(&manifest, &files)?)
+        }
+        _ => None,
+    };
+    let sets: Vec<PathBuf> = match options.trained {
+        Some(t) if options.sets.is_empty() => t.recipe.eval.iter().map(|n| t.recipe.data.join(n)).collect(),
+        _ => options.sets.clone(),
+    };
+    anyhow::ensure!(!sets.is_empty(), "no retrieval set to evaluate on; name one with `--set DIR`");
+    let report = |folder: &PathBuf| {
+        let set = RetrievalSet::read(folder)?;
+        let name = folder.display().to_string();
+        let mut report = match &student {
+            Some((t, tokenizer, _, student, depth)) => {
+                let (query, document) = input_rules(t.recipe, tokenizer);
+                evaluate(&name, &set, student, *depth, tokenizer, &query, &document)?
+            }
+            None => SetReport::empty(&name, &set),
+        };
+        if let Some(model) = &model {
+            crate::shipped::evaluate(&mut report, &set, model, &options.indexes)?;
+        }
+        Ok(report)
+    };
+    sets.iter().map(report).collect()
 }
 
 /// Exports one step as a model folder and returns the parity report.

@@ -1,7 +1,8 @@
 //! The smoke recipe, every stage, and a run that is stopped and resumed.
 
+use shirube_index::IndexOptions;
 use shirube_train::data::Lists;
-use shirube_train::pipeline;
+use shirube_train::pipeline::{self, EvalOptions, TrainedStep};
 use shirube_train::recipe::{Recipe, Step};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +58,46 @@ fn the_smoke_recipe_runs_every_stage_and_skips_what_is_done() {
     let report =
         pipeline::export(&recipe, &source, &out, None, &out.join("model")).expect("an exported model");
     assert!(report.contains("int8 against f32"), "{report}");
+
+    what_is_exported_is_what_eval_measures(&recipe, &source, &out);
+}
+
+fn what_is_exported_is_what_eval_measures(recipe: &Recipe, recipe_path: &Path, out: &Path) {
+    let index = |pool_factor| IndexOptions { pool_factor, ..IndexOptions::default() };
+    let trained = EvalOptions {
+        trained: Some(TrainedStep { recipe, recipe_path, out, step: None }),
+        shipped: true,
+        indexes: vec![index(1), index(2)],
+        ..EvalOptions::default()
+    };
+    let of_step = pipeline::eval(&trained).expect("a report on the step").remove(0);
+    let rows =
+        ["maxsim", "fused", "int8 maxsim", "bm25-grams", "pool 1 maxsim", "pool 1 fused", "pool 2 fused"];
+    for name in rows {
+        let method = of_step.method(name).unwrap_or_else(|| panic!("{name}: {}", of_step.table()));
+        assert!(method.queries.len() == 74 && method.mean.recall[4] > 0.5, "{name}: {}", of_step.table());
+    }
+    assert!(of_step.bundles[1].tokens < of_step.bundles[0].tokens, "{:?}", of_step.bundles);
+
+    let model = out.join("model");
+    let exported = EvalOptions {
+        model: Some(&model),
+        indexes: vec![index(2)],
+        sets: vec![recipe.data.join("dev")],
+        ..EvalOptions::default()
+    };
+    let of_model = pipeline::eval(&exported).expect("a report on the model").remove(0);
+    for method in &of_model.methods {
+        assert_eq!(
+            Some(&method.queries),
+            of_step.method(&method.method).map(|m| &m.queries),
+            "{}",
+            method.method
+        );
+    }
+    let same = of_model.against(&of_step).expect("one set");
+    assert!(same.lines().count() == 6 && same.matches("R@1 +0.0000").count() == 5, "{same}");
+    assert!(pipeline::eval(&EvalOptions::default()).is_err());
 }
 
 #[test]
