@@ -36,9 +36,9 @@ export function useBrowser() {
 /**
  * Runs `action` on a fresh visitor: own caches, own service worker, own server.
  * `damage(path)` may return `{ status, type, body }` in place of a file, or `{ delay }` in milliseconds.
- * `expected` lists console messages that the scenario itself causes; any other error or warning fails the test.
+ * `pages` are documents by path, or `{ html, csp }`. `expected` lists console messages that the scenario itself causes; any other error or warning fails the test.
  */
-export async function visit({ damage, expected = [], folder = site, roots = {}, ...context }, action) {
+export async function visit({ damage, expected = [], folder = site, roots = {}, pages = {}, ...context }, action) {
   const requests = [];
   const change = { now: damage };
   const server = await serve(folder, {
@@ -46,6 +46,11 @@ export async function visit({ damage, expected = [], folder = site, roots = {}, 
       requests.push(path);
       if (path === "/blank.html") {
         response.writeHead(200, { "content-type": "text/html" }).end('<!doctype html><title>blank</title><link rel="icon" href="data:,">');
+        return true;
+      }
+      if (pages[path]) {
+        const { html, csp } = typeof pages[path] === "string" ? { html: pages[path] } : pages[path];
+        response.writeHead(200, { "content-type": "text/html; charset=utf-8", ...(csp && { "content-security-policy": csp }) }).end(html);
         return true;
       }
       for (const [prefix, other] of Object.entries(roots)) {
@@ -92,28 +97,53 @@ export async function ready(page) {
   await page.waitForSelector("#facts:not([hidden])", { timeout: 60_000 });
 }
 
-/** Types a query as keys and waits for its results. */
+/** Puts a query into the search element and waits for its results. */
 export async function ask(page, query) {
   await page.locator("#query").fill(query);
   await settled(page, query);
 }
 
-/** Waits until the results on view are those of `query`. */
+/** Waits until the results on view are those of `query`, all stages included. */
 export async function settled(page, query) {
   const start = [...query].slice(0, 20).join("");
-  await page.waitForFunction((text) => document.querySelector("#live")?.textContent?.includes(text), start, { timeout: 30_000 });
+  await page.waitForFunction(
+    (text) => {
+      const search = document.querySelector("shirube-search") ?? document.querySelector("shirube-modal")?.search;
+      return search?.state === "done" && search.shown?.query.startsWith(text);
+    },
+    start,
+    { timeout: 30_000 },
+  );
 }
 
-/** The hits on view. */
+/** The hits on view, best first. */
 export function hits(page) {
-  return page.$$eval("#results .card", (cards) =>
-    cards.map((card) => ({
-      id: card.dataset.id,
-      document: Number(card.dataset.document),
-      score: Number(card.dataset.score),
-      href: card.querySelector("a.hit-link")?.href,
-      heading: card.querySelector("h2").textContent,
-      text: card.textContent,
+  return page.evaluate(() =>
+    (document.querySelector("shirube-search").shown?.hits ?? []).map(({ document: number, score, section }) => ({
+      id: section.id,
+      document: number,
+      score,
+      href: section.url && new URL(section.url, location.href).href,
+      heading: [section.title, ...section.headings].join(" "),
+    })),
+  );
+}
+
+/** The rows on view, from top to bottom. */
+export function rows(page) {
+  return page.$$eval("#list a.row", (all) =>
+    all.map((row) => ({
+      id: row.dataset.id,
+      href: row.getAttribute("href"),
+      sub: row.classList.contains("sub"),
+      title: row.querySelector(".title").textContent,
+      text: row.textContent,
+      excerpt: row.querySelector(".excerpt").textContent,
+      passage: row.querySelector(".passage")?.textContent ?? "",
+      marks: [...row.querySelectorAll("mark")].map((mark) => mark.textContent),
+      badges: [...row.querySelectorAll(".badge")].map((badge) => badge.textContent),
+      selected: row.getAttribute("aria-selected") === "true",
+      top: row.getBoundingClientRect().top,
     })),
   );
 }

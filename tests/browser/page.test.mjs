@@ -1,8 +1,11 @@
 // The demo page, as somebody uses it.
 import { test } from "node:test";
-import { assert, ask, hits, ready, settled, useBrowser, visit } from "./harness.mjs";
+import { assert, ask, hits, ready, rows, settled, useBrowser, visit } from "./harness.mjs";
 
 useBrowser();
+
+/** Hits that the page asks for. */
+const LIMIT = 20;
 
 /** Questions, and what at least one of the first five sections must be about: said in its title or headings. */
 const QUESTIONS = [
@@ -22,14 +25,14 @@ for (const [question, about] of QUESTIONS) {
       await ready(page);
       await ask(page, question);
       const found = await hits(page);
-      assert.equal(found.length, 10);
+      assert.equal(found.length, LIMIT);
       assert.ok(
         found.slice(0, 5).some((hit) => about.test(hit.heading)),
         `none of the first five is about ${about}:\n${found.slice(0, 5).map((hit) => hit.heading).join("\n")}`,
       );
       for (let i = 1; i < found.length; i++) assert.ok(found[i - 1].score >= found[i].score, "best first");
-      assert.ok((await page.locator("#results mark").count()) > 0, "matches are marked");
-      assert.ok((await page.locator("#results .pair").count()) > 0, "words and their matches stand under a hit");
+      assert.ok((await page.locator("#list mark").count()) > 0, "matches are marked");
+      assert.ok((await page.locator("#list .pair").count()) > 0, "words and their matches stand under a hit");
     });
   });
 }
@@ -63,7 +66,7 @@ test("a question in the address is answered without typing", async () => {
   await visit({}, async (page, { url }) => {
     await page.goto(`${url}?q=${encodeURIComponent("再レンダリングを減らしたい")}`);
     await settled(page, "再レンダリングを減らしたい");
-    assert.equal((await hits(page)).length, 10);
+    assert.equal((await hits(page)).length, LIMIT);
   });
 });
 
@@ -106,7 +109,7 @@ test("Enter that ends a conversion neither searches twice nor opens a hit", asyn
     await ready(page);
     // Safari's order of events: the keydown of the closing Enter comes after compositionend.
     await page.evaluate(() => {
-      const input = document.querySelector("#query");
+      const input = document.querySelector("shirube-search").shadowRoot.querySelector("#query");
       input.focus();
       input.dispatchEvent(new CompositionEvent("compositionstart", { bubbles: true }));
       input.value = "再レンダリング";
@@ -116,7 +119,8 @@ test("Enter that ends a conversion neither searches twice nor opens a hit", asyn
     });
     await settled(page, "再レンダリング");
     assert.deepEqual(await page.evaluate(() => globalThis.searches), ["再レンダリング"]);
-    assert.equal(await page.evaluate(() => document.activeElement.id), "query");
+    assert.equal(await page.evaluate(() => document.activeElement.shadowRoot?.activeElement?.id), "query");
+    assert.deepEqual((await rows(page)).filter((row) => row.selected), []);
   });
 });
 
@@ -128,7 +132,7 @@ test("clicking a hit leads to the section on its own site", async () => {
     await ask(page, "再レンダリングを減らしたい");
     const [first] = await hits(page);
     assert.match(first.href, /^https:\/\/(ja\.|angular\.jp|doc\.rust-jp\.rs|typescriptbook\.jp|docs\.astro\.build|opentelemetry\.io)/);
-    await page.locator("#results .card").first().click();
+    await page.locator("#list a.row").first().click();
     await page.waitForURL(first.href);
     assert.equal(await page.title(), "outside");
     await page.goBack();
@@ -141,16 +145,16 @@ test("the keyboard alone reaches a hit and comes back", async () => {
     await page.goto(url);
     await ready(page);
     await page.keyboard.press("/");
-    assert.equal(await page.evaluate(() => document.activeElement.id), "query");
+    assert.equal(await page.evaluate(() => document.activeElement.localName), "shirube-search");
     assert.equal(await page.locator("#query").inputValue(), "", "the slash is not typed");
     await page.keyboard.insertText("所有権");
     await settled(page, "所有権");
     await page.keyboard.press("ArrowDown");
     await page.keyboard.press("ArrowDown");
-    const links = await page.$$eval("a.hit-link", (all) => all.map((link) => link === document.activeElement));
-    assert.equal(links.indexOf(true), 1, "the second hit has the focus");
-    await page.keyboard.press("Escape");
-    assert.equal(await page.evaluate(() => document.activeElement.id), "query");
+    assert.equal((await rows(page)).findIndex((row) => row.selected), 1, "the second row is chosen");
+    await page.keyboard.press("ArrowUp");
+    await page.keyboard.press("ArrowUp");
+    assert.equal((await rows(page)).findIndex((row) => row.selected), -1, "back in the field");
   });
 });
 
@@ -160,7 +164,7 @@ test("the newest of many quick queries is the one on view", async () => {
     await ready(page);
     await page.locator("#query").pressSequentially("所有権と借用の違い", { delay: 15 });
     await settled(page, "所有権と借用の違い");
-    assert.equal(await page.locator("#problem").isVisible(), false);
+    assert.equal(await page.locator(".problem").isVisible(), false);
   });
 });
 
@@ -232,7 +236,7 @@ test("a second visit works with the network gone", async () => {
     await page.reload();
     await ready(page);
     await ask(page, "再レンダリングを減らしたい");
-    assert.equal((await hits(page)).length, 10);
+    assert.equal((await hits(page)).length, LIMIT);
   });
 });
 
@@ -243,7 +247,7 @@ test("a search typed while loading runs when loading ends", async () => {
     await page.locator("#query").fill("所有権");
     await page.locator(".progress").waitFor({ state: "visible" });
     await settled(page, "所有権");
-    assert.equal((await hits(page)).length, 10);
+    assert.equal((await hits(page)).length, LIMIT);
   });
 });
 

@@ -13,10 +13,10 @@ const MISSING = [/Failed to load resource: the server responded with a status of
 /** Opens the page and returns the code of the error it shows. */
 async function trouble(page, url) {
   await page.goto(url);
-  await page.locator("#problem:not([hidden])").waitFor({ timeout: 30_000 });
-  const text = await page.locator("#problem .detail").textContent();
-  assert.ok((await page.locator("#problem h2").textContent()).length > 0, "the problem has a title");
-  assert.ok(await page.locator("#problem button").isVisible(), "it can be tried again");
+  await page.locator(".problem:not([hidden])").waitFor({ timeout: 30_000 });
+  const text = await page.locator(".problem .detail").textContent();
+  assert.ok((await page.locator(".problem p >> nth=0").textContent()).length > 0, "the problem has a title");
+  assert.ok(await page.locator(".problem button").isVisible(), "it can be tried again");
   return text.split(":")[0];
 }
 
@@ -36,12 +36,12 @@ test("a truncated index file is named and can be mended by trying again", async 
   const name = codes();
   await visit({ damage: instead("bundle", name, (bytes) => bytes.subarray(0, bytes.length - 7)) }, async (page, { url, damage }) => {
     assert.equal(await trouble(page, url), "ASSET_DAMAGED");
-    assert.match(await page.locator("#problem .detail").textContent(), new RegExp(name.replaceAll(".", "\\.")));
+    assert.match(await page.locator(".problem .detail").textContent(), new RegExp(name.replaceAll(".", "\\.")));
     damage(undefined);
-    await page.locator("#problem button").click();
+    await page.locator(".problem button").click();
     await ready(page);
     await ask(page, "所有権");
-    assert.equal((await hits(page)).length, 10);
+    assert.equal((await hits(page)).length, 20);
   });
 });
 
@@ -81,7 +81,7 @@ test("a missing model file is named", async () => {
   const name = weights();
   await visit({ damage: (path) => (path === `/model/${name}` ? { status: 404 } : undefined), expected: MISSING }, async (page, { url }) => {
     assert.equal(await trouble(page, url), "ASSET_MISSING");
-    assert.match(await page.locator("#problem .detail").textContent(), new RegExp(name));
+    assert.match(await page.locator(".problem .detail").textContent(), new RegExp(name));
   });
 });
 
@@ -121,7 +121,7 @@ test("a broken worker falls back to the page's thread", async () => {
     await ready(page);
     assert.match(await page.locator("#facts").textContent(), /ページのスレッド/);
     await ask(page, "所有権");
-    assert.equal((await hits(page)).length, 10);
+    assert.equal((await hits(page)).length, 20);
   });
 });
 
@@ -132,8 +132,8 @@ test("blank queries show the start again", async () => {
     await ask(page, "所有権");
     for (const blank of ["", "   ", "\u3000\u3000"]) {
       await page.locator("#query").fill(blank);
-      await page.waitForFunction(() => document.querySelectorAll("#results .card").length === 0);
-      assert.equal(await page.locator("#problem").isVisible(), false, JSON.stringify(blank));
+      await page.waitForFunction(() => document.querySelector("shirube-search").state === "ready");
+      assert.equal(await page.locator(".problem").isVisible(), false, JSON.stringify(blank));
       await ask(page, "所有権");
     }
   });
@@ -146,8 +146,8 @@ test("a query of 100,000 characters is cut and answered", async () => {
     const long = "再レンダリングを減らす方法を知りたい。".repeat(5300).slice(0, 100_000);
     await page.locator("#query").fill(long);
     await settled(page, long);
-    assert.equal((await hits(page)).length, 10);
-    assert.match(await page.locator("#timing").textContent(), /はじめの部分/);
+    assert.equal((await hits(page)).length, 20);
+    assert.match(await page.locator(".state").textContent(), /はじめの部分/);
   });
 });
 
@@ -157,19 +157,19 @@ test("lone surrogates and emoji are searched like other letters", async () => {
     await ready(page);
     for (const query of ["\ud83d", "再レンダ\ude00リング", "😀🎉👩‍👩‍👧‍👦", "🇯🇵", "\u0000\u0001", "\ufffd", "か\u3099"]) {
       await page.evaluate((text) => {
-        const input = document.querySelector("#query");
+        const input = document.querySelector("shirube-search").shadowRoot.querySelector("#query");
         input.value = text;
         input.dispatchEvent(new InputEvent("input", { bubbles: true }));
       }, query);
       await page.waitForFunction(
-        () => document.querySelector("#results:not([aria-busy]) .card") || !document.querySelector("#problem").hidden,
+        () => ["done", "failed"].includes(document.querySelector("shirube-search").state),
         undefined,
         { timeout: 20_000 },
       );
-      const problem = await page.locator("#problem").textContent();
+      const problem = await page.locator(".problem").textContent();
       assert.doesNotMatch(problem, /INTERNAL|WORKER_FAILED|BAD_ARGUMENT/, JSON.stringify(query));
     }
     await ask(page, "所有権");
-    assert.equal((await hits(page)).length, 10);
+    assert.equal((await hits(page)).length, 20);
   });
 });

@@ -10,16 +10,28 @@ export function buildWasm(...options) {
   run("cargo", ["run", "--quiet", "-p", "shirube-xtask", "--", "wasm", ...options]);
 }
 
+/** Imported style sheets become their minified text: the elements adopt them by script. */
+function styleText({ transform }) {
+  return {
+    name: "style-text",
+    setup: (api) =>
+      api.onLoad({ filter: /\.css$/ }, async ({ path }) => {
+        const { code } = await transform(readFileSync(path, "utf8"), { loader: "css", minify: true, target: ["chrome111", "firefox114", "safari16.4"] });
+        return { contents: code.trim(), loader: "text" };
+      }),
+  };
+}
+
 export async function buildPackage() {
-  const { build } = await import("esbuild");
+  const { build, transform } = await import("esbuild");
   const out = join(root, "pkg", "dist");
   const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts");
-  await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/types/index.d.ts"], async () => {
+  await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/ui.js", "pkg/dist/ui.css", "pkg/dist/types/ui/index.d.ts"], async () => {
     say("building the npm package (esbuild, tsc)");
     for (const name of readdirSync(out)) if (name.startsWith("chunk-") || name.startsWith("host-")) rmSync(join(out, name));
     await build({
       absWorkingDir: root,
-      entryPoints: { shirube: "pkg/src/index.ts", worker: "pkg/src/worker.ts" },
+      entryPoints: { shirube: "pkg/src/index.ts", worker: "pkg/src/worker.ts", ui: "pkg/src/ui/index.ts" },
       outdir: "pkg/dist",
       bundle: true,
       splitting: true,
@@ -27,8 +39,11 @@ export async function buildPackage() {
       target: "es2022",
       minify: true,
       legalComments: "none",
+      plugins: [styleText({ transform })],
       logLevel: "warning",
     });
+    const { code } = await transform(readFileSync(join(root, "pkg", "src", "ui", "page.css"), "utf8"), { loader: "css", minify: true });
+    writeFileSync(join(out, "ui.css"), code);
     run("node", ["node_modules/typescript/bin/tsc", "-p", "pkg"]);
   });
 }
@@ -54,7 +69,7 @@ export async function buildPage(bundle) {
       plugins: [
         {
           name: "package-beside-the-page",
-          setup: (api) => api.onResolve({ filter: /^shirube$/ }, () => ({ path: "./shirube/shirube.js", external: true })),
+          setup: (api) => api.onResolve({ filter: /^shirube(\/ui)?$/ }, ({ path }) => ({ path: path === "shirube" ? "./shirube/shirube.js" : "./shirube/ui.js", external: true })),
         },
       ],
       logLevel: "warning",

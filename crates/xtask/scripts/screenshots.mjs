@@ -25,7 +25,7 @@ try {
     const page = await context.newPage();
     await page.goto(`${server.url}?q=${encodeURIComponent(query)}`);
     await page.waitForSelector("#facts:not([hidden])", { timeout: 60_000 });
-    if (query) await page.waitForSelector("#results .card");
+    if (query) await page.waitForSelector("shirube-search[state=done]");
     await page.waitForTimeout(400);
     const path = join(folder, `${name}.png`);
     await page.screenshot({ path });
