@@ -28,15 +28,25 @@ impl RandomIndex {
     /// # Panics
     /// When `dim` is odd, or a count is 0 or beyond its integer type.
     pub fn new(seed: u64, n_documents: usize, n_tokens: usize, n_centroids: usize, dim: usize) -> Self {
+        let mut random = Random::new(seed ^ 0x1e46);
+        let lengths: Vec<usize> =
+            (0..n_documents).map(|_| n_tokens - n_tokens / 4 + random.below(n_tokens / 2 + 1)).collect();
+        Self::of_lengths(seed, dim, n_centroids, &lengths)
+    }
+
+    /// One document of each of `lengths` tokens.
+    ///
+    /// # Panics
+    /// When `dim` is odd, or a count is beyond its integer type.
+    pub fn of_lengths(seed: u64, dim: usize, n_centroids: usize, lengths: &[usize]) -> Self {
         assert!(dim.is_multiple_of(2) && (1..=1 << 16).contains(&n_centroids));
         let mut random = Random::new(seed);
         let centroids = random.unit_rows(n_centroids, dim);
         let spread = 1.6 / (dim as f32).sqrt() / 16.0;
         let table = ResidualTable::quantize(&core::array::from_fn(|i| (i as f32 - 7.5) * spread));
-        let mut documents = Vec::with_capacity(n_documents);
+        let mut documents = Vec::with_capacity(lengths.len());
         let mut total = 0_u32;
-        for _ in 0..n_documents {
-            let n = n_tokens - n_tokens / 4 + random.below(n_tokens / 2 + 1);
+        for &n in lengths {
             let end = total + u32::try_from(n).expect("few tokens");
             documents.push(TokenRange { start: total, end });
             total = end;

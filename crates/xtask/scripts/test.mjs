@@ -1,6 +1,7 @@
 // `npm test`: every test there is, then one line with the sums. `npm test -- --no-browser` and `--no-cargo` leave a half out.
-import { spawn } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildAll, buildWasm } from "./build.mjs";
 import { ensureChromium, ensureNodePackages, ensureRust, root, run, say } from "./lib.mjs";
@@ -30,6 +31,20 @@ async function step(name, action) {
   } catch (error) {
     say(`${name}: ${error.message}`);
     troubles.push(name);
+  }
+}
+
+/** Mesa's Vulkan driver for the CPU, where no other is there; on Debian as root it is installed. */
+function ensureVulkan() {
+  const drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"].filter((path) => existsSync(path)).flatMap((path) => readdirSync(path));
+  if (drivers.length > 0 || process.env.VK_DRIVER_FILES) return;
+  if (!existsSync("/usr/bin/apt-get") || process.getuid?.() !== 0) return say("no Vulkan driver: the GPU tests will skip");
+  say("installing a software Vulkan driver (apt-get install mesa-vulkan-drivers libvulkan1)");
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  const install = ["-qq", "-o", "Dpkg::Use-Pty=0", "install", "-y", "--no-install-recommends", "mesa-vulkan-drivers", "libvulkan1"];
+  if (spawnSync("apt-get", install, { stdio: "ignore", env }).status !== 0) {
+    run("apt-get", ["-qq", "update"], { env });
+    run("apt-get", install, { env });
   }
 }
 
@@ -75,6 +90,12 @@ if (!only.has("--no-cargo")) {
   await step("cargo test: the trainer, the browser face, the tools", () =>
     cargoTest("-p", "shirube-train", "-p", "shirube-wasm", "-p", "shirube-xtask", "-p", "shirube-bench"),
   );
+  await step("cargo test: the shaders on a Vulkan driver", () => {
+    ensureVulkan();
+    // Mesa's loader complains where this is not set.
+    process.env.XDG_RUNTIME_DIR ??= tmpdir();
+    return cargoTest("-p", "shirube-gpu", "--features", "native");
+  });
 }
 if (!only.has("--no-browser")) {
   await step("building what the browser tests need", async () => {

@@ -1,0 +1,231 @@
+//! The WGSL texts and what is put in front of them.
+//!
+//! A kernel is one text; what varies stands in a prelude of constants (widths that size arrays, which branches there are). Not taken: pipeline
+//! overrides, which cannot size a private array, and several texts a kernel. A browser caches a compiled pipeline by its text either way.
+
+use core::fmt::Write;
+
+/// What a kernel binds, in order of its bindings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    Uniform,
+    Read,
+    Write,
+}
+
+use Slot::{Read as R, Uniform as U, Write as W};
+
+/// A kernel's text and bindings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source {
+    pub(crate) name: &'static str,
+    pub(crate) text: &'static str,
+    pub(crate) slots: &'static [Slot],
+    dot: bool,
+}
+
+macro_rules! source {
+    ($const:ident, $name:literal, $slots:expr, $dot:literal) => {
+        pub(crate) const $const: Source =
+            Source { name: $name, text: include_str!(concat!($name, ".wgsl")), slots: &$slots, dot: $dot };
+    };
+}
+
+source!(EMBED, "embed", [U, U, R, R, R, R, R, W], false);
+source!(ROWS, "rows", [U, U, R, R, R, W, W, W], false);
+source!(GEMM_I8, "gemm_i8", [U, U, R, R, R, R, R, W], true);
+source!(GEMM_F32, "gemm_f32", [U, U, R, R, R, W], false);
+source!(ATTENTION, "attention", [U, R, R, R, W], false);
+source!(FINISH, "finish", [U, U, R, R, R, R, W], false);
+source!(MAXSIM, "maxsim", [U, U, R, R, R, R, R, R, W], true);
+
+/// Products of packed int8 by the language feature where there is one.
+const DOT_BUILTIN: &str = "fn dot4(a: u32, b: u32) -> i32 { return dot4I8Packed(a, b); }\n";
+const DOT_BASELINE: &str = include_str!("dot.wgsl");
+
+/// A constant of a prelude.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Value {
+    Bool(bool),
+    U32(u32),
+}
+
+/// One kernel with its constants.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    pub(crate) source: Source,
+    pub(crate) constants: Vec<(&'static str, Value)>,
+}
+
+impl Spec {
+    pub(crate) fn new(source: Source, constants: &[(&'static str, Value)]) -> Self {
+        Self { source, constants: constants.to_vec() }
+    }
+
+    /// The whole text; `packed_dot` says whether the language feature `packed_4x8_integer_dot_product` is there.
+    pub(crate) fn text(&self, packed_dot: bool) -> String {
+        let mut text = String::new();
+        for (name, value) in &self.constants {
+            // Writing to a string cannot fail.
+            let _ = match value {
+                Value::Bool(v) => writeln!(text, "const {name}: bool = {v};"),
+                Value::U32(v) => writeln!(text, "const {name}: u32 = {v}u;"),
+            };
+        }
+        if self.source.dot {
+            text.push_str(if packed_dot { DOT_BUILTIN } else { DOT_BASELINE });
+        }
+        text.push_str(self.source.text);
+        text
+    }
+}
+
+/// Where a row kernel's values come from; `rows.wgsl` has the same numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowSource {
+    Plain = 0,
+    Norm = 1,
+    GeGlu = 2,
+    #[cfg_attr(not(test), expect(dead_code, reason = "BERT"))]
+    Gelu = 3,
+}
+
+pub(crate) fn embed(int8: bool, positions: bool) -> Spec {
+    Spec::new(EMBED, &[("TABLE_I8", Value::Bool(int8)), ("POSITIONS", Value::Bool(positions))])
+}
+
+pub(crate) fn rows(source: RowSource, bias: bool, store: bool, quantize: bool) -> Spec {
+    Spec::new(
+        ROWS,
+        &[
+            ("SOURCE", Value::U32(source as u32)),
+            ("BIAS", Value::Bool(bias)),
+            ("STORE", Value::Bool(store)),
+            ("QUANTIZE", Value::Bool(quantize)),
+        ],
+    )
+}
+
+pub(crate) fn gemm_i8(columns: u32) -> Spec {
+    Spec::new(GEMM_I8, &[("TN", Value::U32(columns))])
+}
+
+pub(crate) fn gemm_f32() -> Spec {
+    Spec::new(GEMM_F32, &[])
+}
+
+/// Keys and values of a tile take at most 8 KiB each: half of what every WebGPU implementation gives a workgroup.
+pub(crate) fn attention(head_dim: usize, rope: bool) -> Spec {
+    let tile = (2048 / head_dim).clamp(1, 32);
+    Spec::new(
+        ATTENTION,
+        &[
+            ("HEAD4", Value::U32(head_dim as u32 / 4)),
+            ("KEY_TILE", Value::U32(tile as u32)),
+            ("ROPE", Value::Bool(rope)),
+        ],
+    )
+}
+
+pub(crate) fn finish(query_weight: bool) -> Spec {
+    Spec::new(FINISH, &[("WEIGHT", Value::Bool(query_weight))])
+}
+
+/// `dim4` is even.
+pub(crate) fn maxsim(dim4: usize, nbits: u32) -> Spec {
+    Spec::new(MAXSIM, &[("DIM4", Value::U32(dim4 as u32)), ("NBITS", Value::U32(nbits))])
+}
+
+#[cfg(all(test, feature = "native"))]
+mod tests {
+    use super::*;
+    use wgpu::naga;
+
+    /// A sample of every kernel: each branch of each prelude.
+    fn all() -> Vec<Spec> {
+        let mut specs =
+            vec![gemm_f32(), finish(false), finish(true), maxsim(16, 4), maxsim(128, 4), maxsim(16, 2)];
+        specs.extend([1, 2, 4].map(gemm_i8));
+        for a in [false, true] {
+            specs.extend([false, true].map(|b| embed(a, b)));
+            specs.extend([8, 32, 64, 256].map(|head_dim| attention(head_dim, a)));
+            for (b, c) in [(false, true), (true, false), (true, true)] {
+                for source in [RowSource::Plain, RowSource::Norm, RowSource::GeGlu, RowSource::Gelu] {
+                    specs.push(rows(source, a, b, c));
+                }
+            }
+        }
+        specs
+    }
+
+    #[test]
+    fn every_shader_parses_and_validates() {
+        // What a browser without extensions has.
+        let plain = naga::valid::Capabilities::empty();
+        for spec in all() {
+            for packed_dot in [false, true] {
+                let text = spec.text(packed_dot);
+                let module = naga::front::wgsl::parse_str(&text)
+                    .unwrap_or_else(|e| panic!("{}: {}", spec.source.name, e.emit_to_string(&text)));
+                let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), plain)
+                    .validate(&module)
+                    .unwrap_or_else(|e| panic!("{}: {}", spec.source.name, e.emit_to_string(&text)));
+                drop(info);
+            }
+        }
+    }
+
+    #[test]
+    fn every_shader_file_is_in_the_list() {
+        let named: std::collections::BTreeSet<String> = all()
+            .iter()
+            .map(|spec| format!("{}.wgsl", spec.source.name))
+            .chain(["dot.wgsl".to_owned()])
+            .collect();
+        let found: std::collections::BTreeSet<String> =
+            std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .filter(|name| name.ends_with(".wgsl"))
+                .collect();
+        assert_eq!(named, found);
+    }
+
+    /// The smallest limits that WebGPU allows (its specification, section 3.6.2).
+    #[test]
+    fn every_shader_fits_the_default_limits() {
+        for spec in all() {
+            let storage = spec.source.slots.iter().filter(|s| **s != Slot::Uniform).count();
+            assert!(storage <= 8, "{} binds {storage} storage buffers", spec.source.name);
+            let text = spec.text(true);
+            let module = naga::front::wgsl::parse_str(&text).unwrap();
+            let sizes = naga::proc::Layouter::default();
+            let mut layouter = sizes;
+            layouter.update(module.to_ctx()).unwrap();
+            let shared: u32 = module
+                .global_variables
+                .iter()
+                .filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup)
+                .map(|(_, v)| layouter[v.ty].size)
+                .sum();
+            assert!(shared <= 16_384, "{} takes {shared} bytes of workgroup memory", spec.source.name);
+            for (index, slot) in spec.source.slots.iter().enumerate() {
+                let found = module.global_variables.iter().find_map(|(_, v)| {
+                    let binding = v.binding.as_ref()?;
+                    (binding.binding == index as u32).then_some(v.space)
+                });
+                let fits = match (slot, found) {
+                    (Slot::Uniform, Some(naga::AddressSpace::Uniform)) => true,
+                    (Slot::Read, Some(naga::AddressSpace::Storage { access })) => {
+                        !access.contains(naga::StorageAccess::STORE)
+                    }
+                    (Slot::Write, Some(naga::AddressSpace::Storage { access })) => {
+                        access.contains(naga::StorageAccess::STORE)
+                    }
+                    _ => false,
+                };
+                assert!(fits, "{} binding {index} is {found:?}, listed as {slot:?}", spec.source.name);
+            }
+        }
+    }
+}
