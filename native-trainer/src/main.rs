@@ -173,6 +173,18 @@ enum DataCommand {
         /// Recipe.
         recipe: PathBuf,
     },
+    /// Makes a retrieval set of sections and questions written for them.
+    Set {
+        /// File of sections; may be given several times.
+        #[arg(long, required = true)]
+        sections: Vec<PathBuf>,
+        /// Lines `section id <tab> question`.
+        #[arg(long)]
+        questions: PathBuf,
+        /// Folder of the set.
+        #[arg(long)]
+        to: PathBuf,
+    },
 }
 
 fn main() -> Result<()> {
@@ -196,6 +208,12 @@ fn main() -> Result<()> {
         }
         Command::Data(DataCommand::Check { recipe }) => {
             print!("{}", shirube_train::check::check(&Recipe::read(&recipe)?)?);
+            Ok(())
+        }
+        Command::Data(DataCommand::Set { sections, questions, to }) => {
+            let set = shirube_train::data::RetrievalSet::from_written(&sections, &questions)?;
+            set.write(&to)?;
+            println!("{}: {} passages, {} questions", to.display(), set.passages.len(), set.queries.len());
             Ok(())
         }
         Command::Run { recipe, out, workers, dry_run: true } => {

@@ -1,6 +1,6 @@
 //! Runs a recipe's steps and the commands on their results.
 
-use crate::data::{GroupSource, Lists, RetrievalSet, Sampler, SourceKind};
+use crate::data::{Glossary, GroupSource, Lists, RetrievalSet, Sampler, SourceKind};
 use crate::distill::{StudentInput, TokenLists, distill};
 use crate::eval::{DEVICE, SetReport, evaluate};
 use crate::merge::{Ingredient, StepConfig, greedy_soup, mean};
@@ -84,7 +84,15 @@ fn sampler(
                         };
                         GroupSource::questions(&recipe.data.join(folder), tokenizer)?
                     }
-                    kind => GroupSource::sections(&recipe.data, kind, &source.files, tokenizer)?,
+                    kind => {
+                        let written = source.questions.as_deref();
+                        anyhow::ensure!(
+                            (kind == SourceKind::Written) == written.is_some(),
+                            "step {}: a `written` source, and no other, names its file in `questions`",
+                            step.name
+                        );
+                        GroupSource::sections(&recipe.data, kind, &source.files, written, tokenizer)?
+                    }
                 };
                 cache.push((key, groups.clone()));
                 groups
@@ -100,6 +108,10 @@ fn sampler(
         document_length: step.document_length,
         sentence_end: tokenizer.id_of("。").context("the tokenizer has no piece for 。")?,
         query_dropout: step.query_dropout,
+        glossary: match &step.glossary {
+            Some(path) => Some((Glossary::read(path, tokenizer)?, step.paraphrase.unwrap_or(1.0 / 3.0))),
+            None => None,
+        },
         seed: seed_of(recipe, &step.name),
     })
 }

@@ -261,6 +261,12 @@ pub struct TrainStep {
     /// Share of query tokens dropped.
     #[serde(default)]
     pub query_dropout: f64,
+    /// Glossary of paraphrases put into queries taken from the text itself, relative to the working folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub glossary: Option<PathBuf>,
+    /// How often a glossary term in a query is replaced; a third if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paraphrase: Option<f64>,
     /// Data kinds and their shares, for the contrastive loss.
     #[serde(default)]
     pub sources: Vec<Source>,
@@ -291,6 +297,9 @@ pub struct Source {
     pub share: f64,
     /// Files relative to the data folder: a retrieval set's folder for `questions`, section files otherwise.
     pub files: Vec<String>,
+    /// For `written`: the file of questions, relative to the working folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub questions: Option<PathBuf>,
 }
 
 impl Recipe {

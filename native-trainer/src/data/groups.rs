@@ -3,13 +3,13 @@
 //! A batch is made of whole groups (an article, a page), so that the passages most alike are each other's negatives and every document is
 //! encoded once for all its queries: three times fewer tokens than one triple per question, and harder negatives than random ones.
 
-use super::{DataError, RetrievalSet, Section, find, read_pairs, read_sections};
+use super::{DataError, Glossary, RetrievalSet, Section, find, read_pairs, read_sections, read_written};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use shirube_text::Tokenizer;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// Token ids of one document, without markers.
@@ -40,6 +40,8 @@ pub enum SourceKind {
     Headings,
     /// Inverse cloze: a sentence asks for the section it was taken from (Lee et al. 2019, section 4).
     Cloze,
+    /// Questions written for single sections (`section id <tab> question`).
+    Written,
 }
 
 /// All groups of one kind.
@@ -94,7 +96,8 @@ impl GroupSource {
         Ok(Self { kind: SourceKind::Questions, groups })
     }
 
-    /// Sections of raw text grouped by page, with keyword queries where `pairs` has them (`Headings`) or none (`Cloze`).
+    /// Sections of raw text grouped by page, with keyword queries where `pairs` has them (`Headings`), the questions of the file `written`
+    /// (`Written`), or none (`Cloze`).
     ///
     /// # Errors
     /// [`DataError`] from reading.
@@ -102,6 +105,7 @@ impl GroupSource {
         root: &Path,
         kind: SourceKind,
         files: &[String],
+        written: Option<&Path>,
         tokenizer: &Tokenizer,
     ) -> Result<Self, DataError> {
         let mut pages: Vec<Vec<Section>> = Vec::new();
@@ -119,6 +123,16 @@ impl GroupSource {
         if kind == SourceKind::Headings {
             for (_, query, id) in read_pairs(&find(&root.join("pairs"), "pairs.tsv")?)? {
                 queries_of.entry(id).or_default().push(tokens(tokenizer, &query));
+            }
+        }
+        if let Some(path) = written {
+            let known: HashSet<&str> = pages.iter().flatten().map(|s| s.id.as_str()).collect();
+            for (line, id, question) in read_written(path)? {
+                if !known.contains(id.as_str()) {
+                    let what = format!("no section {id} in {}", files.join(", "));
+                    return Err(DataError::Row { path: path.to_owned(), line, what });
+                }
+                queries_of.entry(id).or_default().push(tokens(tokenizer, &question));
             }
         }
         let mut groups: Vec<Group> = pages
@@ -166,6 +180,9 @@ pub fn packed<'a>(sequences: impl IntoIterator<Item = &'a [u32]>) -> (Vec<u32>, 
     (ids, offsets)
 }
 
+/// Sections of a page that come with a written question: its own and those after it.
+const WRITTEN_NEIGHBOURS: usize = 5;
+
 /// Draws batches; a draw depends only on seed, step and worker, so that a resumed run sees the same data.
 #[derive(Clone, Debug)]
 pub struct Sampler {
@@ -183,6 +200,8 @@ pub struct Sampler {
     pub sentence_end: u32,
     /// Share of query tokens dropped at random, against reliance on single tokens.
     pub query_dropout: f64,
+    /// Paraphrases put into queries taken from the text itself (headings, cloze), and how often a term is replaced.
+    pub glossary: Option<(Glossary, f64)>,
     /// Seed.
     pub seed: u64,
 }
@@ -243,10 +262,14 @@ impl Sampler {
         documents: &mut Vec<Vec<u32>>,
         targets: &mut Vec<u32>,
     ) {
-        // A run of neighbours that fits the budget, from a random start.
-        let start = below(rng, group.documents.len());
+        // A run of neighbours that fits the budget, from a random start. Written questions are few: each brings its section and the next
+        // ones of its page, so that a batch holds questions of many pages.
+        let (start, n) = match kind {
+            SourceKind::Written => (group.queries[below(rng, group.queries.len())].1, WRITTEN_NEIGHBOURS),
+            _ => (below(rng, group.documents.len()), group.documents.len()),
+        };
         let mut used = 0;
-        for k in 0..group.documents.len() {
+        for k in 0..n.min(group.documents.len()) {
             let at = (start + k) % group.documents.len();
             let document = &group.documents[at];
             let mine: Vec<&Vec<u32>> =
@@ -260,18 +283,20 @@ impl Sampler {
             let mut with_head = true;
             let before = queries.len();
             match kind {
-                SourceKind::Questions => {
+                SourceKind::Questions | SourceKind::Written => {
                     for query in mine {
                         queries.push(self.query(query, rng));
                     }
                 }
                 SourceKind::Headings => {
                     with_head = unit(rng) < 0.3;
-                    queries.push(self.query(mine[below(rng, mine.len())], rng));
+                    let query = self.paraphrase(mine[below(rng, mine.len())], rng);
+                    queries.push(self.query(&query, rng));
                 }
                 SourceKind::Cloze => {
                     let Some(range) = self.sentence(body, rng) else { continue };
-                    queries.push(self.query(&body[range.clone()], rng));
+                    let query = self.paraphrase(&body[range.clone()], rng);
+                    queries.push(self.query(&query, rng));
                     if unit(rng) < 0.9 {
                         cut = body[..range.start].to_vec();
                         cut.extend_from_slice(&body[range.end..]);
@@ -294,6 +319,13 @@ impl Sampler {
             if used >= budget {
                 break;
             }
+        }
+    }
+
+    fn paraphrase(&self, text: &[u32], rng: &mut ChaCha8Rng) -> Vec<u32> {
+        match &self.glossary {
+            Some((glossary, share)) => glossary.paraphrase(text, *share, rng),
+            None => text.to_vec(),
         }
     }
 

@@ -3,16 +3,18 @@
 //! Three layouts: *retrieval sets* in BEIR's spirit (`passages`, `queries`, `qrels`), *sections*, raw text cut at headings, and *lists* of a
 //! query with scored documents. Files may be plain, `.gz` or `.zst`. A bad row is reported with file and line, not skipped.
 
+mod glossary;
 mod groups;
 mod lists;
 mod retrieval_set;
 mod sections;
 
+pub use glossary::Glossary;
 pub use groups::{Document, Group, GroupSource, Sampler, SourceKind, TokenBatch, packed};
 pub(crate) use groups::{below, unit};
 pub use lists::{List, Lists, ScoreKind};
 pub use retrieval_set::{Passage, QueryText, RetrievalSet};
-pub use sections::{Section, read_pairs, read_sections};
+pub use sections::{Section, read_pairs, read_sections, read_written};
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

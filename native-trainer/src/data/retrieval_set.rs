@@ -1,9 +1,10 @@
 //! Questions with their passages.
 
-use super::{DataError, find, json_lines, lines, read_pairs, read_sections};
+use super::{DataError, find, json_lines, lines, read_pairs, read_sections, read_written};
 use serde::Deserialize;
+use serde_json::json;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A unit that is retrieved.
 #[derive(Clone, Debug, Deserialize)]
@@ -68,6 +69,53 @@ impl RetrievalSet {
             }
         }
         Ok(set)
+    }
+
+    /// The sections of `files` as passages, with the questions written for them (`section id <tab> question`).
+    ///
+    /// # Errors
+    /// [`DataError`] with file and line; a question on a section that no file holds is an error too.
+    pub fn from_written(files: &[PathBuf], questions: &Path) -> Result<Self, DataError> {
+        let mut set = Self::default();
+        let mut place = HashMap::new();
+        for file in files {
+            for section in read_sections(file)? {
+                place.insert(section.id.clone(), set.passages.len());
+                let title = section.head_text();
+                set.passages.push(Passage { id: section.id, title, text: section.text });
+            }
+        }
+        for (line, id, text) in read_written(questions)? {
+            let at = *place.get(&id).ok_or_else(|| DataError::Row {
+                path: questions.to_owned(),
+                line,
+                what: format!("section {id} is in none of the section files"),
+            })?;
+            set.queries.push(QueryText { id: format!("q{line}"), text });
+            set.relevant.push(vec![at]);
+        }
+        Ok(set)
+    }
+
+    /// Writes `passages.jsonl`, `queries.jsonl` and `qrels.tsv` into a folder, which is made if absent.
+    ///
+    /// # Errors
+    /// [`DataError::Io`].
+    pub fn write(&self, folder: &Path) -> Result<(), DataError> {
+        let write = |name: &str, rows: String| {
+            let path = folder.join(name);
+            std::fs::write(&path, rows).map_err(|source| DataError::Io { path, source })
+        };
+        std::fs::create_dir_all(folder)
+            .map_err(|source| DataError::Io { path: folder.to_owned(), source })?;
+        let passages = self.passages.iter().map(|p| json!({"id": p.id, "title": p.title, "text": p.text}));
+        let queries = self.queries.iter().map(|q| json!({"id": q.id, "text": q.text}));
+        let judgments = self.queries.iter().zip(&self.relevant).flat_map(|(query, relevant)| {
+            relevant.iter().map(|&at| format!("{}\t{}\t1\n", query.id, self.passages[at].id))
+        });
+        write("passages.jsonl", passages.map(|row| format!("{row}\n")).collect())?;
+        write("queries.jsonl", queries.map(|row| format!("{row}\n")).collect())?;
+        write("qrels.tsv", judgments.collect())
     }
 
     /// Reads a folder.

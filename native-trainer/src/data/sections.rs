@@ -74,3 +74,25 @@ pub fn read_pairs(path: &Path) -> Result<Vec<(String, String, String)>, DataErro
         })
         .collect()
 }
+
+/// Reads questions written for sections: `(line, section id, question)`, from lines `section id <tab> question`.
+///
+/// # Errors
+/// [`DataError`] with file and line.
+pub fn read_written(path: &Path) -> Result<Vec<(usize, String, String)>, DataError> {
+    lines(path)?
+        .map(|row| {
+            let (line, text) = row?;
+            match text.split_once('\t') {
+                Some((id, question)) if !id.is_empty() && !question.trim().is_empty() => {
+                    Ok((line, id.to_owned(), question.to_owned()))
+                }
+                _ => Err(DataError::Row {
+                    path: path.to_owned(),
+                    line,
+                    what: "expected a section id, a tab and a question".to_owned(),
+                }),
+            }
+        })
+        .collect()
+}
