@@ -16,7 +16,9 @@ use crate::timing::race;
 use anyhow::{Context as _, ensure};
 use shirube_core::Role;
 use shirube_encoder::Encoder;
-use shirube_kernels::{AttentionShape, Epilogue, Kernels, PackedF32, quantize_rows};
+use shirube_kernels::{
+    AttentionShape, Epilogue, Kernels, PackedF32, quantize_centroid_scores, quantize_rows,
+};
 use shirube_testkit::{Random, RandomIndex, RandomShape, random_model};
 use std::hint::black_box;
 
@@ -316,17 +318,22 @@ fn maxsim(bench: &mut Bench) -> anyhow::Result<()> {
         let what = format!("maxsim 32x{dim} 4-bit, 1000 documents");
         bench.row(&what, n_tokens as f64, rate, &names(&all), runs.collect(), &against);
 
-        let runs = all.iter().zip(&prepared).zip(&centroid_scores).zip(&mut scores).map(
-            |(((kernels, prepared), cs), out)| {
-                let index = &index;
-                boxed(move || {
-                    kernels
-                        .maxsim_centroid(prepared, cs, &index.codes, &index.documents, out)
-                        .expect("shapes fit");
-                })
-            },
-        );
-        let what = format!("maxsim_centroid 32x{dim}");
+        let mut bytes = Vec::new();
+        quantize_centroid_scores(&centroid_scores[1], &mut bytes);
+        let mut approximate = vec![vec![0; n_documents]; all.len()];
+        for ((kernels, prepared), out) in all.iter().zip(&prepared).zip(&mut approximate) {
+            kernels.maxsim_approximate(prepared, &bytes, &index.codes, &index.documents, out)?;
+        }
+        ensure!(approximate.iter().all(|a| *a == approximate[0]), "maxsim_approximate: backends disagree");
+        let runs = all.iter().zip(&prepared).zip(&mut approximate).map(|((kernels, prepared), out)| {
+            let (index, bytes) = (&index, &bytes);
+            boxed(move || {
+                kernels
+                    .maxsim_approximate(prepared, bytes, &index.codes, &index.documents, out)
+                    .expect("shapes fit");
+            })
+        });
+        let what = format!("maxsim_approximate 32x{dim}");
         bench.row(&what, n_tokens as f64, rate, &names(&all), runs.collect(), &[]);
 
         for (kernels, out) in all.iter().zip(&mut scores) {

@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use shirube_format::bundle::PartKind;
-use shirube_index::{BucketRule, BuildStage, IndexOptions};
+use shirube_index::{BucketRule, BuildStage, CodecKind, CodecOptions, IndexOptions};
 use shirube_site::{BuildOptions, Progress};
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -30,6 +30,9 @@ pub(crate) struct BuildArguments {
     /// Number of centroids; chosen by the number of tokens if left out
     #[arg(long, value_name = "N")]
     centroids: Option<usize>,
+    /// What is kept of a token beside its centroid, most bytes first
+    #[arg(long, value_enum, default_value_t)]
+    codec: Codec,
     /// How residual buckets are chosen
     #[arg(long, value_enum, default_value = "uniform")]
     buckets: Buckets,
@@ -39,6 +42,21 @@ pub(crate) struct BuildArguments {
     /// No progress bars
     #[arg(long, short)]
     quiet: bool,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Codec {
+    /// Sixteen values a dimension
+    #[default]
+    Bits4,
+    /// Four values a dimension
+    Bits2,
+    /// Three values a dimension
+    Ternary,
+    /// Two values a dimension
+    Bits1,
+    /// Signs only
+    Sign,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -69,9 +87,19 @@ pub(crate) fn run(arguments: &BuildArguments) -> Result<()> {
         index: IndexOptions {
             pool_factor: usize::from(arguments.pool),
             n_centroids: arguments.centroids,
-            buckets: match arguments.buckets {
-                Buckets::Quantile => BucketRule::Quantile,
-                Buckets::Uniform => BucketRule::Uniform,
+            codec: CodecOptions {
+                kind: match arguments.codec {
+                    Codec::Bits4 => CodecKind::Bits4,
+                    Codec::Bits2 => CodecKind::Bits2,
+                    Codec::Ternary => CodecKind::Ternary,
+                    Codec::Bits1 => CodecKind::Bits1,
+                    Codec::Sign => CodecKind::Sign,
+                },
+                buckets: match arguments.buckets {
+                    Buckets::Quantile => BucketRule::Quantile,
+                    Buckets::Uniform => BucketRule::Uniform,
+                },
+                ..CodecOptions::default()
             },
             ..IndexOptions::default()
         },

@@ -48,7 +48,8 @@ pub(crate) fn run(arguments: &InspectArguments) -> Result<()> {
     )?;
     writeln!(
         out,
-        "codec       residual, {} bits, {} dimensions, {} centroids",
+        "codec       {}, {} bits, {} dimensions, {} centroids",
+        format!("{:?}", codec.kind).to_lowercase(),
         codec.nbits,
         codec.dim,
         thousands(codec.n_centroids as u64)

@@ -7,7 +7,9 @@
 mod encoder;
 mod ids;
 mod input;
+mod packing;
 
 pub use encoder::{Architecture, DenseConfig, EncoderConfig, LayerKind, ProjectionConfig};
 pub use ids::DocId;
 pub use input::{Expansion, ExpansionRule, InputRules, Role};
+pub use packing::Packing;

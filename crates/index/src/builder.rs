@@ -1,10 +1,10 @@
 //! Documents in, compressed index out.
 
-use crate::codec::{BucketRule, Packed, ResidualCodec};
+use crate::codec::{CodecOptions, Packed, Packer, ResidualCodec};
 use crate::error::{IndexError, rows};
 use crate::kmeans::{self, KMeansOptions, n_centroids_for};
 use crate::pooling::{MAX_POOL_FACTOR, pool};
-use half::f16;
+use crate::store::TokenStore;
 use shirube_core::DocId;
 
 /// Settings of an index.
@@ -14,8 +14,8 @@ pub struct IndexOptions {
     pub pool_factor: usize,
     /// Number of centroids, 1 to 65,536; `None` takes [`n_centroids_for`] of the stored tokens.
     pub n_centroids: Option<usize>,
-    /// How residual buckets are chosen.
-    pub buckets: BucketRule,
+    /// What is kept of a token.
+    pub codec: CodecOptions,
     /// Rounds of k-means.
     pub n_rounds: usize,
     /// Sample points that k-means sees for each centroid; 0 takes all tokens.
@@ -29,7 +29,7 @@ impl Default for IndexOptions {
         Self {
             pool_factor: 2,
             n_centroids: None,
-            buckets: BucketRule::default(),
+            codec: CodecOptions::default(),
             n_rounds: 6,
             points_per_centroid: 48,
             seed: 1,
@@ -59,13 +59,14 @@ pub enum BuildStage {
 
 /// Collects the token embeddings of documents, in order, then compresses them.
 ///
-/// Centroids can only be fitted when all tokens are known, so pooled embeddings wait in memory as `f16`: `2 * dim` bytes a token.
-#[derive(Clone, Debug)]
+/// Centroids can only be fitted when all tokens are known, so pooled embeddings wait as `f16`, `2 * dim` bytes a token: in memory, or beyond a cap in
+/// a file ([`Self::spill_to`]). The result is the same.
+#[derive(Debug)]
 pub struct IndexBuilder {
     dim: usize,
     options: IndexOptions,
     lengths: Vec<u16>,
-    tokens: Vec<f16>,
+    tokens: TokenStore,
     tokens_before_pooling: u64,
 }
 
@@ -100,14 +101,24 @@ impl IndexBuilder {
                 return Err(IndexError::Setting { name, found, low, high });
             }
         }
-        Ok(Self { dim, options, lengths: Vec::new(), tokens: Vec::new(), tokens_before_pooling: 0 })
+        Ok(Self { dim, options, lengths: Vec::new(), tokens: TokenStore::new(dim), tokens_before_pooling: 0 })
+    }
+
+    /// Keeps at most `memory_bytes` of embeddings in memory and the rest in a new file at `path`, which is removed when the builder is done.
+    /// What [`Self::finish`] returns still takes its memory: codes and residuals.
+    ///
+    /// # Errors
+    /// [`IndexError::Io`] if the file cannot be made.
+    pub fn spill_to(mut self, path: &std::path::Path, memory_bytes: usize) -> Result<Self, IndexError> {
+        self.tokens.spill_to(path, memory_bytes)?;
+        Ok(self)
     }
 
     /// Adds the next document's `embeddings [n_tokens, dim]`, each of length 1; returns, for each of them, the stored token it was pooled into,
     /// or `None` without pooling.
     ///
     /// # Errors
-    /// [`IndexError::Shape`], [`IndexError::NotFinite`], [`IndexError::TooLong`] above 65,535 tokens.
+    /// [`IndexError::Shape`], [`IndexError::NotFinite`], [`IndexError::TooLong`] above 65,535 tokens, [`IndexError::Io`] when spilling.
     pub fn push(&mut self, embeddings: &[f32]) -> Result<Option<Vec<u16>>, IndexError> {
         let n = rows("document embeddings", embeddings, self.dim)?;
         let most = usize::from(u16::MAX);
@@ -116,12 +127,12 @@ impl IndexBuilder {
         }
         self.tokens_before_pooling += n as u64;
         if self.options.pool_factor == 1 {
-            self.tokens.extend(embeddings.iter().map(|&v| f16::from_f32(v)));
+            self.tokens.push(embeddings)?;
             self.lengths.push(n as u16);
             return Ok(None);
         }
         let pooled = pool(embeddings, self.dim, self.options.pool_factor);
-        self.tokens.extend(pooled.embeddings.iter().map(|&v| f16::from_f32(v)));
+        self.tokens.push(&pooled.embeddings)?;
         self.lengths.push((pooled.embeddings.len() / self.dim) as u16);
         Ok(Some(pooled.map))
     }
@@ -133,25 +144,23 @@ impl IndexBuilder {
 
     /// Tokens stored so far, after pooling.
     pub fn n_tokens(&self) -> usize {
-        self.tokens.len() / self.dim
+        self.tokens.n_rows()
     }
 
     /// Fits the codec and packs every token.
     ///
     /// # Errors
-    /// [`IndexError::Empty`] if no document has a token.
-    pub fn finish(self, mut progress: impl FnMut(BuildStage)) -> Result<BuiltIndex, IndexError> {
+    /// [`IndexError::Empty`] if no document has a token, [`IndexError::Io`] when reading back what was spilled.
+    pub fn finish(mut self, mut progress: impl FnMut(BuildStage)) -> Result<BuiltIndex, IndexError> {
         let (dim, n_tokens) = (self.dim, self.n_tokens());
         if n_tokens == 0 {
             return Err(IndexError::Empty);
         }
-        let row = |i: usize| self.tokens[i * dim..(i + 1) * dim].iter().map(|v| v.to_f32());
         let n_centroids = self.options.n_centroids.unwrap_or_else(|| n_centroids_for(n_tokens)).min(n_tokens);
         let per_centroid = self.options.points_per_centroid;
         let n_points =
             if per_centroid == 0 { n_tokens } else { n_centroids.saturating_mul(per_centroid).min(n_tokens) };
-        let points: Vec<f32> =
-            kmeans::sample(n_points, n_tokens, self.options.seed).into_iter().flat_map(row).collect();
+        let points = self.tokens.gather(&kmeans::sample(n_points, n_tokens, self.options.seed))?;
         let options = KMeansOptions { n_centroids, n_rounds: self.options.n_rounds, seed: self.options.seed };
         let centroids = kmeans::train(&points, dim, options, |round| {
             progress(BuildStage::KMeans { round, of: options.n_rounds });
@@ -159,19 +168,19 @@ impl IndexBuilder {
         drop(points);
         // Buckets are one table for all dimensions: a few thousand tokens settle them. Other tokens than those the centroids were fitted to, where
         // there are enough, because their residuals are a little larger.
-        let sample: Vec<f32> = kmeans::sample(16_384, n_tokens, self.options.seed.wrapping_add(1))
-            .into_iter()
-            .flat_map(row)
-            .collect();
-        let codec = ResidualCodec::train(&centroids, &sample, dim, self.options.buckets)?;
+        let sample =
+            self.tokens.gather(&kmeans::sample(16_384, n_tokens, self.options.seed.wrapping_add(1)))?;
+        let codec = ResidualCodec::train(&centroids, &sample, dim, self.options.codec)?;
         let mut packed = Packed::default();
-        for chunk in self.tokens.chunks(dim * 16_384) {
-            let chunk: Vec<f32> = chunk.iter().map(|v| v.to_f32()).collect();
-            let part = codec.pack(&chunk)?;
+        let packer = Packer::new(&codec);
+        self.tokens.chunks(16_384, |chunk| {
+            let part = packer.pack(chunk)?;
             packed.codes.extend(part.codes);
             packed.residuals.extend(part.residuals);
             progress(BuildStage::Pack { tokens: packed.codes.len(), of: n_tokens });
-        }
+            Ok(())
+        })?;
+        drop(packer);
         Ok(BuiltIndex {
             codec,
             lengths: self.lengths,

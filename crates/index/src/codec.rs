@@ -1,19 +1,24 @@
-//! The residual codec: nearest centroid and a 4-bit bucket for each remaining value (Santhanam et al. 2021, "ColBERTv2", section 3.3).
+//! The codecs: nearest centroid and a few bits for each remaining value (Santhanam et al. 2021, "ColBERTv2", section 3.3), or signs alone.
 //!
-//! Two ways to choose the sixteen buckets, one table for all dimensions. *Quantile*: equally full buckets, each decoded to its median, as in
-//! ColBERTv2. *Uniform*: equal steps, the step chosen by the least squared error on the sample; the default, because it was never worse. On 1,927
-//! questions over 699 passages (JaQuAD dev, 64 dimensions) nDCG@10 was .9132, .9090, .8891 for uniform and .9132, .9080, .8871 for quantile with
-//! pooling by 1, 2, 3, and .9127 without any compression. Either way the decoded values are small
-//! integers times one scale, so that a kernel looks them up as bytes. ColBERTv2 packs with its own bit order; ours is the low half first, held by a
-//! golden row. Decoded embeddings are scaled back to length 1: dropping that costs up to 0.17 nDCG@10 at one bit in published measurements.
+//! | kind | a token decodes to | bytes at 64 dimensions, beside the code |
+//! |---|---|---|
+//! | `Bits4`, `Bits2`, `Bits1` | centroid + one of 16, 4, 2 values a dimension | 32, 16, 8 |
+//! | `Ternary` | centroid + one of -w, 0, w: small residuals fall into a dead zone | 13 |
+//! | `Sign` | ±1/√dim by the sign of the embedding; the centroid only finds candidates | 8 |
+//!
+//! Values are chosen by one table for all dimensions, in two ways. *Quantile*: equally full buckets, each decoded to its median, as in ColBERTv2.
+//! *Uniform*: equal steps, the step chosen by the least squared error on the sample; the default. Either way the decoded values are small
+//! integers times one scale, so that a kernel looks them up as bytes. Decoded embeddings are scaled back to length 1: dropping that costs up to 0.17
+//! nDCG@10 at one bit in published measurements. `docs/BENCHMARKS.md` has the kinds side by side.
 
 use crate::error::{IndexError, rows};
 use crate::kmeans::Nearest;
 use crate::parallel;
-use half::f16;
-use shirube_format::bundle::{CodecTables, N_BUCKETS};
+use shirube_core::Packing;
+use shirube_format::bundle::{CentroidForm, CodecTables};
+use shirube_kernels::{Kernels, ResidualTable};
 
-/// How the sixteen bucket values are chosen.
+/// How bucket values are chosen. `Ternary` and `Sign` have one way only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BucketRule {
     /// Equally full buckets, each decoded to its median.
@@ -23,11 +28,60 @@ pub enum BucketRule {
     Uniform,
 }
 
+/// What is kept of a token beside its centroid; see the module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CodecKind {
+    /// Residual of sixteen values a dimension.
+    #[default]
+    Bits4,
+    /// Residual of four values a dimension.
+    Bits2,
+    /// Residual of two values a dimension.
+    Bits1,
+    /// Residual of three values a dimension.
+    Ternary,
+    /// The sign of each dimension of the embedding.
+    Sign,
+}
+
+/// Settings of a codec.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodecOptions {
+    /// What is kept of a token.
+    pub kind: CodecKind,
+    /// How bucket values are chosen.
+    pub buckets: BucketRule,
+    /// How centroids are stored.
+    pub centroid_form: CentroidForm,
+}
+
+impl CodecKind {
+    /// Every kind, most bytes first.
+    pub const ALL: [Self; 5] = [Self::Bits4, Self::Bits2, Self::Ternary, Self::Bits1, Self::Sign];
+
+    /// How its levels share bytes.
+    pub fn packing(self) -> Packing {
+        match self {
+            Self::Bits4 => Packing::Bits4,
+            Self::Bits2 => Packing::Bits2,
+            Self::Ternary => Packing::Ternary,
+            Self::Bits1 | Self::Sign => Packing::Bits1,
+        }
+    }
+}
+
 /// Packs and unpacks token embeddings.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct ResidualCodec {
     tables: CodecTables,
-    weights: [f32; N_BUCKETS],
+    /// `[256]` what the values of each byte decode to; the rest 0.
+    by_byte: Vec<[f32; 8]>,
+}
+
+impl PartialEq for ResidualCodec {
+    fn eq(&self, other: &Self) -> bool {
+        self.tables == other.tables
+    }
 }
 
 /// Packed token embeddings, row by row.
@@ -35,7 +89,7 @@ pub struct ResidualCodec {
 pub struct Packed {
     /// `[n_tokens]` nearest centroid.
     pub codes: Vec<u16>,
-    /// `[n_tokens, dim / 2]` residual buckets, the even dimension in the low half of a byte.
+    /// `[n_tokens, row_bytes]` levels, see [`Packing`].
     pub residuals: Vec<u8>,
 }
 
@@ -43,10 +97,15 @@ impl ResidualCodec {
     /// The codec that a bundle's tables describe.
     pub fn new(tables: CodecTables) -> Self {
         let weights = tables.decoded_weights();
-        Self { tables, weights }
+        let n = tables.packing.values_per_byte();
+        let value = |byte: usize, i: usize| {
+            if i < n { weights[usize::from(tables.packing.level(byte as u8, i))] } else { 0.0 }
+        };
+        let by_byte = (0..256).map(|byte| core::array::from_fn(|i| value(byte, i))).collect();
+        Self { tables, by_byte }
     }
 
-    /// Fits bucket tables to `sample [n, dim]` around `centroids [n_centroids, dim]`, which are rounded to `f16` first, as they are stored.
+    /// Fits bucket tables to `sample [n, dim]` around `centroids [n_centroids, dim]`, which are rounded first, as they are stored.
     ///
     /// # Errors
     /// [`IndexError::Shape`], [`IndexError::NotFinite`], [`IndexError::Empty`] without centroids or sample.
@@ -54,30 +113,40 @@ impl ResidualCodec {
         centroids: &[f32],
         sample: &[f32],
         dim: usize,
-        rule: BucketRule,
+        options: CodecOptions,
     ) -> Result<Self, IndexError> {
         if rows("centroids", centroids, dim)? == 0 || rows("sample", sample, dim)? == 0 {
             return Err(IndexError::Empty);
         }
-        let centroids: Vec<f32> = centroids.iter().map(|&v| f16::from_f32(v).to_f32()).collect();
-        let nearest = Nearest::new(&centroids, dim);
-        let mut values: Vec<f32> = sample
-            .chunks_exact(dim)
-            .flat_map(|row| {
-                let c = usize::from(nearest.find(row).0) * dim;
-                row.iter().zip(&centroids[c..c + dim]).map(|(v, c)| v - c).collect::<Vec<_>>()
-            })
-            .collect();
-        values.sort_by(f32::total_cmp);
-        let (cutoffs, bucket_weights, weight_scale) = match rule {
-            BucketRule::Quantile => quantile_buckets(&values),
-            BucketRule::Uniform => uniform_buckets(&values),
+        let mut centroids = centroids.to_vec();
+        options.centroid_form.round(&mut centroids, dim);
+        let packing = options.kind.packing();
+        let buckets = if options.kind == CodecKind::Sign {
+            let scale = 1.0 / (127.0 * (dim as f32).sqrt());
+            Buckets { cutoffs: vec![0.0], weights: vec![-127, 127], scale }
+        } else {
+            let mut codes = vec![(0, 0.0); sample.len() / dim];
+            Nearest::new(&centroids, dim, Kernels::detect()).find_all(sample, &mut codes);
+            let mut values: Vec<f32> = Vec::with_capacity(sample.len());
+            for (row, (code, _)) in sample.chunks_exact(dim).zip(codes) {
+                let centroid = &centroids[usize::from(code) * dim..][..dim];
+                values.extend(row.iter().zip(centroid).map(|(v, c)| v - c));
+            }
+            values.sort_by(f32::total_cmp);
+            match (options.kind, options.buckets) {
+                (CodecKind::Ternary, _) => ternary_buckets(&values),
+                (_, BucketRule::Quantile) => quantile_buckets(&values, packing.n_levels()),
+                (_, BucketRule::Uniform) => uniform_buckets(&values, packing.n_levels()),
+            }
         };
         Ok(Self::new(CodecTables {
             dim,
-            bucket_cutoffs: cutoffs.to_vec(),
-            bucket_weights,
-            weight_scale,
+            packing,
+            add_centroid: options.kind != CodecKind::Sign,
+            centroid_form: options.centroid_form,
+            bucket_cutoffs: buckets.cutoffs,
+            bucket_weights: buckets.weights,
+            weight_scale: buckets.scale,
             centroids,
         }))
     }
@@ -92,30 +161,33 @@ impl ResidualCodec {
         self.tables.dim
     }
 
+    /// Bytes of one token's residuals.
+    pub fn row_bytes(&self) -> usize {
+        self.tables.row_bytes()
+    }
+
+    /// The table that kernels look levels up in.
+    pub fn residual_table(&self) -> ResidualTable {
+        let weight = |i| self.tables.bucket_weights.get(i).copied().unwrap_or(0);
+        ResidualTable {
+            packing: self.tables.packing,
+            ints: core::array::from_fn(weight),
+            step: self.tables.weight_scale,
+        }
+    }
+
     /// Packs `embeddings [n, dim]`.
     ///
     /// # Errors
     /// [`IndexError::Shape`] or [`IndexError::NotFinite`].
     pub fn pack(&self, embeddings: &[f32]) -> Result<Packed, IndexError> {
-        let dim = self.dim();
-        let n = rows("embeddings", embeddings, dim)?;
-        let nearest = Nearest::new(&self.tables.centroids, dim);
-        let mut codes = vec![0; n];
-        parallel::fill(&mut codes, |i| nearest.find(&embeddings[i * dim..(i + 1) * dim]).0);
-        let mut residuals = Vec::with_capacity(n * dim / 2);
-        for (row, &code) in embeddings.chunks_exact(dim).zip(&codes) {
-            let centroid = self.centroid(code);
-            let bucket =
-                |d: usize| self.tables.bucket_cutoffs.partition_point(|&c| c <= row[d] - centroid[d]) as u8;
-            residuals.extend((0..dim / 2).map(|i| bucket(2 * i) | bucket(2 * i + 1) << 4));
-        }
-        Ok(Packed { codes, residuals })
+        Packer::new(self).pack(embeddings)
     }
 
     /// Rebuilds one token embedding, of length 1, into `out [dim]`. Zeros where centroid and residual cancel out.
     ///
     /// # Panics
-    /// If `residual` is not `[dim / 2]`, `out` not `[dim]` or `code` not below the number of centroids.
+    /// If `residual` is not `[row_bytes]`, `out` not `[dim]` or `code` not below the number of centroids.
     pub fn unpack(&self, code: u16, residual: &[u8], out: &mut [f32]) {
         self.add(code, residual, out);
         let inverse = inverse_norm(out);
@@ -123,16 +195,21 @@ impl ResidualCodec {
     }
 
     /// What each packed token is multiplied by so that it has length 1; 0 for a token that decodes to nothing.
+    ///
+    /// # Panics
+    /// If a code is not below the number of centroids.
     pub fn inverse_norms(&self, codes: &[u16], residuals: &[u8]) -> Vec<f32> {
-        let mut row = vec![0.0; self.dim()];
-        codes
-            .iter()
-            .zip(residuals.chunks_exact(self.dim() / 2))
-            .map(|(&code, residual)| {
-                self.add(code, residual, &mut row);
-                inverse_norm(&row)
-            })
-            .collect()
+        let (dim, row_bytes) = (self.dim(), self.row_bytes());
+        let mut out = vec![0.0; codes.len()];
+        parallel::fill_chunks(&mut out, |first, chunk| {
+            let mut row = vec![0.0; dim];
+            for (i, out) in chunk.iter_mut().enumerate() {
+                let t = first + i;
+                self.add(codes[t], &residuals[t * row_bytes..][..row_bytes], &mut row);
+                *out = inverse_norm(&row);
+            }
+        });
+        out
     }
 
     fn centroid(&self, code: u16) -> &[f32] {
@@ -141,51 +218,145 @@ impl ResidualCodec {
     }
 
     fn add(&self, code: u16, residual: &[u8], out: &mut [f32]) {
-        assert_eq!(residual.len() * 2, self.dim(), "a packed row is half as many bytes as values");
-        out.copy_from_slice(self.centroid(code));
-        for (pair, &byte) in out.chunks_exact_mut(2).zip(residual) {
-            pair[0] += self.weights[usize::from(byte & 15)];
-            pair[1] += self.weights[usize::from(byte >> 4)];
+        assert_eq!(residual.len(), self.row_bytes(), "a packed row of dim {}", self.dim());
+        if self.tables.add_centroid {
+            out.copy_from_slice(self.centroid(code));
+        } else {
+            out.fill(0.0);
+        }
+        for (values, &byte) in out.chunks_mut(self.tables.packing.values_per_byte()).zip(residual) {
+            for (value, add) in values.iter_mut().zip(&self.by_byte[usize::from(byte)]) {
+                *value += add;
+            }
         }
     }
 }
 
-fn inverse_norm(row: &[f32]) -> f32 {
-    let norm = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
-    if norm > 1e-12 { (1.0 / norm) as f32 } else { 0.0 }
+/// A codec with its centroids laid out for the search for the nearest one: for packing batch by batch.
+pub struct Packer<'a> {
+    codec: &'a ResidualCodec,
+    nearest: Nearest,
 }
 
-/// Cutoffs, weights, and the scale of the weights.
-type Buckets = ([f32; N_BUCKETS - 1], [i8; N_BUCKETS], f32);
+impl<'a> Packer<'a> {
+    /// Lays out the centroids.
+    pub fn new(codec: &'a ResidualCodec) -> Self {
+        let tables = codec.tables();
+        Self { codec, nearest: Nearest::new(&tables.centroids, tables.dim, Kernels::detect()) }
+    }
+
+    /// Packs `embeddings [n, dim]`.
+    ///
+    /// # Errors
+    /// [`IndexError::Shape`] or [`IndexError::NotFinite`].
+    pub fn pack(&self, embeddings: &[f32]) -> Result<Packed, IndexError> {
+        let tables = self.codec.tables();
+        let dim = tables.dim;
+        let n = rows("embeddings", embeddings, dim)?;
+        let mut found = vec![(0, 0.0); n];
+        self.nearest.find_all(embeddings, &mut found);
+        let codes: Vec<u16> = found.into_iter().map(|(code, _)| code).collect();
+        let mut residuals = Vec::with_capacity(n * tables.row_bytes());
+        let mut levels = vec![0_u8; dim];
+        for (row, &code) in embeddings.chunks_exact(dim).zip(&codes) {
+            let centroid = self.codec.centroid(code);
+            for ((level, v), c) in levels.iter_mut().zip(row).zip(centroid) {
+                let value = if tables.add_centroid { v - c } else { *v };
+                *level = tables.bucket_cutoffs.iter().map(|&cutoff| u8::from(cutoff <= value)).sum();
+            }
+            tables.packing.pack(&levels, &mut residuals);
+        }
+        Ok(Packed { codes, residuals })
+    }
+}
+
+/// Sums in sixteen lanes joined in a fixed order: the same on every machine, and vector code on most.
+fn inverse_norm(row: &[f32]) -> f32 {
+    let mut lanes = [0.0_f32; 16];
+    for chunk in row.chunks(16) {
+        for (lane, v) in lanes.iter_mut().zip(chunk) {
+            *lane += v * v;
+        }
+    }
+    let norm = lanes.iter().sum::<f32>().sqrt();
+    if norm > 1e-12 { 1.0 / norm } else { 0.0 }
+}
+
+/// Bucket tables.
+#[derive(Clone, Debug)]
+struct Buckets {
+    cutoffs: Vec<f32>,
+    weights: Vec<i8>,
+    scale: f32,
+}
 
 /// `values` are sorted and not empty.
-fn quantile_buckets(values: &[f32]) -> Buckets {
+fn quantile_buckets(values: &[f32], n_levels: usize) -> Buckets {
     let at = |share: f64| values[((share * values.len() as f64) as usize).min(values.len() - 1)];
-    let n = N_BUCKETS as f64;
-    let medians: [f32; N_BUCKETS] = core::array::from_fn(|i| at((i as f64 + 0.5) / n));
+    let n = n_levels as f64;
+    let medians: Vec<f32> = (0..n_levels).map(|i| at((i as f64 + 0.5) / n)).collect();
     // Nothing but zeros (every token is its centroid) still needs a positive scale.
     let scale = medians.iter().fold(1e-6_f32, |a, w| a.max(w.abs())) / 127.0;
-    let weights = medians.map(|w| (w / scale).round().clamp(-127.0, 127.0) as i8);
-    (core::array::from_fn(|i| at((i + 1) as f64 / n)), weights, scale)
+    Buckets {
+        cutoffs: (1..n_levels).map(|i| at(i as f64 / n)).collect(),
+        weights: medians.iter().map(|w| (w / scale).round().clamp(-127.0, 127.0) as i8).collect(),
+        scale,
+    }
 }
 
-/// `values` are sorted and not empty. The weights are odd multiples of half a step, exactly: sixteen units to a step, so that a shader may
-/// compute `8 * (2 * bucket - 15)` instead of looking it up.
-fn uniform_buckets(values: &[f32]) -> Buckets {
-    let deviation =
-        (values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / values.len() as f64).sqrt().max(1e-9);
-    // 4096 evenly spaced quantiles stand for the sample. The best step for a normal law is 0.335 deviations; sharper laws want more.
-    let grid: Vec<f32> = (0..4096).map(|i| values[i * values.len() / 4096]).collect();
+/// Evenly spaced quantiles that stand for the sample, and its standard deviation.
+fn grid(values: &[f32]) -> (Vec<f32>, f64) {
+    let squares = values.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>();
+    let deviation = (squares / values.len() as f64).sqrt().max(1e-9);
+    ((0..4096).map(|i| values[i * values.len() / 4096]).collect(), deviation)
+}
+
+/// `values` are sorted and not empty. The weights are odd multiples of half a step, exactly, so that a shader may compute
+/// `8 * (2 * level - 15)` (four bits) instead of looking it up.
+fn uniform_buckets(values: &[f32], n_levels: usize) -> Buckets {
+    let (grid, deviation) = grid(values);
+    let half = n_levels as f32 / 2.0;
     let error = |step: f32| -> f64 {
-        grid.iter().map(|&v| f64::from(v - step * ((v / step).floor().clamp(-8.0, 7.0) + 0.5)).powi(2)).sum()
+        let value = |v: f32| step * ((v / step).floor().clamp(-half, half - 1.0) + 0.5);
+        grid.iter().map(|&v| f64::from(v - value(v)).powi(2)).sum()
     };
-    let step = (20..=70)
-        .map(|i| (f64::from(i) * 0.01 * deviation) as f32)
+    // The best step for a normal law is 0.335, 0.996, 1.596 deviations for 16, 4, 2 levels (Max 1960); sharper laws want more.
+    let normal = match n_levels {
+        16 => 0.335,
+        4 => 0.996,
+        _ => 1.596,
+    };
+    let step = (60..=210)
+        .step_by(3)
+        .map(|i| (f64::from(i) * 0.01 * normal * deviation) as f32)
         .map(|step| (error(step), step))
         .min_by(|a, b| a.0.total_cmp(&b.0))
-        .map_or(deviation as f32, |(_, step)| step);
-    let cutoffs = core::array::from_fn(|i| step * (i as f32 - 7.0));
-    (cutoffs, core::array::from_fn(|i| (8 * (2 * i as i32 - 15)) as i8), step / 16.0)
+        .map_or(1e-6, |(_, step)| step);
+    let unit = 120 / (n_levels as i32 - 1);
+    Buckets {
+        cutoffs: (1..n_levels).map(|i| (i as f32 - half) * step).collect(),
+        weights: (0..n_levels as i32).map(|i| ((2 * i + 1 - n_levels as i32) * unit) as i8).collect(),
+        scale: step / (2 * unit) as f32,
+    }
+}
+
+/// `values` are sorted and not empty. The dead zone with the least squared error; for a normal law it ends at 0.612 deviations and the outer
+/// values are 1.224 (Max 1960).
+fn ternary_buckets(values: &[f32]) -> Buckets {
+    let (grid, deviation) = grid(values);
+    let best = (20..=150)
+        .step_by(2)
+        .map(|i| (f64::from(i) * 0.01 * deviation) as f32)
+        .map(|zone| {
+            let outside = grid.iter().filter(|v| v.abs() >= zone);
+            let weight = outside.clone().map(|v| v.abs()).sum::<f32>() / outside.count().max(1) as f32;
+            let value = |v: f32| if v.abs() < zone { 0.0 } else { weight.copysign(v) };
+            let error: f64 = grid.iter().map(|&v| f64::from(v - value(v)).powi(2)).sum();
+            (error, zone, weight)
+        })
+        .min_by(|a, b| a.0.total_cmp(&b.0));
+    let (_, zone, weight) = best.unwrap_or((0.0, 1e-6, 1e-6));
+    Buckets { cutoffs: vec![-zone, zone], weights: vec![-127, 0, 127], scale: weight.max(1e-6) / 127.0 }
 }
 
 #[cfg(test)]
@@ -193,12 +364,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Two dimensions a centroid, cutoffs at 0.1 apart and weights in the middle: small enough to pack by hand.
+    fn options(kind: CodecKind, buckets: BucketRule) -> CodecOptions {
+        CodecOptions { kind, buckets, centroid_form: CentroidForm::I8 }
+    }
+
+    /// Four dimensions, cutoffs an eighth apart and weights in the middle: small enough to pack by hand.
     fn by_hand() -> ResidualCodec {
         ResidualCodec::new(CodecTables {
             dim: 4,
+            packing: Packing::Bits4,
+            add_centroid: true,
+            centroid_form: CentroidForm::F16,
             bucket_cutoffs: (0..15).map(|i| (i as f32 - 7.0) * 0.125).collect(),
-            bucket_weights: core::array::from_fn(|i| 2 * i as i8 - 15),
+            bucket_weights: (0..16).map(|i| 2 * i - 15).collect(),
             weight_scale: 0.0625,
             centroids: vec![0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0],
         })
@@ -223,27 +401,69 @@ mod tests {
 
     #[test]
     fn uniform_weights_stand_in_the_middle_between_their_cutoffs() {
-        let values: Vec<f32> = (0..1000).map(|i| ((i * 37) % 1000) as f32 / 4000.0 - 0.125).collect();
-        let mut sorted = values.clone();
-        sorted.sort_by(f32::total_cmp);
-        let (cutoffs, weights, scale) = uniform_buckets(&sorted);
-        assert!(weights.windows(2).all(|w| w[1] - w[0] == 16));
-        for (cutoff, pair) in cutoffs.iter().zip(weights.windows(2)) {
-            let middle = (f32::from(pair[0]) + f32::from(pair[1])) / 2.0 * scale;
-            assert!((cutoff - middle).abs() < 1e-6);
+        let mut values: Vec<f32> = (0..1000).map(|i| ((i * 37) % 1000) as f32 / 4000.0 - 0.125).collect();
+        values.sort_by(f32::total_cmp);
+        for n_levels in [16, 4, 2] {
+            let Buckets { cutoffs, weights, scale } = uniform_buckets(&values, n_levels);
+            assert_eq!((cutoffs.len(), weights.len()), (n_levels - 1, n_levels));
+            for (cutoff, pair) in cutoffs.iter().zip(weights.windows(2)) {
+                let middle = (f32::from(pair[0]) + f32::from(pair[1])) / 2.0 * scale;
+                assert!((cutoff - middle).abs() < 1e-6);
+            }
         }
+    }
+
+    #[test]
+    fn a_dead_zone_of_a_normal_law_ends_where_max_says() {
+        // Quantiles of a normal law by bisection of its distribution function, good to 1e-4.
+        let below = |x: f64| {
+            let n = 4000;
+            let density = |t: f64| (-t * t / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            0.5 + (0..n).map(|i| density(x * (f64::from(i) + 0.5) / f64::from(n))).sum::<f64>() * x
+                / f64::from(n)
+        };
+        let quantile = |p: f64| {
+            let (mut low, mut high) = (-4.0, 4.0);
+            for _ in 0..20 {
+                let middle = (low + high) / 2.0;
+                if below(middle) < p { low = middle } else { high = middle }
+            }
+            low as f32
+        };
+        let values: Vec<f32> = (0..512).map(|i| quantile((f64::from(i) + 0.5) / 512.0)).collect();
+        let Buckets { cutoffs, weights, scale } = ternary_buckets(&values);
+        assert!((cutoffs[1] - 0.612).abs() < 0.04 && cutoffs[0] == -cutoffs[1], "{cutoffs:?}");
+        assert!((f32::from(weights[2]) * scale - 1.224).abs() < 0.03, "{}", f32::from(weights[2]) * scale);
     }
 
     #[test]
     fn training_on_tokens_that_equal_their_centroid_decodes_to_the_centroid() {
         let centroids = [1.0, 0.0, 0.0, 1.0];
-        for rule in [BucketRule::Quantile, BucketRule::Uniform] {
-            let codec = ResidualCodec::train(&centroids, &centroids, 2, rule).unwrap();
-            let packed = codec.pack(&centroids).unwrap();
-            assert_eq!(packed.codes, [0, 1]);
-            let mut row = [0.0; 2];
-            codec.unpack(0, &packed.residuals[..1], &mut row);
-            assert!((row[0] - 1.0).abs() < 1e-4 && row[1].abs() < 1e-4, "{rule:?}: {row:?}");
+        for kind in [CodecKind::Bits4, CodecKind::Bits2, CodecKind::Bits1, CodecKind::Ternary] {
+            for rule in [BucketRule::Quantile, BucketRule::Uniform] {
+                let codec = ResidualCodec::train(&centroids, &centroids, 2, options(kind, rule)).unwrap();
+                let packed = codec.pack(&centroids).unwrap();
+                assert_eq!(packed.codes, [0, 1]);
+                let mut row = [0.0; 2];
+                codec.unpack(0, &packed.residuals[..codec.row_bytes()], &mut row);
+                // An i8 centroid is good to half of 1/127 of its largest value.
+                assert!((row[0] - 1.0).abs() < 0.005 && row[1].abs() < 0.005, "{kind:?} {rule:?}: {row:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn signs_alone_decode_without_their_centroid() {
+        let centroids = [1.0, 0.0, 0.0, 0.0];
+        let codec =
+            ResidualCodec::train(&centroids, &centroids, 4, options(CodecKind::Sign, BucketRule::Uniform))
+                .unwrap();
+        let packed = codec.pack(&[0.7, -0.1, 0.7, -0.1]).unwrap();
+        assert_eq!((packed.codes, packed.residuals.clone()), (vec![0], vec![0b0101]));
+        let mut row = [0.0; 4];
+        codec.unpack(0, &packed.residuals, &mut row);
+        for (found, expected) in row.iter().zip([0.5, -0.5, 0.5, -0.5]) {
+            assert!((found - expected).abs() < 1e-6, "{row:?}");
         }
     }
 
@@ -252,7 +472,7 @@ mod tests {
 
         #[test]
         fn packing_keeps_embeddings_close_and_of_length_one(
-            rows in prop::collection::vec(prop::collection::vec(-1.0_f32..1.0, 8), 40..120), uniform: bool,
+            rows in prop::collection::vec(prop::collection::vec(-1.0_f32..1.0, 8), 40..120), uniform: bool, kind in 0_usize..5,
         ) {
             let embeddings: Vec<f32> = rows
                 .iter()
@@ -263,16 +483,27 @@ mod tests {
                 })
                 .collect();
             let rule = if uniform { BucketRule::Uniform } else { BucketRule::Quantile };
-            let codec = ResidualCodec::train(&embeddings[..64], &embeddings, 8, rule).unwrap();
+            let kind = CodecKind::ALL[kind];
+            let codec = ResidualCodec::train(&embeddings[..64], &embeddings, 8, options(kind, rule)).unwrap();
             let packed = codec.pack(&embeddings).unwrap();
+            let inverse_norms = codec.inverse_norms(&packed.codes, &packed.residuals);
+            prop_assert!(inverse_norms.iter().all(|n| *n > 0.3 && *n < 20.0), "{inverse_norms:?}");
             let (mut row, mut sum) = ([0.0; 8], 0.0);
             for (i, original) in embeddings.chunks_exact(8).enumerate() {
-                codec.unpack(packed.codes[i], &packed.residuals[i * 4..(i + 1) * 4], &mut row);
+                let bytes = codec.row_bytes();
+                codec.unpack(packed.codes[i], &packed.residuals[i * bytes..(i + 1) * bytes], &mut row);
                 let norm = row.iter().map(|v| v * v).sum::<f32>().sqrt();
                 prop_assert!((norm - 1.0).abs() < 1e-5);
                 sum += row.iter().zip(original).map(|(a, b)| a * b).sum::<f32>();
             }
-            prop_assert!(sum / (embeddings.len() / 8) as f32 > 0.97, "mean cosine {}", sum / (embeddings.len() / 8) as f32);
+            let mean = sum / (embeddings.len() / 8) as f32;
+            // Random points around eight random centroids are hard; these floors only tell a working codec from a broken one.
+            let floor = match kind {
+                CodecKind::Bits4 => 0.97,
+                CodecKind::Bits2 | CodecKind::Ternary => 0.85,
+                CodecKind::Bits1 | CodecKind::Sign => 0.7,
+            };
+            prop_assert!(mean > floor, "{kind:?}: mean cosine {mean}");
         }
     }
 }

@@ -57,6 +57,14 @@ pub enum IndexError {
         /// Documents in the index.
         n_documents: usize,
     },
+    /// A file that embeddings wait in could not be made, written or read.
+    #[error("{path}: {what}; give another folder or more room")]
+    Io {
+        /// File.
+        path: String,
+        /// What the system said.
+        what: String,
+    },
     /// Parts that do not fit together.
     #[error("index parts: {what}; build the bundle again")]
     Parts {

@@ -1,13 +1,14 @@
-//! The index in memory: exhaustive MaxSim over compressed tokens.
+//! The index in memory: all documents' compressed tokens, and MaxSim over some or all of them.
 
 use crate::builder::BuiltIndex;
 use crate::codec::ResidualCodec;
-use crate::error::{IndexError, rows};
+use crate::error::IndexError;
+use crate::scorer::{PreparedQuery, Scorer};
+use crate::search::Ivf;
 use shirube_core::DocId;
 use shirube_format::bundle::{Bundle, CodecTables};
-use shirube_kernels::{
-    CompressedTokens, KernelError, Kernels, MaxsimQuery, ResidualTable, TokenMatch, TokenRange,
-};
+use shirube_kernels::{CompressedTokens, Kernels, TokenMatch, TokenRange};
+use std::sync::OnceLock;
 
 /// A document and its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,20 +22,13 @@ pub struct ScoredDocument {
 /// An index held in memory (resident mode).
 #[derive(Debug)]
 pub struct Index {
-    kernels: Kernels,
-    codec: ResidualCodec,
+    scorer: Scorer,
     codes: Vec<u16>,
     residuals: Vec<u8>,
     inverse_norms: Vec<f32>,
     documents: Vec<TokenRange>,
-}
-
-/// A query prepared for one index.
-#[derive(Debug)]
-pub struct PreparedQuery {
-    query: MaxsimQuery,
-    /// `[n_centroids, stride]`.
-    centroid_scores: Vec<f32>,
+    /// Made by the first search that probes.
+    ivf: OnceLock<Ivf>,
 }
 
 impl Index {
@@ -78,7 +72,7 @@ impl Index {
             documents.push(TokenRange { start, end });
             start = end;
         }
-        if start as usize != codes.len() || residuals.len() != codes.len() * (codec.dim() / 2) {
+        if start as usize != codes.len() || residuals.len() != codes.len() * codec.row_bytes() {
             return parts(format!(
                 "lengths add up to {start}, {} codes, {} residual bytes",
                 codes.len(),
@@ -90,7 +84,8 @@ impl Index {
             return parts(format!("code {code} of {n_centroids} centroids"));
         }
         let inverse_norms = codec.inverse_norms(&codes, &residuals);
-        Ok(Self { kernels, codec, codes, residuals, inverse_norms, documents })
+        let scorer = Scorer::new(codec, kernels);
+        Ok(Self { scorer, codes, residuals, inverse_norms, documents, ivf: OnceLock::new() })
     }
 
     /// Documents.
@@ -105,21 +100,22 @@ impl Index {
 
     /// Width of a token embedding.
     pub fn dim(&self) -> usize {
-        self.codec.dim()
+        self.scorer.codec().dim()
     }
 
     /// Centroids and bucket tables.
     pub fn tables(&self) -> &CodecTables {
-        self.codec.tables()
+        self.scorer.codec().tables()
     }
 
     /// Bytes this index takes in memory.
     pub fn memory_bytes(&self) -> usize {
-        4 * self.codec.tables().centroids.len()
+        4 * self.tables().centroids.len()
             + 2 * self.codes.len()
             + self.residuals.len()
             + 4 * self.inverse_norms.len()
             + 8 * self.documents.len()
+            + self.ivf.get().map_or(0, Ivf::memory_bytes)
     }
 
     /// Rebuilt embeddings `[n_tokens, dim]` of one document; for tools and tests, scoring never rebuilds.
@@ -128,12 +124,17 @@ impl Index {
     /// [`IndexError::UnknownDocument`].
     pub fn document_embeddings(&self, document: DocId) -> Result<Vec<f32>, IndexError> {
         let range = self.range(document)?;
-        let (dim, half) = (self.dim(), self.dim() / 2);
+        let (dim, bytes) = (self.dim(), self.scorer.codec().row_bytes());
         let mut out = vec![0.0; (range.end - range.start) as usize * dim];
         for (row, t) in out.chunks_exact_mut(dim).zip(range.start as usize..) {
-            self.codec.unpack(self.codes[t], &self.residuals[t * half..(t + 1) * half], row);
+            self.scorer.codec().unpack(self.codes[t], &self.residuals[t * bytes..(t + 1) * bytes], row);
         }
         Ok(out)
+    }
+
+    /// Codec and kernels, to score tokens that lie elsewhere.
+    pub fn scorer(&self) -> &Scorer {
+        &self.scorer
     }
 
     /// Prepares `query_embeddings [n_query_tokens, dim]`.
@@ -141,13 +142,7 @@ impl Index {
     /// # Errors
     /// [`IndexError::Shape`] or [`IndexError::NotFinite`].
     pub fn prepare(&self, query_embeddings: &[f32]) -> Result<PreparedQuery, IndexError> {
-        rows("query embeddings", query_embeddings, self.dim())?;
-        let tables = self.codec.tables();
-        let table = ResidualTable { ints: tables.bucket_weights, step: tables.weight_scale };
-        let query = self.kernels.maxsim_query(query_embeddings, self.dim(), table).map_err(kernel)?;
-        let mut centroid_scores = vec![0.0; tables.n_centroids() * query.stride()];
-        self.kernels.centroid_scores(&query, &tables.centroids, &mut centroid_scores).map_err(kernel)?;
-        Ok(PreparedQuery { query, centroid_scores })
+        self.scorer.prepare(query_embeddings)
     }
 
     /// MaxSim of every document, `[n_documents]`.
@@ -155,11 +150,23 @@ impl Index {
     /// # Errors
     /// [`IndexError::Parts`] if the query was prepared for another index.
     pub fn score_all(&self, query: &PreparedQuery) -> Result<Vec<f32>, IndexError> {
-        let mut scores = vec![0.0; self.documents.len()];
-        self.kernels
-            .maxsim(&query.query, &query.centroid_scores, self.tokens(), &self.documents, &mut scores)
-            .map_err(kernel)?;
-        Ok(scores)
+        self.scorer.score(query, self.tokens(), &self.documents)
+    }
+
+    /// MaxSim of some documents, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::score_all`], and [`IndexError::UnknownDocument`].
+    pub fn score(&self, query: &PreparedQuery, documents: &[DocId]) -> Result<Vec<f32>, IndexError> {
+        self.scorer.score(query, self.tokens(), &self.ranges(documents)?)
+    }
+
+    /// Approximate scores of some documents, in their order; see [`Scorer::approximate`].
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub fn approximate(&self, query: &PreparedQuery, documents: &[DocId]) -> Result<Vec<u32>, IndexError> {
+        self.scorer.approximate(query, &self.codes, &self.ranges(documents)?)
     }
 
     /// The `top_k` documents with the highest scores, best first, ties to the lower id. Documents without tokens are left out, and so is
@@ -168,7 +175,7 @@ impl Index {
     /// # Errors
     /// As [`Self::score_all`].
     pub fn search(&self, query: &PreparedQuery, top_k: usize) -> Result<Vec<ScoredDocument>, IndexError> {
-        if query.query.n_tokens() == 0 {
+        if query.n_tokens() == 0 {
             return Ok(Vec::new());
         }
         let scores = self.score_all(query)?;
@@ -185,20 +192,19 @@ impl Index {
     /// # Errors
     /// [`IndexError::UnknownDocument`]; [`IndexError::Parts`] as [`Self::score_all`].
     pub fn matches(&self, query: &PreparedQuery, document: DocId) -> Result<Vec<TokenMatch>, IndexError> {
-        let range = self.range(document)?;
-        let mut matches = vec![TokenMatch::default(); query.query.n_tokens()];
-        let mut scratch = Vec::new();
-        self.kernels
-            .maxsim_matches(
-                &query.query,
-                &query.centroid_scores,
-                self.tokens(),
-                range,
-                &mut scratch,
-                &mut matches,
-            )
-            .map_err(kernel)?;
-        Ok(matches)
+        self.scorer.matches(query, self.tokens(), self.range(document)?)
+    }
+
+    pub(crate) fn ivf(&self) -> &Ivf {
+        self.ivf.get_or_init(|| Ivf::build(&self.codes, &self.documents, self.tables().n_centroids()))
+    }
+
+    pub(crate) fn has_tokens(&self, document: DocId) -> bool {
+        self.documents.get(document.0 as usize).is_some_and(|range| range.start < range.end)
+    }
+
+    fn ranges(&self, documents: &[DocId]) -> Result<Vec<TokenRange>, IndexError> {
+        documents.iter().map(|&d| self.range(d)).collect()
     }
 
     fn tokens(&self) -> CompressedTokens<'_> {
@@ -209,7 +215,7 @@ impl Index {
         }
     }
 
-    fn range(&self, document: DocId) -> Result<TokenRange, IndexError> {
+    pub(crate) fn range(&self, document: DocId) -> Result<TokenRange, IndexError> {
         self.documents
             .get(document.0 as usize)
             .copied()
@@ -217,12 +223,8 @@ impl Index {
     }
 }
 
-fn kernel(source: KernelError) -> IndexError {
-    IndexError::Parts { what: source.to_string() }
-}
-
 /// The `top_k` best, best first: a partial selection, then a sort of what is left.
-fn best(mut scored: Vec<ScoredDocument>, top_k: usize) -> Vec<ScoredDocument> {
+pub(crate) fn best(mut scored: Vec<ScoredDocument>, top_k: usize) -> Vec<ScoredDocument> {
     let order = |a: &ScoredDocument, b: &ScoredDocument| {
         b.score.total_cmp(&a.score).then(a.document.cmp(&b.document))
     };
@@ -241,6 +243,8 @@ fn best(mut scored: Vec<ScoredDocument>, top_k: usize) -> Vec<ScoredDocument> {
 mod tests {
     use super::*;
     use crate::builder::{IndexBuilder, IndexOptions};
+    use crate::codec::{CodecKind, CodecOptions};
+    use crate::search::{DocumentSet, SearchMode, SearchOptions};
     use proptest::prelude::*;
 
     fn unit_rows(seed: u64, n: usize, dim: usize) -> Vec<f32> {
@@ -285,11 +289,12 @@ mod tests {
 
         #[test]
         fn search_agrees_with_maxsim_over_rebuilt_vectors(
-            lengths in prop::collection::vec(0_usize..20, 1..30), n_query in 1_usize..9, pool_factor in 1_usize..=4, seed in 0_u64..1000,
+            lengths in prop::collection::vec(0_usize..20, 1..30), n_query in 1_usize..9, pool_factor in 1_usize..=4, seed in 0_u64..1000, kind in 0_usize..5,
         ) {
             prop_assume!(lengths.iter().any(|&n| n > 0));
             let dim = 16;
-            let built = build(&lengths, dim, IndexOptions { pool_factor, ..IndexOptions::default() });
+            let codec = CodecOptions { kind: CodecKind::ALL[kind], ..CodecOptions::default() };
+            let built = build(&lengths, dim, IndexOptions { pool_factor, codec, ..IndexOptions::default() });
             for kernels in Kernels::all() {
                 let index = Index::from_built(&built, kernels).unwrap();
                 let query = unit_rows(seed + 5000, n_query, dim);
@@ -315,6 +320,78 @@ mod tests {
             sorted.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.document.cmp(&b.document)));
             sorted.truncate(top_k);
             prop_assert_eq!(best(all, top_k), sorted);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// With room for all candidates and every centroid probed, the stages lose nothing; a filter and the caller's own documents hold in every mode.
+        #[test]
+        fn every_mode_finds_the_same_documents_when_nothing_is_cut(
+            lengths in prop::collection::vec(0_usize..12, 2..60), n_query in 1_usize..6, seed in 0_u64..1000, odd: bool,
+        ) {
+            prop_assume!(lengths.iter().any(|&n| n > 0));
+            let built = build(&lengths, 16, IndexOptions::default());
+            let index = Index::from_built(&built, Kernels::detect()).unwrap();
+            let prepared = index.prepare(&unit_rows(seed + 5000, n_query, 16)).unwrap();
+            let set: DocumentSet = (0..lengths.len() as u32).filter(|d| d % 2 == u32::from(odd)).map(DocId).collect();
+            let search = |mode, filter| {
+                let n_probe = index.tables().n_centroids();
+                let options = SearchOptions {
+                    mode, filter, n_probe, top_k: 7, n_candidates: lengths.len(), centroid_score_threshold: 0.0, also: &[],
+                };
+                index.search_with(&prepared, &options).unwrap()
+            };
+            let exact = search(SearchMode::Exact, None);
+            prop_assert_eq!(&exact.hits, &index.search(&prepared, 7).unwrap());
+            prop_assert_eq!(&search(SearchMode::Scan, None).hits, &exact.hits);
+            prop_assert_eq!(&search(SearchMode::Auto, None).hits, &exact.hits);
+            let filtered = search(SearchMode::Exact, Some(&set));
+            prop_assert!(filtered.hits.iter().all(|h| set.contains(h.document)));
+            prop_assert_eq!(&search(SearchMode::Scan, Some(&set)).hits, &filtered.hits);
+            // Probing leaves out documents that no query token comes near; what it finds has the same scores.
+            for (found, filter) in [(search(SearchMode::Probe, None), None), (search(SearchMode::Probe, Some(&set)), Some(&set))] {
+                for hit in found.hits {
+                    prop_assert!(filter.is_none_or(|set| set.contains(hit.document)));
+                    prop_assert_eq!(index.score(&prepared, &[hit.document]).unwrap(), vec![hit.score]);
+                }
+            }
+            // One candidate only, and one that the caller adds.
+            let last = (0..lengths.len()).rev().find(|&d| lengths[d] > 0).unwrap();
+            let also = [DocId(last as u32)];
+            let options = SearchOptions { mode: SearchMode::Scan, top_k: 1, n_candidates: 1, also: &also, ..SearchOptions::default() };
+            let (candidates, n_approximate) = index.candidates(&prepared, &options).unwrap();
+            prop_assert!(candidates.contains(&also[0]) && candidates.len() <= 2);
+            prop_assert!(candidates.windows(2).all(|w| w[0] < w[1]));
+            prop_assert_eq!(n_approximate, lengths.iter().filter(|&&n| n > 0).count());
+        }
+
+        #[test]
+        fn probing_takes_the_best_centroids_of_each_token(n_query in 1_usize..40, n_probe in 1_usize..5, seed in 0_u64..1000) {
+            let built = build(&[40, 50, 30], 16, IndexOptions { n_centroids: Some(30), ..IndexOptions::default() });
+            let index = Index::from_built(&built, Kernels::detect()).unwrap();
+            let query = unit_rows(seed, n_query, 16);
+            let prepared = index.prepare(&query).unwrap();
+            let probed = index.scorer().probe(&prepared, n_probe, 0.0);
+            prop_assert!(probed.windows(2).all(|w| w[0] < w[1]) && probed.len() <= n_query * n_probe);
+            // By plain arithmetic: nothing left out scores clearly above what was taken; bytes are good to 1/255 of the largest score.
+            let dot = |c: usize, q: &[f32]| -> f32 { index.tables().centroids[c * 16..][..16].iter().zip(q).map(|(a, b)| a * b).sum() };
+            for token in query.chunks_exact(16) {
+                let mut scores: Vec<(f32, u16)> = (0..30).map(|c| (dot(c, token), c as u16)).collect();
+                scores.sort_by(|a, b| b.0.total_cmp(&a.0));
+                for (i, &(score, centroid)) in scores.iter().enumerate().take(n_probe) {
+                    let near_tie = scores.get(n_probe).is_some_and(|next| score - next.0 < 0.01);
+                    prop_assert!(probed.contains(&centroid) || near_tie || score < 0.12, "rank {i}: {score}");
+                }
+            }
+        }
+
+        #[test]
+        fn a_document_set_holds_what_was_put_in(ids in prop::collection::btree_set(0_u32..400, 0..50)) {
+            let set: DocumentSet = ids.iter().copied().map(DocId).collect();
+            prop_assert_eq!(set.iter().map(|d| d.0).collect::<Vec<_>>(), ids.iter().copied().collect::<Vec<_>>());
+            prop_assert!((0..500).all(|d| set.contains(DocId(d)) == ids.contains(&d)));
         }
     }
 

@@ -1,10 +1,8 @@
 //! Token embeddings to and from the compressed index.
 //!
 //! The problem: a token embedding of 64 floats takes 256 bytes, and a site of a thousand sections has hundreds of thousands of them. The way taken:
-//! pool similar tokens of a document ([`pool`]), name each by its nearest centroid, keep what is left in four bits a value ([`ResidualCodec`]), and
-//! score without rebuilding vectors ([`Index`]). 34 bytes a stored token at 64 dimensions, 17 an original one with a pooling factor of two.
-//!
-//! Not taken here: an inverted file. Scoring all documents is exact, needs no tuning and takes milliseconds at the size of one site.
+//! pool similar tokens of a document ([`pool`]), name each by its nearest centroid, keep what is left in a few bits a value ([`ResidualCodec`]), and
+//! score without rebuilding vectors ([`Index`]), small sites exhaustively, large ones in stages ([`SearchOptions`]).
 //!
 //! ```
 //! use shirube_index::{Index, IndexBuilder, IndexOptions};
@@ -31,10 +29,15 @@ mod index;
 mod kmeans;
 mod parallel;
 mod pooling;
+mod scorer;
+mod search;
+mod store;
 
 pub use builder::{BuildStage, BuiltIndex, IndexBuilder, IndexOptions};
-pub use codec::{BucketRule, Packed, ResidualCodec};
+pub use codec::{BucketRule, CodecKind, CodecOptions, Packed, Packer, ResidualCodec};
 pub use error::IndexError;
-pub use index::{Index, PreparedQuery, ScoredDocument};
+pub use index::{Index, ScoredDocument};
 pub use kmeans::n_centroids_for;
 pub use pooling::{MAX_POOL_FACTOR, Pooled, pool};
+pub use scorer::{PreparedQuery, Scorer};
+pub use search::{DocumentSet, EXACT_TOKENS, SCAN_TOKENS, SearchMode, SearchOptions, SearchOutcome};

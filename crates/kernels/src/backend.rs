@@ -38,13 +38,15 @@ pub(crate) trait Backend: Sync {
         documents: &[TokenRange],
         scores: &mut [f32],
     ) -> Result<(), KernelError>;
-    unsafe fn maxsim_centroid(
+    /// `stride` is a multiple of 16.
+    unsafe fn maxsim_approximate(
         &self,
-        query: &MaxsimQuery,
-        centroid_scores: &[f32],
+        stride: usize,
+        n_query_tokens: usize,
+        centroid_bytes: &[u8],
         codes: &[u16],
         documents: &[TokenRange],
-        scores: &mut [f32],
+        scores: &mut [u32],
     ) -> Result<(), KernelError>;
     /// Similarities `[n_tokens, stride]` of a few tokens, for matches.
     unsafe fn similarities(

@@ -9,6 +9,7 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
+use shirube_core::Packing;
 
 /// Error of one rounding.
 const UNIT: f32 = f32::EPSILON / 2.0;
@@ -308,7 +309,6 @@ impl Suite {
             let negative = n_query == 3;
             let n_tokens: usize = lengths.iter().sum();
             let codes: Vec<u16> = (0..n_tokens).map(|_| self.below(n_centroids) as u16).collect();
-            let residuals: Vec<u8> = (0..n_tokens * dim / 2).map(|_| self.below(256) as u8).collect();
             let inverse_norms: Vec<f32> = self.floats(n_tokens).iter().map(|v| 1.0 + v / 4.0).collect();
             let mut ends = 0;
             let documents: Vec<TokenRange> = lengths
@@ -319,45 +319,53 @@ impl Suite {
                     (start..ends).into()
                 })
                 .collect();
-            let table = ResidualTable::quantize(&core::array::from_fn(|i| {
+            let mut table = ResidualTable::quantize(&core::array::from_fn(|i| {
                 (i as f32 - 7.4) * 0.011 + (i as f32 * 0.7).sin() * 0.002
             }));
-            let tokens =
-                CompressedTokens { codes: &codes, residuals: &residuals, inverse_norms: &inverse_norms };
             let stride = self.all[0].maxsim_query(&query, dim, table).map_err(|e| e.to_string())?.stride();
             let mut centroid_scores: Vec<f32> = self.floats(n_centroids * stride);
             if negative {
                 centroid_scores.iter_mut().for_each(|s| *s = -1.0 - s.abs());
             }
             let shape = format!("{n_query} x {dim}, documents of {lengths:?}");
-            self.check(&format!("maxsim {shape}"), &Tolerance::Exact, |kernels| {
+            for packing in Packing::ALL {
+                table.packing = packing;
+                let residuals: Vec<u8> =
+                    (0..n_tokens * packing.row_bytes(dim)).map(|_| self.below(256) as u8).collect();
+                let tokens =
+                    CompressedTokens { codes: &codes, residuals: &residuals, inverse_norms: &inverse_norms };
+                let shape = format!("{shape}, {packing:?}");
+                self.check(&format!("maxsim {shape}"), &Tolerance::Exact, |kernels| {
+                    let query = kernels.maxsim_query(&query, dim, table)?;
+                    let mut scores = vec![0.0; documents.len()];
+                    kernels.maxsim(&query, &centroid_scores, tokens, &documents, &mut scores)?;
+                    Ok(scores)
+                })?;
+                self.check(&format!("maxsim_matches {shape}"), &Tolerance::Exact, |kernels| {
+                    let query = kernels.maxsim_query(&query, dim, table)?;
+                    let (mut scratch, mut out) = (Vec::new(), Vec::new());
+                    for &document in &documents {
+                        let mut best = vec![TokenMatch::default(); n_query];
+                        kernels.maxsim_matches(
+                            &query,
+                            &centroid_scores,
+                            tokens,
+                            document,
+                            &mut scratch,
+                            &mut best,
+                        )?;
+                        out.extend(best.iter().flat_map(|b| [b.token as f32, b.similarity]));
+                    }
+                    Ok(out)
+                })?;
+            }
+            let mut bytes = Vec::new();
+            quantize_centroid_scores(&centroid_scores, &mut bytes);
+            self.check(&format!("maxsim_approximate {shape}"), &Tolerance::Exact, |kernels| {
                 let query = kernels.maxsim_query(&query, dim, table)?;
-                let mut scores = vec![0.0; documents.len()];
-                kernels.maxsim(&query, &centroid_scores, tokens, &documents, &mut scores)?;
-                Ok(scores)
-            })?;
-            self.check(&format!("maxsim_centroid {shape}"), &Tolerance::Exact, |kernels| {
-                let query = kernels.maxsim_query(&query, dim, table)?;
-                let mut scores = vec![0.0; documents.len()];
-                kernels.maxsim_centroid(&query, &centroid_scores, &codes, &documents, &mut scores)?;
-                Ok(scores)
-            })?;
-            self.check(&format!("maxsim_matches {shape}"), &Tolerance::Exact, |kernels| {
-                let query = kernels.maxsim_query(&query, dim, table)?;
-                let (mut scratch, mut out) = (Vec::new(), Vec::new());
-                for &document in &documents {
-                    let mut best = vec![TokenMatch::default(); n_query];
-                    kernels.maxsim_matches(
-                        &query,
-                        &centroid_scores,
-                        tokens,
-                        document,
-                        &mut scratch,
-                        &mut best,
-                    )?;
-                    out.extend(best.iter().flat_map(|b| [b.token as f32, b.similarity]));
-                }
-                Ok(out)
+                let mut scores = vec![0; documents.len()];
+                kernels.maxsim_approximate(&query, &bytes, &codes, &documents, &mut scores)?;
+                Ok(scores.iter().map(|&s| s as f32).collect())
             })?;
             let centroids = self.floats(n_centroids * dim);
             let bound = dim as f32 * dim as f32 * UNIT;
@@ -380,7 +388,7 @@ impl Suite {
 
     /// Codes beyond the centroids come back as an error from every backend.
     fn damage(&mut self) -> Result<(), String> {
-        let table = ResidualTable { ints: [0; 16], step: 0.0 };
+        let table = ResidualTable { packing: Packing::Bits4, ints: [0; 16], step: 0.0 };
         let query = self.floats(5 * 8);
         let codes = [0, 1, 2, 1, 0, 1, 0, 1, 0, 3, 1];
         let tokens = CompressedTokens { codes: &codes, residuals: &[0; 44], inverse_norms: &[1.0; 11] };
@@ -390,8 +398,9 @@ impl Suite {
             let documents = [(0..3).into(), (3..11).into()];
             let mut out = [0.0; 2];
             let full = kernels.maxsim(&query, &scores, tokens, &documents, &mut out);
-            let centroid = kernels.maxsim_centroid(&query, &scores, &codes, &documents, &mut out);
-            for found in [full, centroid] {
+            let bytes = vec![0; scores.len()];
+            let approximate = kernels.maxsim_approximate(&query, &bytes, &codes, &documents, &mut [0; 2]);
+            for found in [full, approximate] {
                 if !matches!(found, Err(KernelError::Code { token: 9, code: 3, n_centroids: 3, .. })) {
                     return Err(format!("a code beyond the centroids on {}: {found:?}", kernels.kind()));
                 }

@@ -35,6 +35,6 @@ pub use error::KernelError;
 pub use kernels::{AttentionShape, BackendKind, Epilogue, Kernels};
 pub use maxsim::{
     CompressedTokens, EMPTY_DOCUMENT, MAX_DIM, MAX_QUERY_TOKENS, MaxsimQuery, ResidualTable, TokenMatch,
-    TokenRange,
+    TokenRange, quantize_centroid_scores,
 };
 pub use pack::{Activations, MAX_K, PackedF32, PackedI8, quantize_rows};

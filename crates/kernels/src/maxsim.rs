@@ -1,19 +1,26 @@
 //! MaxSim over compressed and over plain token embeddings: arguments shared by all backends.
 //!
-//! A compressed document token `t` is a centroid code and, per dimension, a 4-bit index into a table of 16 residual values. Its
-//! similarity to query token `i` is never computed from a rebuilt vector:
+//! A compressed document token `t` is a centroid code and, per dimension, a level: an index into a table of 2 to 16 residual values,
+//! packed as [`Packing`] says. Its similarity to query token `i` is never computed from a rebuilt vector:
 //!
 //! ```text
-//! similarity(i, t) = inverse_norms[t] * (centroid_scores[codes[t]][i] + step * query_scale[i] * Σ_d query_int[i][d] * table_int[nibble[t][d]])
+//! similarity(i, t) = inverse_norms[t] * (centroid_scores[codes[t]][i] + step * query_scale[i] * Σ_d query_int[i][d] * table_int[level[t][d]])
 //! score(document)  = Σ_i max_{t in document} similarity(i, t)
 //! ```
 //!
 //! The sum over `d` is exact in integers on every backend; the rest is one multiply and add per pair in a fixed order, and the sum over
 //! `i` runs in f64 from the first query token to the last. So, given the same centroid scores, every backend returns the same bits.
 //!
+//! The approximate stage leaves residuals and norms out and reads centroid scores as bytes ([`quantize_centroid_scores`]):
+//!
+//! ```text
+//! approximate(document) = Σ_i max_{t in document} centroid_bytes[codes[t]][i]
+//! ```
+//!
 //! Document tokens are the outer loop and query tokens the inner one: the row of centroid scores is then contiguous and needs no gather.
 
-use crate::pack::{PackedF32, PackedI8};
+use crate::pack::{Activations, PackedF32, PackedI8};
+use shirube_core::Packing;
 
 /// Widest token embedding the compressed kernels take: tokens are decoded into a fixed buffer.
 pub const MAX_DIM: usize = 512;
@@ -42,25 +49,38 @@ impl TokenRange {
     }
 }
 
-/// The 16 values a 4-bit residual stands for: `value = ints[nibble] * step`.
+/// The values that residual levels stand for: `value = ints[level] * step`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ResidualTable {
-    /// Integers, -127 to 127.
+    /// How levels stand in bytes.
+    pub packing: Packing,
+    /// Integers, -127 to 127; the first [`Packing::n_levels`] count.
     pub ints: [i8; 16],
     /// Value of one unit.
     pub step: f32,
 }
 
 impl ResidualTable {
-    /// The nearest table to 16 bucket weights: the largest magnitude becomes 127. Each value is off by at most `step / 2`.
+    /// The nearest 4-bit table to 16 bucket weights: the largest magnitude becomes 127. Each value is off by at most `step / 2`.
     pub fn quantize(bucket_weights: &[f32; 16]) -> Self {
         let (ints, scale) = crate::quantize_rows(bucket_weights, 1, 16);
-        Self { ints: core::array::from_fn(|i| ints[i]), step: scale[0] }
+        Self { packing: Packing::Bits4, ints: core::array::from_fn(|i| ints[i]), step: scale[0] }
     }
 
-    /// Value of a nibble. Bits above the fourth are ignored.
-    pub fn value(&self, nibble: u8) -> f32 {
-        f32::from(self.ints[usize::from(nibble & 15)]) * self.step
+    /// Value of a level. Bits above the fourth are ignored.
+    pub fn value(&self, level: u8) -> f32 {
+        f32::from(self.ints[usize::from(level & 15)]) * self.step
+    }
+
+    /// `[256, 8]` the integers of every byte, the rest 0: what [`crate::wide`] copies from.
+    pub(crate) fn by_byte(&self) -> Vec<i8> {
+        let n = self.packing.values_per_byte();
+        (0..256 * 8)
+            .map(|at| {
+                let (byte, i) = ((at / 8) as u8, at % 8);
+                if i < n { self.ints[usize::from(self.packing.level(byte, i))] } else { 0 }
+            })
+            .collect()
     }
 }
 
@@ -69,7 +89,7 @@ impl ResidualTable {
 pub struct CompressedTokens<'a> {
     /// `[n_tokens]`: nearest centroid.
     pub codes: &'a [u16],
-    /// `[n_tokens, dim / 2]`: 4-bit residuals, dimension `2 d` in the low and `2 d + 1` in the high half of byte `d`.
+    /// `[n_tokens, row_bytes]`: residual levels as the query's table packs them ([`Packing::row_bytes`]).
     pub residuals: &'a [u8],
     /// `[n_tokens]`: what the decoded vector is multiplied by to get length 1.
     pub inverse_norms: &'a [f32],
@@ -86,7 +106,11 @@ pub struct MaxsimQuery {
     /// `[stride]`: query scale times residual step, 0 in the padding.
     pub(crate) factors: Vec<f32>,
     pub(crate) plain: PackedF32,
-    pub(crate) table: [i8; 16],
+    pub(crate) table: ResidualTable,
+    /// Bytes of one token's residuals.
+    pub(crate) row_bytes: usize,
+    /// [`ResidualTable::by_byte`] in the backend's form of activations; empty for 4 bits, which a shuffle looks up.
+    pub(crate) by_byte: Activations,
 }
 
 impl MaxsimQuery {
@@ -113,6 +137,19 @@ pub struct TokenMatch {
     pub token: u32,
     /// Similarity: the query token's share of the document's score.
     pub similarity: f32,
+}
+
+/// Centroid scores `[n_centroids, stride]` as bytes for [`Kernels::maxsim_approximate`](crate::Kernels::maxsim_approximate), one scale for all: the
+/// largest becomes 255, everything below 0 becomes 0, because a maximum over a document's tokens is hardly ever negative. Returns the value of one unit.
+pub fn quantize_centroid_scores(centroid_scores: &[f32], out: &mut Vec<u8>) -> f32 {
+    let largest = centroid_scores.iter().fold(1e-30_f32, |a, &b| if b > a { b } else { a });
+    let scale = 255.0 / largest;
+    out.clear();
+    // Adding 2^23 rounds to the nearest integer, ties to even, and leaves it in the low bits; plain vector code on every target.
+    out.extend(
+        centroid_scores.iter().map(|&s| ((s * scale).clamp(0.0, 255.0) + 8_388_608.0).to_bits() as u8),
+    );
+    largest / 255.0
 }
 
 /// The score of a document without tokens: below every other, but finite. Callers leave such documents out of their lists.

@@ -150,6 +150,23 @@ impl Activations {
         Self { form, m: 0, k: 0, k_padded: 0, bytes: Vec::new(), words: Vec::new(), scale: Vec::new() }
     }
 
+    /// `ints [m, k]` as they are, with scales of 0.
+    pub(crate) fn of_ints(form: Form, ints: &[i8], m: usize, k: usize) -> Self {
+        let mut out = Self::new(form);
+        out.resize(m, k);
+        for (row, values) in ints.chunks_exact(k).enumerate() {
+            for (column, &value) in values.iter().enumerate() {
+                let at = row * out.k_padded + column;
+                match form {
+                    Form::I8 => out.bytes[at] = value,
+                    Form::U8 => out.bytes[at] = value ^ i8::MIN,
+                    Form::I16 => out.words[at] = value.into(),
+                }
+            }
+        }
+        out
+    }
+
     pub(crate) fn resize(&mut self, m: usize, k: usize) {
         let k_padded = k.next_multiple_of(K_ALIGN);
         if self.k != k {

@@ -27,6 +27,7 @@ impl Lanes for Arrays {
     type B = [i16; 2];
     type Act = i16;
     type Table = [i8; 16];
+    type Bytes = [u8; 16];
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> [f32; 4] {
@@ -129,6 +130,20 @@ impl Lanes for Arrays {
     #[inline(always)]
     unsafe fn table(t: &[i8; 16]) -> [i8; 16] {
         *t
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(p: *const u8) -> [u8; 16] {
+        // SAFETY: 16 bytes are there, see `Lanes`.
+        unsafe { p.cast::<[u8; 16]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, x: [u8; 16]) {
+        // SAFETY: 16 bytes have room, see `Lanes`.
+        unsafe { p.cast::<[u8; 16]>().write(x) };
+    }
+    #[inline(always)]
+    unsafe fn max_bytes(a: [u8; 16], b: [u8; 16]) -> [u8; 16] {
+        core::array::from_fn(|i| a[i].max(b[i]))
     }
     #[inline(always)]
     unsafe fn decode(t: [i8; 16], bytes: *const u8, out: *mut i16) {

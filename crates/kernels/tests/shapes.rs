@@ -1,11 +1,12 @@
 //! Arguments that do not fit are refused with the kernel, the argument, and both lengths; nothing is read or written out of bounds.
 
+use shirube_core::Packing;
 use shirube_kernels::{
     AttentionShape, BackendKind, CompressedTokens, EMPTY_DOCUMENT, Epilogue, KernelError, Kernels, MAX_DIM,
     MAX_K, MAX_QUERY_TOKENS, ResidualTable, TokenMatch, TokenRange,
 };
 
-const TABLE: ResidualTable = ResidualTable { ints: [1; 16], step: 0.1 };
+const TABLE: ResidualTable = ResidualTable { packing: Packing::Bits4, ints: [1; 16], step: 0.1 };
 
 fn shape(what: &str, found: Result<(), KernelError>) {
     match found {
@@ -69,7 +70,8 @@ fn maxsim_refuses_lengths_and_ranges_that_do_not_fit() {
         ] {
             let found = k.maxsim(&query, &scores, tokens, &[good[0], bad], &mut [0.0; 2]);
             assert!(matches!(found, Err(KernelError::Range { document: 1, n_tokens: 3, .. })), "{found:?}");
-            let found = k.maxsim_centroid(&query, &scores, tokens.codes, &[bad], &mut [0.0]);
+            let bytes = vec![0; scores.len()];
+            let found = k.maxsim_approximate(&query, &bytes, tokens.codes, &[bad], &mut [0]);
             assert!(matches!(found, Err(KernelError::Range { .. })), "{found:?}");
             let plain = k.pack_f32(&[0.5; 12], 3, 4).unwrap();
             let found = k.maxsim_f32(&plain, &[0.0; 12], &[bad], &mut [0.0]);
@@ -156,8 +158,10 @@ fn documents_without_tokens_score_below_all_others() {
         k.maxsim(&query, &scores, tokens, &documents, &mut out).unwrap();
         assert_eq!(out[0], EMPTY_DOCUMENT);
         assert!(out[1] < -900.0 && out[1] > EMPTY_DOCUMENT, "a negative score stays negative: {}", out[1]);
-        k.maxsim_centroid(&query, &scores, tokens.codes, &documents, &mut out).unwrap();
-        assert_eq!((out[0], out[1]), (EMPTY_DOCUMENT, -1e3));
+        let (mut bytes, mut approximate) = (Vec::new(), [9; 2]);
+        shirube_kernels::quantize_centroid_scores(&scores, &mut bytes);
+        k.maxsim_approximate(&query, &bytes, tokens.codes, &documents, &mut approximate).unwrap();
+        assert_eq!(approximate, [0, 0], "bytes hold no negative scores");
     }
 }
 
@@ -165,7 +169,11 @@ fn documents_without_tokens_score_below_all_others() {
 fn matches_add_up_to_the_score_and_ties_go_to_the_first_token() {
     for k in Kernels::all() {
         let query = k
-            .maxsim_query(&[1.0, 0.0, 0.0, 1.0, 0.6, 0.8], 2, ResidualTable { ints: [0; 16], step: 0.0 })
+            .maxsim_query(
+                &[1.0, 0.0, 0.0, 1.0, 0.6, 0.8],
+                2,
+                ResidualTable { packing: Packing::Bits4, ints: [0; 16], step: 0.0 },
+            )
             .unwrap();
         let mut scores = vec![0.0; 3 * query.stride()];
         k.centroid_scores(&query, &[1.0, 0.0, 0.0, 1.0, -1.0, 0.0], &mut scores).unwrap();

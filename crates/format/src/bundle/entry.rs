@@ -1,9 +1,10 @@
 //! `shirube.json`: the one file of a bundle with a fixed name.
 
-use super::{BUNDLE_FORMAT, ENTRY_NAME, MAX_DIM, MAX_DOCUMENTS, MAX_FILE_BYTES, NBITS};
+use super::{BUNDLE_FORMAT, ENTRY_NAME, MAX_DIM, MAX_DOCUMENTS, MAX_FILE_BYTES};
 use crate::model::{FileEntry, ModelManifest};
 use crate::{FormatError, Sha256Hex};
 use serde::{Deserialize, Serialize};
+use shirube_core::Packing;
 
 /// Everything a reader needs to know before it fetches the rest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,8 +55,12 @@ pub struct BundleCounts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CodecKind {
-    /// Nearest centroid and a bucket a residual value.
+    /// Nearest centroid and a residual of 4, 2 or 1 bits a value.
     Residual,
+    /// Nearest centroid and a residual of three levels a value, five values to a byte.
+    Ternary,
+    /// One bit a value of the embedding itself; the centroid only finds candidates.
+    Sign,
 }
 
 /// How token embeddings are compressed.
@@ -63,7 +68,7 @@ pub enum CodecKind {
 pub struct CodecInfo {
     /// Kind.
     pub kind: CodecKind,
-    /// Bits a residual value takes.
+    /// Bits a value takes: 4, 2 or 1; 2 for three levels.
     pub nbits: u32,
     /// Width of a token embedding.
     pub dim: usize,
@@ -100,6 +105,20 @@ pub struct BundleFile {
     pub first_document: u32,
     /// Documents in a shard; 0 for other files.
     pub n_documents: u32,
+}
+
+impl CodecInfo {
+    /// What the entry says about `tables`.
+    pub fn of(tables: &super::CodecTables, pool_factor: u32) -> Self {
+        let (kind, nbits) = match (tables.packing, tables.add_centroid) {
+            (_, false) => (CodecKind::Sign, 1),
+            (Packing::Bits4, true) => (CodecKind::Residual, 4),
+            (Packing::Bits2, true) => (CodecKind::Residual, 2),
+            (Packing::Bits1, true) => (CodecKind::Residual, 1),
+            (Packing::Ternary, true) => (CodecKind::Ternary, 2),
+        };
+        Self { kind, nbits, dim: tables.dim, n_centroids: tables.n_centroids(), pool_factor }
+    }
 }
 
 impl ModelRef {
@@ -191,7 +210,7 @@ impl BundleEntry {
         let codec = &self.codec;
         let ranges = [
             ("counts.documents", self.counts.documents as usize, 1, MAX_DOCUMENTS as usize),
-            ("codec.nbits", codec.nbits as usize, NBITS as usize, NBITS as usize),
+            ("codec.nbits", codec.nbits as usize, 1, 4),
             ("codec.dim", codec.dim, 2, MAX_DIM),
             ("codec.n_centroids", codec.n_centroids, 1, 1 << 16),
             ("codec.pool_factor", codec.pool_factor as usize, 1, 4),

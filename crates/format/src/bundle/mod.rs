@@ -25,14 +25,14 @@ mod whole;
 
 pub mod folder;
 
-pub use codes::CodesShard;
+pub use codes::{CodesShard, code_bits};
 pub use entry::{BundleCounts, BundleEntry, BundleFile, CodecInfo, CodecKind, ModelRef, PartKind};
 pub use sections::{DocumentText, Section, SectionPart, SectionsShard};
-pub use tables::CodecTables;
+pub use tables::{CentroidForm, CodecTables};
 pub use whole::Bundle;
 
 /// The newest bundle format this build reads and the one it writes.
-pub const BUNDLE_FORMAT: u32 = 1;
+pub const BUNDLE_FORMAT: u32 = 2;
 
 /// Name of the entry inside the bundle folder.
 pub const ENTRY_NAME: &str = "shirube.json";
@@ -53,8 +53,5 @@ pub const MAX_DOCUMENTS: u32 = 1 << 24;
 /// Largest width of a token embedding.
 pub const MAX_DIM: usize = 512;
 
-/// Bits a residual value takes in this format.
-pub const NBITS: u32 = 4;
-
-/// Entries of the bucket table, `2^NBITS`.
-pub const N_BUCKETS: usize = 1 << NBITS;
+/// Most levels of a residual value: four bits.
+pub const N_BUCKETS: usize = 16;

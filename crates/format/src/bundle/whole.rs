@@ -1,8 +1,8 @@
 //! All parts of a bundle in memory: to files, and back with every cross-check.
 
 use super::{
-    BUNDLE_FORMAT, BundleCounts, BundleEntry, BundleFile, CodecInfo, CodecKind, CodecTables, CodesShard,
-    ModelRef, NAME_DIGITS, NBITS, PartKind, SHARD_BYTES, Section, SectionsShard,
+    BUNDLE_FORMAT, BundleCounts, BundleEntry, BundleFile, CodecInfo, CodecTables, CodesShard, ModelRef,
+    NAME_DIGITS, PartKind, SHARD_BYTES, Section, SectionsShard,
 };
 use crate::model::FileEntry;
 use crate::{FormatError, Sha256Hex};
@@ -25,7 +25,7 @@ pub struct Bundle {
     pub lengths: Vec<u16>,
     /// `[n_tokens]` centroid of each token.
     pub codes: Vec<u16>,
-    /// `[n_tokens, dim / 2]` packed residuals.
+    /// `[n_tokens, row_bytes]` packed residuals.
     pub residuals: Vec<u8>,
     /// `[n_documents]`.
     pub sections: Vec<Section>,
@@ -63,7 +63,8 @@ impl Bundle {
         };
         add(PartKind::Centroids, self.tables.to_bytes(), 0, 0);
 
-        let token_bytes = 2 + self.tables.dim / 2;
+        let row_bytes = self.tables.row_bytes();
+        let token_bytes = 2 + row_bytes;
         let mut token = 0;
         let code_sizes = self.lengths.iter().map(|&n| 2 + usize::from(n) * token_bytes);
         for range in shards(code_sizes) {
@@ -72,13 +73,12 @@ impl Bundle {
             token = tokens.end;
             let shard = CodesShard {
                 dim: self.tables.dim,
+                packing: self.tables.packing,
                 n_centroids: self.tables.n_centroids(),
                 first_document: range.start as u32,
                 lengths,
                 codes: self.codes[tokens.clone()].to_vec(),
-                residuals: self.residuals
-                    [tokens.start * (self.tables.dim / 2)..tokens.end * (self.tables.dim / 2)]
-                    .to_vec(),
+                residuals: self.residuals[tokens.start * row_bytes..tokens.end * row_bytes].to_vec(),
             };
             add(PartKind::Codes, shard.to_bytes(), range.start, range.len());
         }
@@ -120,13 +120,7 @@ impl Bundle {
                 tokens: self.codes.len() as u64,
                 tokens_before_pooling: self.tokens_before_pooling,
             },
-            codec: CodecInfo {
-                kind: CodecKind::Residual,
-                nbits: NBITS,
-                dim: self.tables.dim,
-                n_centroids: self.tables.n_centroids(),
-                pool_factor: self.pool_factor,
-            },
+            codec: CodecInfo::of(&self.tables, self.pool_factor),
             files: table,
         };
         (entry, files)
@@ -157,13 +151,11 @@ impl Bundle {
         let mut tables = None;
         for f in entry.files_of(PartKind::Centroids) {
             let found = CodecTables::parse(&f.file.path, get(f)?)?;
-            if found.dim != entry.codec.dim || found.n_centroids() != entry.codec.n_centroids {
+            if CodecInfo::of(&found, entry.codec.pool_factor) != entry.codec {
                 let what = format!(
-                    "{} centroids of {} values, the entry says {} of {}",
-                    found.n_centroids(),
-                    found.dim,
-                    entry.codec.n_centroids,
-                    entry.codec.dim
+                    "holds {:?}, the entry says {:?}",
+                    CodecInfo::of(&found, entry.codec.pool_factor),
+                    entry.codec
                 );
                 return Err(invalid(f, what));
             }
@@ -174,10 +166,11 @@ impl Bundle {
         let (mut lengths, mut codes, mut residuals) = (Vec::new(), Vec::new(), Vec::new());
         for f in entry.files_of(PartKind::Codes) {
             let shard = CodesShard::parse(&f.file.path, get(f)?)?;
-            if shard.dim != tables.dim || shard.n_centroids != tables.n_centroids() {
+            let expected = (tables.dim, tables.packing, tables.n_centroids());
+            if (shard.dim, shard.packing, shard.n_centroids) != expected {
                 let what = format!(
-                    "codes of dim {} and {} centroids do not belong to the tables",
-                    shard.dim, shard.n_centroids
+                    "codes of dim {}, {:?} and {} centroids do not belong to the tables",
+                    shard.dim, shard.packing, shard.n_centroids
                 );
                 return Err(invalid(f, what));
             }
@@ -259,7 +252,8 @@ fn shards(sizes: impl Iterator<Item = usize>) -> Vec<core::ops::Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundle::{ENTRY_NAME, folder};
+    use crate::bundle::{CentroidForm, ENTRY_NAME, folder};
+    use shirube_core::Packing;
 
     /// Enough documents for several shards of both kinds; values come from a multiplicative hash, no generator needed.
     fn sample() -> Bundle {
@@ -288,8 +282,11 @@ mod tests {
             tokens_before_pooling: 2 * n_tokens as u64,
             tables: CodecTables {
                 dim,
+                packing: Packing::Bits4,
+                add_centroid: true,
+                centroid_form: CentroidForm::F16,
                 bucket_cutoffs: (0..15).map(|i| (i as f32 - 7.0) / 32.0).collect(),
-                bucket_weights: core::array::from_fn(|i| (16 * i as i32 - 120) as i8),
+                bucket_weights: (0..16).map(|i| (16 * i - 120) as i8).collect(),
                 weight_scale: 1.0 / 512.0,
                 centroids: (0..n_centroids * dim).map(|i| (hash(i) % 64) as f32 / 64.0 - 0.5).collect(),
             },
@@ -403,9 +400,17 @@ mod tests {
             assert!(matches!(SectionsShard::parse("x", &bytes), Err(FormatError::Invalid { .. })), "{value}");
         }
         let tables = files.iter().find(|(name, _)| name.starts_with("centroids.")).unwrap().1.clone();
-        for (at, value) in
-            [(8, 512_u32), (12, 1 << 16), (12, 0), (16, 2), (20, 1), (84, f32::NAN.to_bits()), (84, 0)]
-        {
+        for (at, value) in [
+            (8, 512_u32),
+            (12, 1 << 16),
+            (12, 0),
+            (16, 2),
+            (16, 5),
+            (20, 2),
+            (20, 4),
+            (84, f32::NAN.to_bits()),
+            (84, 0),
+        ] {
             let mut bytes = tables.clone();
             bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
             assert!(
@@ -420,21 +425,18 @@ mod tests {
         let (mut entry, files) = sample().pack();
         for (name, bytes) in &files {
             let mut bytes = bytes.clone();
-            bytes[4] = 2;
+            bytes[4] = 3;
             let found = match name.split(['/', '.']).next() {
                 Some("sections") => SectionsShard::parse(name, &bytes).err(),
                 Some("codes") => CodesShard::parse(name, &bytes).err(),
                 _ => CodecTables::parse(name, &bytes).err(),
             };
-            assert!(
-                matches!(found, Some(FormatError::Newer { found: 2, newest: 1, .. })),
-                "{name}: {found:?}"
-            );
+            assert!(matches!(found, Some(FormatError::Newer { found: 3, .. })), "{name}: {found:?}");
         }
-        entry.format = 2;
+        entry.format = 3;
         assert!(matches!(
             BundleEntry::parse(&entry.to_bytes()),
-            Err(FormatError::Newer { found: 2, newest: 1, .. })
+            Err(FormatError::Newer { found: 3, newest: 2, .. })
         ));
     }
 

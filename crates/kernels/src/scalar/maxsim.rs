@@ -30,7 +30,7 @@ fn similarity(
     i: usize,
 ) -> f32 {
     let row = &query.packed.data[i * query.packed.k_padded..][..query.dim];
-    let table = |d: usize| query.table[usize::from(residuals[d / 2] >> (4 * (d % 2)) & 15)];
+    let table = |d: usize| query.table.ints[usize::from(query.table.packing.level_of(residuals, d))];
     let sum: i32 = (0..query.dim).map(|d| i32::from(row[d]) * i32::from(table(d))).sum();
     inverse_norm * (centroid_score + query.factors[i] * sum as f32)
 }
@@ -63,24 +63,36 @@ pub(super) fn maxsim(
     for (score, &range) in scores.iter_mut().zip(documents) {
         *score = document_score(range, query.n_tokens, |t, i| {
             let row = centroid_row("maxsim", query, centroid_scores, t, tokens.codes[t])?;
-            let residuals = &tokens.residuals[t * (query.dim / 2)..][..query.dim / 2];
+            let residuals = &tokens.residuals[t * query.row_bytes..][..query.row_bytes];
             Ok(similarity(query, row[i], residuals, tokens.inverse_norms[t], i))
         })?;
     }
     Ok(())
 }
 
-pub(super) fn maxsim_centroid(
-    query: &MaxsimQuery,
-    centroid_scores: &[f32],
+pub(super) fn maxsim_approximate(
+    stride: usize,
+    n_query_tokens: usize,
+    centroid_bytes: &[u8],
     codes: &[u16],
     documents: &[TokenRange],
-    scores: &mut [f32],
+    scores: &mut [u32],
 ) -> Result<(), KernelError> {
     for (score, &range) in scores.iter_mut().zip(documents) {
-        *score = document_score(range, query.n_tokens, |t, i| {
-            Ok(centroid_row("maxsim_centroid", query, centroid_scores, t, codes[t])?[i])
-        })?;
+        let mut best = vec![0_u8; n_query_tokens];
+        for t in range.indices() {
+            let row = usize::from(codes[t]) * stride;
+            let row = centroid_bytes.get(row..row + stride).ok_or(KernelError::Code {
+                kernel: "maxsim_approximate",
+                token: t,
+                code: codes[t],
+                n_centroids: centroid_bytes.len() / stride,
+            })?;
+            for (best, &value) in best.iter_mut().zip(row) {
+                *best = (*best).max(value);
+            }
+        }
+        *score = best.iter().map(|&b| u32::from(b)).sum();
     }
     Ok(())
 }
@@ -93,7 +105,7 @@ pub(super) fn similarities(
 ) -> Result<(), KernelError> {
     for (t, out) in out.chunks_exact_mut(query.stride).enumerate() {
         let row = centroid_row("maxsim_matches", query, centroid_scores, t, tokens.codes[t])?;
-        let residuals = &tokens.residuals[t * (query.dim / 2)..][..query.dim / 2];
+        let residuals = &tokens.residuals[t * query.row_bytes..][..query.row_bytes];
         for (i, out) in out.iter_mut().enumerate().take(query.n_tokens) {
             *out = similarity(query, row[i], residuals, tokens.inverse_norms[t], i);
         }

@@ -78,15 +78,16 @@ impl Backend for Scalar {
         maxsim::maxsim(query, centroid_scores, tokens, documents, scores)
     }
 
-    unsafe fn maxsim_centroid(
+    unsafe fn maxsim_approximate(
         &self,
-        query: &MaxsimQuery,
-        centroid_scores: &[f32],
+        stride: usize,
+        n_query_tokens: usize,
+        centroid_bytes: &[u8],
         codes: &[u16],
         documents: &[TokenRange],
-        scores: &mut [f32],
+        scores: &mut [u32],
     ) -> Result<(), KernelError> {
-        maxsim::maxsim_centroid(query, centroid_scores, codes, documents, scores)
+        maxsim::maxsim_approximate(stride, n_query_tokens, centroid_bytes, codes, documents, scores)
     }
 
     unsafe fn similarities(

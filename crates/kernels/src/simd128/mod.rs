@@ -19,6 +19,7 @@ impl Lanes for Vectors {
     type B = v128;
     type Act = i16;
     type Table = v128;
+    type Bytes = v128;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> v128 {
@@ -113,6 +114,18 @@ impl Lanes for Vectors {
     #[inline(always)]
     unsafe fn table(t: &[i8; 16]) -> v128 {
         v128_load(t.as_ptr().cast())
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(p: *const u8) -> v128 {
+        v128_load(p.cast())
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, x: v128) {
+        v128_store(p.cast(), x);
+    }
+    #[inline(always)]
+    unsafe fn max_bytes(a: v128, b: v128) -> v128 {
+        u8x16_max(a, b)
     }
     #[inline(always)]
     unsafe fn decode(t: v128, bytes: *const u8, out: *mut i16) {

@@ -2,7 +2,7 @@
 //! The formulas of [`crate::maxsim`].
 //!
 //! Document tokens are the rows and the packed query tokens the panels of an integer product: a few tokens are decoded through the residual
-//! table (one byte shuffle per 16 values) into a buffer in the first-level cache, multiplied with all query tokens, and folded into the running
+//! table (one byte shuffle per 16 nibbles; for narrower levels a copy of 4, 5 or 8 values per byte from a table of all 256) into a buffer in the first-level cache, multiplied with all query tokens, and folded into the running
 //! maxima. Nothing else is written. Maxima start at the lowest finite f32.
 
 use super::Lanes;
@@ -12,6 +12,7 @@ use crate::maxsim::{
     CompressedTokens, EMPTY_DOCUMENT, MAX_DIM, MAX_QUERY_TOKENS, MaxsimQuery, TokenRange, sum_of_maxima,
 };
 use crate::pack::{F32_PANEL, PackedF32};
+use shirube_core::Packing;
 
 /// Bytes that one look-up decodes.
 const DECODE_BYTES: usize = 16;
@@ -35,9 +36,10 @@ pub(crate) unsafe fn maxsim<L: Lanes>(
     documents: &[TokenRange],
     scores: &mut [f32],
 ) -> Result<(), KernelError> {
-    let scan = Scan::<L> { kernel: "maxsim", query, centroid_scores, tokens, table: L::table(&query.table) };
+    let scan =
+        Scan::<L> { kernel: "maxsim", query, centroid_scores, tokens, table: L::table(&query.table.ints) };
     let mut best = [0.0_f32; MAX_QUERY_TOKENS];
-    let mut decoded = [L::Act::default(); TILE_TOKENS * MAX_DIM];
+    let mut decoded = [L::Act::default(); TILE_TOKENS * act_stride(MAX_DIM)];
     for (score, range) in scores.iter_mut().zip(documents) {
         if range.start == range.end {
             *score = EMPTY_DOCUMENT;
@@ -60,9 +62,14 @@ pub(crate) unsafe fn similarities<L: Lanes>(
     tokens: CompressedTokens<'_>,
     out: &mut [f32],
 ) -> Result<(), KernelError> {
-    let scan =
-        Scan::<L> { kernel: "maxsim_matches", query, centroid_scores, tokens, table: L::table(&query.table) };
-    let mut decoded = [L::Act::default(); TILE_TOKENS * MAX_DIM];
+    let scan = Scan::<L> {
+        kernel: "maxsim_matches",
+        query,
+        centroid_scores,
+        tokens,
+        table: L::table(&query.table.ints),
+    };
+    let mut decoded = [L::Act::default(); TILE_TOKENS * act_stride(MAX_DIM)];
     by_rows!(L, tokens.codes.len(), |i, TOKENS| {
         tile::<L, TOKENS, true>(&scan, i, decoded.as_mut_ptr(), out.as_mut_ptr().add(i * query.stride))?
     });
@@ -90,21 +97,16 @@ unsafe fn tile<L: Lanes, const TOKENS: usize, const STORE: bool>(
         }
         *row = centroid_scores.as_ptr().add(at);
     }
-    let bytes = query.dim / 2;
-    let act_stride = query.dim.next_multiple_of(2 * DECODE_BYTES);
+    let act_stride = act_stride(query.dim);
     for r in 0..TOKENS {
-        let from = tokens.residuals.as_ptr().add((first + r) * bytes);
+        let from = tokens.residuals.as_ptr().add((first + r) * query.row_bytes);
         let to = decoded.add(r * act_stride);
-        let mut b = 0;
-        while b + DECODE_BYTES <= bytes {
-            L::decode(*table, from.add(b), to.add(2 * b));
-            b += DECODE_BYTES;
-        }
-        if b < bytes {
-            // Values past the end meet zeros in the packed query.
-            let mut t = [0_u8; DECODE_BYTES];
-            core::ptr::copy_nonoverlapping(from.add(b), t.as_mut_ptr(), bytes - b);
-            L::decode(*table, t.as_ptr(), to.add(2 * b));
+        let by_byte = L::acts(&query.by_byte);
+        match query.table.packing {
+            Packing::Bits4 => decode_nibbles::<L>(*table, from, query.row_bytes, to),
+            Packing::Bits2 => decode_bytes::<L, 4>(by_byte, from, query.row_bytes, to),
+            Packing::Ternary => decode_bytes::<L, 5>(by_byte, from, query.row_bytes, to),
+            Packing::Bits1 => decode_bytes::<L, 8>(by_byte, from, query.row_bytes, to),
         }
     }
     let panels = query.packed.scale.len() / L::N;
@@ -117,6 +119,40 @@ unsafe fn tile<L: Lanes, const TOKENS: usize, const STORE: bool>(
         similar::<L, TOKENS, 1, STORE>(scan, first, &rows, decoded, act_stride, panel, out);
     }
     Ok(())
+}
+
+/// Activations from one decoded token to the next: whole 32s, as a shuffle decodes, and room for the last copy of 8.
+const fn act_stride(dim: usize) -> usize {
+    dim.next_multiple_of(2 * DECODE_BYTES) + 8
+}
+
+/// Values past the last byte's end meet zeros in the packed query, here and in [`decode_bytes`].
+#[inline(always)]
+unsafe fn decode_nibbles<L: Lanes>(table: L::Table, from: *const u8, bytes: usize, to: *mut L::Act) {
+    let mut b = 0;
+    while b + DECODE_BYTES <= bytes {
+        L::decode(table, from.add(b), to.add(2 * b));
+        b += DECODE_BYTES;
+    }
+    if b < bytes {
+        let mut t = [0_u8; DECODE_BYTES];
+        core::ptr::copy_nonoverlapping(from.add(b), t.as_mut_ptr(), bytes - b);
+        L::decode(table, t.as_ptr(), to.add(2 * b));
+    }
+}
+
+/// Copies the 8 table values of each byte, `VALUES` of which count; the next byte's copy overwrites the rest.
+#[inline(always)]
+unsafe fn decode_bytes<L: Lanes, const VALUES: usize>(
+    by_byte: *const L::Act,
+    from: *const u8,
+    bytes: usize,
+    to: *mut L::Act,
+) {
+    for b in 0..bytes {
+        let values = by_byte.add(8 * usize::from(*from.add(b))).cast::<[L::Act; 8]>().read_unaligned();
+        to.add(VALUES * b).cast::<[L::Act; 8]>().write_unaligned(values);
+    }
 }
 
 #[inline(always)]
@@ -156,50 +192,63 @@ unsafe fn similar<L: Lanes, const TOKENS: usize, const PANELS: usize, const STOR
     }
 }
 
+/// Bytes that stand for 16 query tokens.
+const BYTES: usize = 16;
+
 #[inline(always)]
-pub(crate) unsafe fn maxsim_centroid<L: Lanes>(
-    query: &MaxsimQuery,
-    centroid_scores: &[f32],
+pub(crate) unsafe fn maxsim_approximate<L: Lanes>(
+    stride: usize,
+    n_query_tokens: usize,
+    centroid_bytes: &[u8],
     codes: &[u16],
     documents: &[TokenRange],
-    scores: &mut [f32],
+    scores: &mut [u32],
 ) -> Result<(), KernelError> {
-    let stride = query.stride;
-    let mut best = [0.0_f32; MAX_QUERY_TOKENS];
+    let mut best = [0_u8; MAX_QUERY_TOKENS];
     for (score, range) in scores.iter_mut().zip(documents) {
-        if range.start == range.end {
-            *score = EMPTY_DOCUMENT;
-            continue;
-        }
-        // 32 query tokens at a time in registers: 8, 4 or 2 of them.
+        // 32 query tokens at a time in registers.
         let mut column = 0;
         while column < stride {
-            let vectors = (stride - column).min(2 * F32_PANEL) / L::N;
-            let mut acc = [L::splat(f32::MIN); 8];
-            for t in range.indices() {
-                let code = *codes.get_unchecked(t);
-                let at = usize::from(code) * stride;
-                if at + stride > centroid_scores.len() {
-                    let n_centroids = centroid_scores.len() / stride;
-                    return Err(KernelError::Code { kernel: "maxsim_centroid", token: t, code, n_centroids });
-                }
-                let row = centroid_scores.as_ptr().add(at + column);
-                if vectors == 2 * F32_PANEL / L::N {
-                    for v in 0..2 * F32_PANEL / L::N {
-                        acc[v] = L::max(acc[v], L::load(row.add(v * L::N)));
-                    }
-                } else {
-                    for v in 0..F32_PANEL / L::N {
-                        acc[v] = L::max(acc[v], L::load(row.add(v * L::N)));
-                    }
-                }
+            let best = best.as_mut_ptr().add(column);
+            if column + 2 * BYTES <= stride {
+                fold_bytes::<L, 2>(stride, column, centroid_bytes, codes, *range, best)?;
+                column += 2 * BYTES;
+            } else {
+                fold_bytes::<L, 1>(stride, column, centroid_bytes, codes, *range, best)?;
+                column += BYTES;
             }
-            for (v, acc) in acc.iter().enumerate().take(vectors) {
-                L::store(best.as_mut_ptr().add(column + v * L::N), *acc);
-            }
-            column += vectors * L::N;
         }
-        *score = sum_of_maxima(&best[..query.n_tokens]);
+        *score = best[..n_query_tokens].iter().map(|&b| u32::from(b)).sum();
+    }
+    Ok(())
+}
+
+/// Maxima over a document's tokens for `VECTORS * 16` query tokens from `column` on.
+#[inline(always)]
+unsafe fn fold_bytes<L: Lanes, const VECTORS: usize>(
+    stride: usize,
+    column: usize,
+    centroid_bytes: &[u8],
+    codes: &[u16],
+    range: TokenRange,
+    best: *mut u8,
+) -> Result<(), KernelError> {
+    let zeros = [0_u8; BYTES];
+    let mut acc = [L::load_bytes(zeros.as_ptr()); VECTORS];
+    for t in range.indices() {
+        let code = *codes.get_unchecked(t);
+        let at = usize::from(code) * stride;
+        if at + stride > centroid_bytes.len() {
+            let n_centroids = centroid_bytes.len() / stride;
+            return Err(KernelError::Code { kernel: "maxsim_approximate", token: t, code, n_centroids });
+        }
+        let row = centroid_bytes.as_ptr().add(at + column);
+        for v in 0..VECTORS {
+            acc[v] = L::max_bytes(acc[v], L::load_bytes(row.add(v * BYTES)));
+        }
+    }
+    for v in 0..VECTORS {
+        L::store_bytes(best.add(v * BYTES), acc[v]);
     }
     Ok(())
 }

@@ -54,6 +54,8 @@ pub(crate) trait Lanes {
     type Act: Copy + Default;
     /// The residual table as the look-up instruction wants it.
     type Table: Copy;
+    /// 16 bytes, on every backend: the byte scores of 16 query tokens.
+    type Bytes: Copy;
 
     unsafe fn splat(x: f32) -> Self::F;
     unsafe fn load(p: *const f32) -> Self::F;
@@ -89,6 +91,10 @@ pub(crate) trait Lanes {
     unsafe fn dot(acc: Self::I, b: Self::B, w: Self::W) -> Self::I;
 
     unsafe fn table(t: &[i8; 16]) -> Self::Table;
+    unsafe fn load_bytes(p: *const u8) -> Self::Bytes;
+    unsafe fn store_bytes(p: *mut u8, x: Self::Bytes);
+    /// The larger of each pair of unsigned bytes.
+    unsafe fn max_bytes(a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     /// 16 bytes of residuals to 32 activations, low half of each byte first.
     unsafe fn decode(t: Self::Table, bytes: *const u8, out: *mut Self::Act);
 }
@@ -175,12 +181,13 @@ macro_rules! backend {
                     documents: &[$crate::TokenRange],
                     scores: &mut [f32]
                 ) -> Result<(), $crate::KernelError>;
-                maxsim_centroid => maxsim::maxsim_centroid(
-                    query: &$crate::MaxsimQuery,
-                    centroid_scores: &[f32],
+                maxsim_approximate => maxsim::maxsim_approximate(
+                    stride: usize,
+                    n_query_tokens: usize,
+                    centroid_bytes: &[u8],
                     codes: &[u16],
                     documents: &[$crate::TokenRange],
-                    scores: &mut [f32]
+                    scores: &mut [u32]
                 ) -> Result<(), $crate::KernelError>;
                 similarities => maxsim::similarities(
                     query: &$crate::MaxsimQuery,

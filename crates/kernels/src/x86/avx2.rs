@@ -30,6 +30,7 @@ impl Lanes for Vectors {
     type B = __m256i;
     type Act = i16;
     type Table = __m128i;
+    type Bytes = __m128i;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> __m256 {
@@ -126,6 +127,18 @@ impl Lanes for Vectors {
     #[inline(always)]
     unsafe fn table(t: &[i8; 16]) -> __m128i {
         _mm_loadu_si128(t.as_ptr().cast())
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(p: *const u8) -> __m128i {
+        _mm_loadu_si128(p.cast())
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(p: *mut u8, x: __m128i) {
+        _mm_storeu_si128(p.cast(), x);
+    }
+    #[inline(always)]
+    unsafe fn max_bytes(a: __m128i, b: __m128i) -> __m128i {
+        _mm_max_epu8(a, b)
     }
     #[inline(always)]
     unsafe fn decode(t: __m128i, bytes: *const u8, out: *mut i16) {

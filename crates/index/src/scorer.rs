@@ -1,0 +1,168 @@
+//! Scoring compressed tokens with one codec, wherever they lie: an [`Index`](crate::Index) passes its own arrays, a lazy reader the shards it has.
+
+use crate::codec::ResidualCodec;
+use crate::error::{IndexError, rows};
+use shirube_kernels::{
+    CompressedTokens, KernelError, Kernels, MaxsimQuery, TokenMatch, TokenRange, quantize_centroid_scores,
+};
+
+/// Query tokens whose best centroid scores below this, of 255, are not probed for: particles and padding weigh next to nothing and would bring
+/// every document.
+const LEAST_PROBED: u8 = 16;
+
+/// A codec and the kernels it runs on; holds no documents.
+#[derive(Clone, Debug)]
+pub struct Scorer {
+    kernels: Kernels,
+    codec: ResidualCodec,
+}
+
+/// A query prepared for one codec.
+#[derive(Debug)]
+pub struct PreparedQuery {
+    query: MaxsimQuery,
+    /// `[n_centroids, stride]`: what the exact stage adds to the residual part; zeros for sign bits.
+    base: Vec<f32>,
+    /// `[n_centroids, stride]` centroid scores as bytes.
+    bytes: Vec<u8>,
+}
+
+impl PreparedQuery {
+    /// Query tokens.
+    pub fn n_tokens(&self) -> usize {
+        self.query.n_tokens()
+    }
+}
+
+impl Scorer {
+    /// Scores tokens of `codec`.
+    pub fn new(codec: ResidualCodec, kernels: Kernels) -> Self {
+        Self { kernels, codec }
+    }
+
+    /// Centroids and bucket tables.
+    pub fn codec(&self) -> &ResidualCodec {
+        &self.codec
+    }
+
+    /// Prepares `query_embeddings [n_query_tokens, dim]`: the scores of all centroids, once per query.
+    ///
+    /// # Errors
+    /// [`IndexError::Shape`] or [`IndexError::NotFinite`].
+    pub fn prepare(&self, query_embeddings: &[f32]) -> Result<PreparedQuery, IndexError> {
+        let tables = self.codec.tables();
+        rows("query embeddings", query_embeddings, tables.dim)?;
+        let query = self
+            .kernels
+            .maxsim_query(query_embeddings, tables.dim, self.codec.residual_table())
+            .map_err(kernel)?;
+        let mut base = vec![0.0; tables.n_centroids() * query.stride()];
+        self.kernels.centroid_scores(&query, &tables.centroids, &mut base).map_err(kernel)?;
+        let mut bytes = Vec::new();
+        quantize_centroid_scores(&base, &mut bytes);
+        if !tables.add_centroid {
+            base.fill(0.0);
+        }
+        Ok(PreparedQuery { query, base, bytes })
+    }
+
+    /// The centroids whose documents are worth a look, ascending: for each query token its `n_probe` best, but none that scores below `threshold`
+    /// (0 to 1) of that token's best. Works on byte scores; ties to the lower centroid.
+    pub fn probe(&self, query: &PreparedQuery, n_probe: usize, threshold: f32) -> Vec<u16> {
+        let (n, stride) = (query.query.n_tokens(), query.query.stride());
+        if n == 0 || n_probe == 0 {
+            return Vec::new();
+        }
+        // For each token its best so far, best first, and what a further one must exceed.
+        let mut best: Vec<Vec<(u8, u16)>> = vec![Vec::with_capacity(n_probe + 1); n];
+        let mut bar = vec![0_u8; stride];
+        for (centroid, row) in query.bytes.chunks_exact(stride).enumerate() {
+            if !row.iter().zip(&bar).fold(false, |any, (score, bar)| any | (score > bar)) {
+                continue;
+            }
+            for (i, best) in best.iter_mut().enumerate() {
+                if row[i] <= bar[i] {
+                    continue;
+                }
+                let at = best.partition_point(|&(score, _)| score >= row[i]);
+                best.insert(at, (row[i], centroid as u16));
+                best.truncate(n_probe);
+                if best.len() == n_probe {
+                    bar[i] = best[n_probe - 1].0;
+                }
+            }
+        }
+        let mut probed: Vec<u16> = best
+            .iter()
+            .filter(|best| best.first().is_some_and(|&(top, _)| top >= LEAST_PROBED))
+            .flat_map(|best| {
+                let least = f32::from(best[0].0) * threshold;
+                best.iter()
+                    .filter(move |&&(score, _)| f32::from(score) >= least)
+                    .map(|&(_, centroid)| centroid)
+            })
+            .collect();
+        probed.sort_unstable();
+        probed.dedup();
+        probed
+    }
+
+    /// What each packed token is multiplied by so that it has length 1; wanted by [`Self::score`], once for each shard read.
+    pub fn inverse_norms(&self, codes: &[u16], residuals: &[u8]) -> Vec<f32> {
+        self.codec.inverse_norms(codes, residuals)
+    }
+
+    /// Approximate scores of `documents`, ranges into `codes`: centroids only, integers of no unit, for ranking candidates.
+    ///
+    /// # Errors
+    /// [`IndexError::Parts`] for ranges or codes out of bounds.
+    pub fn approximate(
+        &self,
+        query: &PreparedQuery,
+        codes: &[u16],
+        documents: &[TokenRange],
+    ) -> Result<Vec<u32>, IndexError> {
+        let mut scores = vec![0; documents.len()];
+        self.kernels
+            .maxsim_approximate(&query.query, &query.bytes, codes, documents, &mut scores)
+            .map_err(kernel)?;
+        Ok(scores)
+    }
+
+    /// MaxSim of `documents`, ranges into `tokens`.
+    ///
+    /// # Errors
+    /// [`IndexError::Parts`] for ranges or codes out of bounds, or a query prepared for another codec.
+    pub fn score(
+        &self,
+        query: &PreparedQuery,
+        tokens: CompressedTokens<'_>,
+        documents: &[TokenRange],
+    ) -> Result<Vec<f32>, IndexError> {
+        let mut scores = vec![0.0; documents.len()];
+        self.kernels.maxsim(&query.query, &query.base, tokens, documents, &mut scores).map_err(kernel)?;
+        Ok(scores)
+    }
+
+    /// For each query token, the stored token of `document` that it matched best, the first of equals. With the document's token map
+    /// and tokenisation this gives every word's best span; pooled tokens have several.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub fn matches(
+        &self,
+        query: &PreparedQuery,
+        tokens: CompressedTokens<'_>,
+        document: TokenRange,
+    ) -> Result<Vec<TokenMatch>, IndexError> {
+        let mut matches = vec![TokenMatch::default(); query.query.n_tokens()];
+        self.kernels
+            .maxsim_matches(&query.query, &query.base, tokens, document, &mut Vec::new(), &mut matches)
+            .map_err(kernel)?;
+        Ok(matches)
+    }
+}
+
+fn kernel(source: KernelError) -> IndexError {
+    IndexError::Parts { what: source.to_string() }
+}
