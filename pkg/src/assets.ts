@@ -47,6 +47,7 @@ export class Assets {
     useCache: boolean,
     private readonly signal: AbortSignal,
     private readonly report: (event: ProgressEvent) => void,
+    private readonly renamed: Record<string, string> = {},
   ) {
     this.cache = useCache ? this.openCache() : Promise.resolve(undefined);
     if (!useCache) this.memoryReason = "switched off";
@@ -161,7 +162,7 @@ export class Assets {
 
   private async download(url: string, cache: RequestCache, onBytes?: (loaded: number) => void, stop?: AbortSignal): Promise<Uint8Array> {
     const signal = stop ? AbortSignal.any([this.signal, stop]) : this.signal;
-    const response = await request(url, { cache, signal });
+    const response = await request(this.renamed[url] ?? url, { cache, signal });
     try {
       if (!response.body || !onBytes) return new Uint8Array(await response.arrayBuffer());
       const reader = response.body.getReader();

@@ -54,7 +54,7 @@ export class Host {
   /** Loads wasm, model and bundle. */
   async load(options: HostOptions, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
     const start = performance.now();
-    const assets = new Assets(options.cache, signal, report);
+    const assets = new Assets(options.cache, signal, report, options.renamed);
     // The three first downloads need nothing of each other; only parsing needs the engine.
     wasmStarted ??= startWasm(options.wasm, signal);
     const started = wasmStarted;

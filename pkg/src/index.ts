@@ -17,6 +17,7 @@
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { clearCache } from "./assets.js";
 import type { HostOptions } from "./protocol.js";
+import modelFiles from "virtual:model-files";
 import { startMain, startWorker, type Thread } from "./thread.js";
 import type { Embeddings, LoadOptions, SearchOptions, SearchResult, Status } from "./types.js";
 
@@ -46,7 +47,7 @@ export class Shirube {
     const base = options.assetBase === undefined ? undefined : folder(options.assetBase, "assetBase");
     const host: HostOptions = {
       bundle: folder(options.bundle, "bundle"),
-      model: options.model === undefined ? new URL("../model/", import.meta.url).href : folder(options.model, "model"),
+      ...(options.model === undefined ? ownModel() : { model: folder(options.model, "model"), renamed: {} }),
       wasm: base && new URL("shirube_wasm_bg.wasm", base).href,
       cache: options.cache ?? true,
     };
@@ -111,6 +112,13 @@ async function startThread(wish: boolean | "auto", base: string | undefined): Pr
     if (wish === true) throw error;
     return { thread: await startMain(), reason: toShirubeError(error).message };
   }
+}
+
+/** The model that comes with the package. Bundlers give its files names of their own. */
+function ownModel(): Pick<HostOptions, "model" | "renamed"> {
+  const urls = modelFiles();
+  const model = new URL("./", urls["manifest.json"]).href;
+  return { model, renamed: Object.fromEntries(Object.entries(urls).map(([path, url]) => [new URL(path, model).href, url.replace(/\?no-inline$/, "")])) };
 }
 
 /** An absolute folder URL with a final slash. */

@@ -5,6 +5,8 @@ import type { Embeddings, ProgressEvent, SearchResult, Status } from "./types.js
 export interface HostOptions {
   bundle: string;
   model: string;
+  /** Where files of the model really are, by their URL inside `model`; others are where they seem to be. */
+  renamed: Record<string, string>;
   wasm: string | undefined;
   cache: boolean;
 }

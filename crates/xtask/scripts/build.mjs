@@ -22,10 +22,26 @@ function styleText({ transform }) {
   };
 }
 
+/** The module of the model's file names. `tokenizer.json` is for training tools; browsers read the compact form. */
+function modelFileNames() {
+  const { files } = JSON.parse(readFileSync(join(root, "pkg", "model", "manifest.json"), "utf8"));
+  const names = files.map(({ path }) => path).filter((path) => path !== "tokenizer.json");
+  // Vite would put a small file into the code as a data: address, which a strict CSP does not let through; others ignore the mark.
+  const urls = ["manifest.json", ...names].map((path) => `${JSON.stringify(path)}: new URL("../model/${path}${path.endsWith(".json") ? "?no-inline" : ""}", import.meta.url).href`);
+  const contents = `export default () => ({ ${urls.join(", ")} });`;
+  return {
+    name: "model-file-names",
+    setup: (api) => {
+      api.onResolve({ filter: /^virtual:model-files$/ }, ({ path }) => ({ path, namespace: "model-files" }));
+      api.onLoad({ filter: /.*/, namespace: "model-files" }, () => ({ contents, loader: "js" }));
+    },
+  };
+}
+
 export async function buildPackage() {
   const { build, transform } = await import("esbuild");
   const out = join(root, "pkg", "dist");
-  const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts");
+  const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/model/manifest.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts");
   await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/ui.js", "pkg/dist/ui.css", "pkg/dist/types/ui/index.d.ts"], async () => {
     say("building the npm package (esbuild, tsc)");
     for (const name of readdirSync(out)) if (name.startsWith("chunk-") || name.startsWith("host-")) rmSync(join(out, name));
@@ -39,7 +55,7 @@ export async function buildPackage() {
       target: "es2022",
       minify: true,
       legalComments: "none",
-      plugins: [styleText({ transform })],
+      plugins: [styleText({ transform }), modelFileNames()],
       logLevel: "warning",
     });
     const { code } = await transform(readFileSync(join(root, "pkg", "src", "ui", "page.css"), "utf8"), { loader: "css", minify: true });

@@ -62,7 +62,8 @@ async function browserTest() {
   const folder = join(root, "target", "test-results");
   mkdirSync(folder, { recursive: true });
   const tap = join(folder, "browser.tap");
-  const files = readdirSync(join(root, "tests", "browser")).filter((name) => name.endsWith(".test.mjs"));
+  const names = readdirSync(join(root, "tests", "browser")).filter((name) => name.endsWith(".test.mjs"));
+  const files = [...names.map((name) => join("tests", "browser", name)), join("tests", "npm", "package.test.mjs")];
   const { status } = await watch("node", [
     "--test",
     "--test-concurrency=1",
@@ -70,7 +71,7 @@ async function browserTest() {
     "--test-reporter-destination=stdout",
     "--test-reporter=tap",
     `--test-reporter-destination=${tap}`,
-    ...files.map((name) => join("tests", "browser", name)),
+    ...files,
   ]);
   const text = readFileSync(tap, "utf8");
   const ok = Number(/^# pass (\d+)$/m.exec(text)?.[1] ?? 0);

@@ -282,7 +282,7 @@ export class ShirubeSearch extends Base {
       return value === null ? undefined : new URL(value, document.baseURI).href;
     };
     // Beside this script, as `shirube build` lays its folder out.
-    return { bundle: absolute("bundle") ?? new URL("./", import.meta.url).href, model: absolute("model"), assetBase: absolute("asset-base") };
+    return { bundle: absolute("bundle") ?? import.meta.url.replace(/[^/]*$/, ""), model: absolute("model"), assetBase: absolute("asset-base") };
   }
 
   private number(name: string, otherwise: number): number {

@@ -1,0 +1,57 @@
+// The package as users get it: packed once, installed into copies of the fixtures under target/npm, opened in Chromium.
+import { spawnSync } from "node:child_process";
+import { cpSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { assert, root, site, visit } from "../browser/harness.mjs";
+
+const lab = join(root, "target", "npm");
+const packed = join(lab, "packed");
+
+function npm(folder, ...args) {
+  const { status, stdout, stderr } = spawnSync("npm", [...args, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: folder, encoding: "utf8" });
+  assert.equal(status, 0, `npm ${args.join(" ")}\n${stdout}\n${stderr}`);
+  return stdout;
+}
+
+let tarball;
+
+/** The path of the packed package. */
+export function pack() {
+  if (!tarball) {
+    rmSync(packed, { recursive: true, force: true });
+    mkdirSync(packed, { recursive: true });
+    npm(join(root, "pkg"), "pack", "--pack-destination", packed);
+    tarball = join(packed, readdirSync(packed)[0]);
+  }
+  return tarball;
+}
+
+/** A fresh copy of a fixture with the package installed, and what its own package.json asks for. */
+export function project(name, { offline = true } = {}) {
+  const folder = join(lab, name);
+  // Other installed packages stay from run to run.
+  rmSync(join(folder, "node_modules", "shirube"), { recursive: true, force: true });
+  rmSync(join(folder, "node_modules", ".vite"), { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  for (const old of readdirSync(folder)) if (old !== "node_modules") rmSync(join(folder, old), { recursive: true, force: true });
+  cpSync(join(root, "tests", "npm", "fixtures", name), folder, { recursive: true });
+  npm(folder, "install", "--no-save", "--no-package-lock", ...(offline ? ["--offline"] : []), pack());
+  return folder;
+}
+
+export const bundle = join(site, "bundle");
+
+/** Serves `folder` with the demo's bundle, and expects the fixture's page to find sections by script and by the element. */
+export async function works(folder, options = {}) {
+  await visit({ folder, roots: { "/bundle/": bundle }, ...options }, async (page, { url }) => answers(page, options.url ?? url));
+}
+
+/** Expects the page at `url` to find sections by script, in a worker, and by the element. */
+export async function answers(page, url) {
+  await page.goto(url);
+  await page.waitForFunction(() => document.title !== "…", undefined, { timeout: 60_000 });
+  assert.equal(await page.title(), "5 worker");
+  await page.locator("#query").fill("所有権");
+  await page.waitForFunction(() => document.querySelector("shirube-search").state === "done", undefined, { timeout: 60_000 });
+  assert.ok((await page.locator("#list a.row").count()) > 0, "the element shows rows");
+}

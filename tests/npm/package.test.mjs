@@ -1,0 +1,85 @@
+// The packed package: its contents, its types, and pages that use it in the ways that need nothing but what is installed here anyway.
+import { spawnSync } from "node:child_process";
+import { cpSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { brotliCompressSync, gzipSync } from "node:zlib";
+import { assert, root, useBrowser } from "../browser/harness.mjs";
+import { pack, project, works } from "./lab.mjs";
+
+useBrowser();
+
+const app = (folder) => cpSync(join(root, "tests", "npm", "fixtures", "app.js"), join(folder, "app.js"));
+const installed = (folder, ...path) => join(folder, "node_modules", "shirube", ...path);
+const tool = (name, ...args) => {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [join(root, "node_modules", name), ...args], { cwd: root, encoding: "utf8" });
+  assert.equal(status, 0, `${name}\n${stdout}\n${stderr}`);
+};
+
+test("every path that package.json exports is in the tarball, and sources are not", () => {
+  const folder = project("types");
+  const { exports } = JSON.parse(readFileSync(installed(folder, "package.json"), "utf8"));
+  const targets = Object.values(exports).flatMap((target) => (typeof target === "string" ? [target] : Object.values(target)));
+  for (const target of targets.filter((path) => !path.includes("*"))) assert.ok(existsSync(installed(folder, target)), target);
+  const { files } = JSON.parse(readFileSync(installed(folder, "model", "manifest.json"), "utf8"));
+  for (const { path, bytes } of files) assert.equal(statSync(installed(folder, "model", path)).size, bytes, path);
+  assert.ok(existsSync(installed(folder, "README.md")));
+  assert.ok(!existsSync(installed(folder, "src")));
+  assert.ok(statSync(pack()).size < 16e6, "the tarball stays small");
+});
+
+test("the code that a page loads stays within its budget", () => {
+  const folder = project("types");
+  const sizes = ["dist/shirube.js", "dist/worker.js"].map((path) => gzipSync(readFileSync(installed(folder, path))).length);
+  assert.ok(sizes[0] + sizes[1] < 10_000, sizes.join());
+  assert.ok(brotliCompressSync(readFileSync(installed(folder, "dist", "shirube_wasm_bg.wasm"))).length < 500_000);
+});
+
+test("publint finds nothing to mend", async () => {
+  const { publint } = await import("publint");
+  const { messages } = await publint({ pkgDir: join(root, "pkg"), strict: true });
+  assert.deepEqual(messages, []);
+});
+
+test("the types are right for every way of resolving them (attw)", () => {
+  tool("@arethetypeswrong/cli/dist/index.js", pack(), "--profile", "esm-only", "--exclude-entrypoints", "ui.css", "shirube_wasm_bg.wasm");
+});
+
+for (const [module, moduleResolution] of [["ESNext", "Bundler"], ["NodeNext", "NodeNext"]]) {
+  test(`users' TypeScript compiles (${moduleResolution})`, () => {
+    const folder = project("types");
+    const options = { module, moduleResolution, target: "ES2022", lib: ["ES2022", "DOM", "DOM.Iterable"], types: [], strict: true, exactOptionalPropertyTypes: true, noEmit: true };
+    writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({ compilerOptions: options, include: ["index.ts"] }));
+    tool("typescript/bin/tsc", "-p", folder);
+  });
+}
+
+test("importing the package on a server touches no browser object", () => {
+  const folder = project("types");
+  const script = 'const a = await import("shirube"); const b = await import("shirube/ui"); if (!a.Shirube || !b.ShirubeSearch) process.exit(3);';
+  const { status, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script], { cwd: folder, encoding: "utf8" });
+  assert.equal(status, 0, stderr);
+});
+
+test("a plain script tag is enough, under a strict CSP", async () => {
+  const folder = project("tag");
+  app(folder);
+  await works(folder);
+});
+
+test("a page built by Vite works without any setting", async () => {
+  const folder = project("vite");
+  app(folder);
+  const { build } = await import("vite");
+  await build({ root: folder, logLevel: "error" });
+  await works(join(folder, "dist"));
+});
+
+test("a page built by esbuild works with assetBase and model", async () => {
+  const folder = project("esbuild");
+  app(folder);
+  const { build } = await import("esbuild");
+  await build({ absWorkingDir: folder, entryPoints: ["main.js"], outdir: "out", bundle: true, splitting: true, format: "esm", minify: true, logLevel: "error" });
+  cpSync(installed(folder), join(folder, "shirube"), { recursive: true });
+  await works(folder);
+});
