@@ -491,13 +491,14 @@ scene("英語のページでは英語で話し、属性で言い換えられる"
 });
 
 for (const [name, body, head, colorScheme, dark] of [
+  ["暗いページでは引き金も暗くなる", "<shirube-trigger></shirube-trigger>", '<meta name="color-scheme" content="light dark">', "dark", "button.trigger"],
   ["暗い表示に対応したページでは、システムに合わせて暗くなる", SEARCH, '<meta name="color-scheme" content="light dark">', "dark", true],
   ["明るいだけのページでは、システムが暗くても明るいまま", SEARCH, "", "dark", false],
   ["ページの切り替えに付いて暗くなる", SEARCH, "", "light", "data-theme"],
   ["theme 属性はすべてに勝つ", '<shirube-search theme="dark"></shirube-search>', "", "light", true],
 ]) {
   scene(name, { body, look: { head }, colorScheme }, async (tab) => {
-    const bright = () => tab.locator(".root").evaluate((node) => Number(getComputedStyle(node).color.match(/\d+/)[0]) > 150);
+    const bright = () => tab.locator(dark === "button.trigger" ? dark : ".root").first().evaluate((node) => Number(getComputedStyle(node).color.match(/\d+/)[0]) > 150);
     if (dark === "data-theme") {
       assert.equal(await bright(), false);
       await tab.evaluate(() => document.documentElement.setAttribute("data-theme", "dark"));
@@ -518,6 +519,21 @@ scene("電話ではモーダルが画面いっぱいになり、閉じるボタ�
   assert.ok(await tab.locator("#list").evaluate((list) => list.scrollWidth <= list.clientWidth && list.scrollHeight > list.clientHeight), "the list scrolls, and only down");
   await tab.getByRole("button", { name: "閉じる" }).click();
   assert.ok(!(await isOpen(tab)));
+});
+
+scene("モーダルの一覧は窓の中で巻き上げられ、操作の説明を隠さない", { body: MODAL, answer: "many", viewport: { width: 1000, height: 600 } }, async (tab) => {
+  await tab.keyboard.press("/");
+  await type(tab, "検索");
+  const list = await tab.locator("#list").boundingBox();
+  const hints = await tab.locator(".hints").boundingBox();
+  assert.ok(list.y + list.height <= hints.y + 1 && hints.y + hints.height <= 600, JSON.stringify([list, hints]));
+  assert.ok(await tab.locator("#list").evaluate((node) => node.scrollHeight > node.clientHeight));
+});
+
+scene("ショートカットの印は、それで開くものだけに付く", { body: "<shirube-search></shirube-search><shirube-trigger></shirube-trigger>" }, async (tab) => {
+  await tab.waitForSelector("shirube-modal", { state: "attached" });
+  assert.equal(await tab.locator("shirube-search kbd").first().isVisible(), false);
+  assert.equal(await tab.locator("shirube-trigger kbd").isVisible(), true);
 });
 
 scene("右から左へ書くページでは左右が入れ替わり、はみ出さない", { answer: "sections", look: { dir: "rtl" } }, async (tab) => {

@@ -7,6 +7,8 @@ export interface Opener {
   open(): void;
   /** Modals go before fields of the page. */
   readonly rank: number;
+  /** Another element may have taken or left a shortcut. */
+  changed?(): void;
 }
 
 const openers = new Set<Opener>();
@@ -21,11 +23,27 @@ export function keyName(shortcut: string): string {
 export function listen(opener: Opener): void {
   if (openers.size === 0) document.addEventListener("keydown", onKey);
   openers.add(opener);
+  tell();
 }
 
 export function unlisten(opener: Opener): void {
   openers.delete(opener);
+  tell();
   if (openers.size === 0) document.removeEventListener("keydown", onKey);
+}
+
+function tell(): void {
+  for (const { changed } of openers) changed?.();
+}
+
+/** What `shortcut` opens: a modal, else the first of the page. */
+function ownerOf(shortcut: string): Opener | undefined {
+  return [...openers].filter((opener) => opener.shortcuts().includes(shortcut)).sort((a, b) => b.rank - a.rank)[0];
+}
+
+/** The shortcuts that open `opener` and no other. */
+export function owned(opener: Opener): string[] {
+  return opener.shortcuts().filter((shortcut) => ownerOf(shortcut) === opener);
 }
 
 function onKey(event: KeyboardEvent): void {
@@ -35,7 +53,7 @@ function onKey(event: KeyboardEvent): void {
   // The innermost target, through all shadow roots.
   const target = event.composedPath()[0];
   if (name === "/" && target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))) return;
-  const [first] = [...openers].filter((opener) => opener.shortcuts().includes(name)).sort((a, b) => b.rank - a.rank);
+  const first = ownerOf(name);
   if (!first) return;
   event.preventDefault();
   first.open();

@@ -1,6 +1,6 @@
 /** `<shirube-modal>`: the search over the whole page, opened by a key, a trigger or `show()`. */
 
-import { Base, CROSS, adopt, element, icon } from "./dom.js";
+import { Base, adopt, element } from "./dom.js";
 import { keyName, listen, shortcutsOf, unlisten, type Opener } from "./keys.js";
 import { followScheme } from "./scheme.js";
 import { SEARCH_ATTRIBUTES, ShirubeSearch } from "./search.js";
@@ -28,7 +28,7 @@ export class ShirubeModal extends Base {
   /** The search inside. */
   readonly search: ShirubeSearch;
   private readonly dialog: HTMLDialogElement;
-  private readonly closeButton = element("button", { type: "button", class: "close", part: "close", slot: "end" }, icon("cross", ...CROSS));
+  private readonly closeButton = element("button", { type: "button", class: "close", part: "close", slot: "end" });
   private readonly hints = element("div", { class: "hints", part: "hints", "aria-hidden": "true" });
   private readonly opener: Opener;
   private stopFollowing: (() => void) | undefined;
@@ -141,7 +141,7 @@ export class ShirubeModal extends Base {
     const text = (key: TextKey) => textFor(this, own, key);
     this.dialog.lang = languageOf(this);
     this.dialog.setAttribute("aria-label", this.getAttribute("label") ?? text("label"));
-    this.closeButton.setAttribute("aria-label", text("close"));
+    this.closeButton.textContent = text("close");
     const hint = (keys: string[], key: TextKey) => element("span", {}, ...keys.map((name) => element("kbd", {}, name)), text(key));
     this.hints.replaceChildren(hint(["↑", "↓"], "hintMove"), hint(["Enter"], "hintOpen"), hint(["Esc"], "hintClose"));
   }

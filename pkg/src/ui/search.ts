@@ -5,7 +5,7 @@ import { Announcer } from "./announce.js";
 import { Base, CROSS, LENS, adopt, element, icon } from "./dom.js";
 import { engineFor, forgetEngine, type EngineWish } from "./engine.js";
 import { FilterPanel } from "./filters.js";
-import { keyName, listen, onApple, shortcutsOf, unlisten, type Opener } from "./keys.js";
+import { keyName, listen, onApple, owned, shortcutsOf, unlisten, type Opener } from "./keys.js";
 import { grouped, refined } from "./refine.js";
 import { Rows, type Row } from "./rows.js";
 import { followScheme } from "./scheme.js";
@@ -108,7 +108,7 @@ export class ShirubeSearch extends Base {
       onKey: (event) => this.onKey(event),
       composingDelay: () => this.composingDelay(),
     });
-    this.opener = { rank: 0, shortcuts: () => (this.inModal ? [] : shortcutsOf(this)), open: () => (this.input.focus(), this.input.select()) };
+    this.opener = { rank: 0, shortcuts: () => (this.inModal ? [] : shortcutsOf(this)), open: () => (this.input.focus(), this.input.select()), changed: () => this.paintField() };
     this.input.addEventListener("input", () => this.paintField());
     this.clearButton.addEventListener("click", () => this.clear());
     this.list.addEventListener("click", (event) => this.onClick(event));
@@ -534,7 +534,7 @@ export class ShirubeSearch extends Base {
   }
 
   private paintField(): void {
-    const [shortcut] = this.opener.shortcuts();
+    const [shortcut] = owned(this.opener);
     const empty = this.input.value === "";
     this.hint.textContent = shortcut ? keyName(shortcut) : "";
     this.hint.hidden = !shortcut || !empty;
