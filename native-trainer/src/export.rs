@@ -32,6 +32,25 @@ fn plain(student: &Student, depth: usize) -> Result<Weights> {
     Ok(weights)
 }
 
+/// How matrices and the embedding table are stored; norms, biases and the query weight stay f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Dtype {
+    /// One byte a weight and a scale per row.
+    #[default]
+    Int8,
+    /// Half a byte a weight, a whole-number scale for each 32 columns and a scale per row: 4.25 bits.
+    Int4,
+}
+
+impl Dtype {
+    fn kind(self) -> (WeightKind, &'static str) {
+        match self {
+            Self::Int8 => (WeightKind::Int8, "int8"),
+            Self::Int4 => (WeightKind::Int4, "int4"),
+        }
+    }
+}
+
 /// The manifest and files of `student` quantised, before any check.
 ///
 /// # Errors
@@ -42,8 +61,10 @@ pub fn assemble(
     (step, depth): (usize, usize),
     student: &Student,
     tokenizer: &Tokenizer,
+    dtype: Dtype,
 ) -> Result<(ModelManifest, Vec<(String, Vec<u8>)>)> {
-    let quantization = Quantization { linear: WeightKind::Int8, embeddings: WeightKind::Int8 };
+    let (kind, _) = dtype.kind();
+    let quantization = Quantization { linear: kind, embeddings: kind };
     let weights = quantize(&plain(student, depth)?, quantization);
     let mut encoder = student.encoder.clone();
     encoder.n_layers = depth.min(encoder.n_layers);
@@ -104,8 +125,10 @@ pub fn export(
     student: &Student,
     tokenizer: &Tokenizer,
     to: &Path,
+    dtype: Dtype,
 ) -> Result<String> {
-    let (mut manifest, files) = assemble(recipe, recipe_path, (step, depth), student, tokenizer)?;
+    let (_, short) = dtype.kind();
+    let (mut manifest, files) = assemble(recipe, recipe_path, (step, depth), student, tokenizer, dtype)?;
     let name =
         recipe.eval.first().context("the recipe names no evaluation set to check the quantised model on")?;
     let set = RetrievalSet::read(&recipe.data.join(name))?;
@@ -130,11 +153,11 @@ pub fn export(
     for (role, a, b) in [("query", &reference[0], &exported[0]), ("document", &reference[1], &exported[1])] {
         let (mean, least) = cosine(&a.embeddings, &b.embeddings)?;
         report += &format!(
-            "  int8 against f32, {role} token embeddings: mean cosine {mean:.5}, least {least:.5}\n"
+            "  {short} against f32, {role} token embeddings: mean cosine {mean:.5}, least {least:.5}\n"
         );
-        manifest.provenance.metrics.insert(format!("int8_cosine_{role}"), mean);
+        manifest.provenance.metrics.insert(format!("{short}_cosine_{role}"), mean);
     }
-    for (label, [q, d]) in [("f32", &reference), ("int8", &exported)] {
+    for (label, [q, d]) in [("f32", &reference), (short, &exported)] {
         let scores = maxsim_scores(q, d)?;
         let all: Vec<QueryMetrics> =
             scores.iter().zip(&set.relevant).map(|(s, r)| QueryMetrics::of(&top_k(s, 100), r)).collect();

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use shirube_index::IndexOptions;
 use shirube_train::eval::SetReport;
+use shirube_train::export::Dtype;
 use shirube_train::{pipeline, recipe::Recipe};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,6 +90,9 @@ enum Command {
         /// Model folder to write.
         #[arg(long)]
         model: PathBuf,
+        /// How weights are stored.
+        #[arg(long, value_enum, default_value_t)]
+        dtype: Dtype,
     },
 }
 
@@ -235,8 +239,9 @@ fn main() -> Result<()> {
             pipeline::score(&lists, &teacher, &to, &mut |line| println!("{line}"))
         }
         Command::Eval(args) => eval(&args),
-        Command::Export { recipe, out, step, model } => {
-            let report = pipeline::export(&Recipe::read(&recipe)?, &recipe, &out, step.as_deref(), &model)?;
+        Command::Export { recipe, out, step, model, dtype } => {
+            let read = Recipe::read(&recipe)?;
+            let report = pipeline::export(&read, &recipe, &out, step.as_deref(), &model, dtype)?;
             println!("{report}");
             Ok(())
         }

@@ -3,6 +3,7 @@
 use crate::data::{Glossary, GroupSource, Lists, RetrievalSet, Sampler, SourceKind};
 use crate::distill::{StudentInput, TokenLists, distill};
 use crate::eval::{DEVICE, SetReport, evaluate};
+use crate::export::Dtype;
 use crate::merge::{Ingredient, StepConfig, greedy_soup, mean};
 use crate::mine::{Searcher, mine};
 use crate::pretrain::Corpus;
@@ -723,8 +724,14 @@ pub fn eval(options: &EvalOptions<'_>) -> Result<Vec<SetReport>> {
     let model = match (options.model, &student) {
         (Some(folder), _) => Some(crate::shipped::read_model(folder)?),
         (None, Some((t, tokenizer, i, student, depth))) if options.shipped => {
-            let (manifest, files) =
-                crate::export::assemble(t.recipe, t.recipe_path, (*i, *depth), student, tokenizer)?;
+            let (manifest, files) = crate::export::assemble(
+                t.recipe,
+                t.recipe_path,
+                (*i, *depth),
+                student,
+                tokenizer,
+                Dtype::Int8,
+            )?;
             Some(crate::export::load(&manifest, &files)?)
         }
         _ => None,
@@ -762,10 +769,11 @@ pub fn export(
     out: &Path,
     step: Option<&str>,
     model: &Path,
+    dtype: Dtype,
 ) -> Result<String> {
     let tokenizer = read_tokenizer(recipe)?;
     let i = step_index(recipe, step)?;
     let student = read_student(recipe, out, i, &tokenizer)?;
     let depth = depth_of(recipe, out, i)?;
-    crate::export::export(recipe, recipe_path, (i, depth), &student, &tokenizer, model)
+    crate::export::export(recipe, recipe_path, (i, depth), &student, &tokenizer, model, dtype)
 }

@@ -2,6 +2,7 @@
 
 use shirube_index::IndexOptions;
 use shirube_train::data::Lists;
+use shirube_train::export::Dtype;
 use shirube_train::pipeline::{self, EvalOptions, TrainedStep};
 use shirube_train::recipe::{Recipe, Step};
 use std::path::{Path, PathBuf};
@@ -55,9 +56,17 @@ fn the_smoke_recipe_runs_every_stage_and_skips_what_is_done() {
     assert!(again.iter().all(|line| line.contains("skipped")), "{again:#?}");
 
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/smoke.toml");
-    let report =
-        pipeline::export(&recipe, &source, &out, None, &out.join("model")).expect("an exported model");
-    assert!(report.contains("int8 against f32"), "{report}");
+    let bytes =
+        [(Dtype::Int8, "int8", "model"), (Dtype::Int4, "int4", "model-int4")].map(|(dtype, name, to)| {
+            let to = out.join(to);
+            let report =
+                pipeline::export(&recipe, &source, &out, None, &to, dtype).expect("an exported model");
+            assert!(report.contains(&format!("{name} against f32")), "{report}");
+            let (manifest, files) = shirube_format::model::folder::read(&to).expect("a model folder");
+            assert!(manifest.provenance.metrics[&format!("{name}_cosine_document")] > 0.9, "{report}");
+            files.iter().filter(|(path, _)| path.starts_with("weights")).map(|(_, b)| b.len()).sum::<usize>()
+        });
+    assert!(bytes[1] * 3 < bytes[0] * 2, "{bytes:?}");
 
     what_is_exported_is_what_eval_measures(&recipe, &source, &out);
 }

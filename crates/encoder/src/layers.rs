@@ -3,7 +3,9 @@
 use crate::EncoderError;
 use shirube_core::ProjectionConfig;
 use shirube_format::model::{WeightKind, Weights};
-use shirube_kernels::{Activations, Epilogue, Kernels, PackedF32, PackedI8};
+use shirube_kernels::{
+    Activations, Epilogue, GROUP, GroupedI4, Kernels, MAX_K_I4, PackedF32, PackedI4, PackedI8,
+};
 
 /// How the weights of one model are taken out and packed.
 #[derive(Debug)]
@@ -48,6 +50,18 @@ impl Loader<'_> {
                 }
                 Matrix::Int8(self.kernels.pack_i8(&all, &scale, n, cols)?)
             }
+            WeightKind::Int4 => {
+                let mut all = self.grouped(&stems[0], rows, cols)?;
+                for stem in &stems[1..] {
+                    all.append(&self.grouped(stem, rows, cols)?)?;
+                }
+                if cols > MAX_K_I4 {
+                    let (ints, scale) = all.expand();
+                    Matrix::Int8(self.kernels.pack_i8(&ints, &scale, n, cols)?)
+                } else {
+                    Matrix::Int4(self.kernels.pack_i4(&all)?)
+                }
+            }
         };
         Ok(Linear { matrix, bias: bias.then_some(all_bias) })
     }
@@ -61,6 +75,15 @@ impl Loader<'_> {
         bias: bool,
     ) -> Result<Linear, EncoderError> {
         self.stacked(&[stem.to_owned()], rows, cols, bias)
+    }
+
+    /// The 4-bit matrix `stem`.
+    fn grouped(&mut self, stem: &str, rows: usize, cols: usize) -> Result<GroupedI4, EncoderError> {
+        let (bytes, groups) = (cols.div_ceil(2), cols.div_ceil(GROUP));
+        let nibbles = self.weights.take_u8(&format!("{stem}.weight"), &[rows, bytes])?;
+        let group_scale = self.weights.take_u8(&format!("{stem}.group_scale"), &[rows, groups])?;
+        let scale = self.weights.take_f32(&format!("{stem}.scale"), &[rows])?;
+        Ok(GroupedI4::new(nibbles, group_scale, scale, rows, cols)?)
     }
 
     /// The layer norm `stem`.
@@ -85,6 +108,7 @@ impl Loader<'_> {
                 rows: self.weights.take_i8(&name, &[rows, cols])?,
                 scale: self.weights.take_f32(&format!("{stem}.scale"), &[rows])?,
             },
+            WeightKind::Int4 => Table::Int4(self.grouped(stem, rows, cols)?),
         })
     }
 }
@@ -108,6 +132,7 @@ pub(crate) struct Linear {
 #[derive(Debug)]
 enum Matrix {
     Int8(PackedI8),
+    Int4(PackedI4),
     F32(PackedF32),
 }
 
@@ -115,6 +140,7 @@ impl Linear {
     fn inputs(&self) -> usize {
         match &self.matrix {
             Matrix::Int8(w) => w.k(),
+            Matrix::Int4(w) => w.k(),
             Matrix::F32(w) => w.k(),
         }
     }
@@ -122,6 +148,7 @@ impl Linear {
     fn outputs(&self) -> usize {
         match &self.matrix {
             Matrix::Int8(w) => w.n(),
+            Matrix::Int4(w) => w.n(),
             Matrix::F32(w) => w.n(),
         }
     }
@@ -164,6 +191,10 @@ impl Linear {
                 kernels.quantize(x, m, w.k(), acts)?;
                 kernels.gemm_i8(acts, w, epilogue, out)?;
             }
+            Matrix::Int4(w) => {
+                kernels.quantize(x, m, w.k(), acts)?;
+                kernels.gemm_i4(acts, w, epilogue, out)?;
+            }
             Matrix::F32(w) => kernels.gemm_f32(x, m, w, epilogue, out)?,
         }
         Ok(())
@@ -190,6 +221,7 @@ impl Norm {
 #[derive(Debug)]
 pub(crate) enum Table {
     Int8 { rows: Vec<i8>, scale: Vec<f32> },
+    Int4(GroupedI4),
     F32(Vec<f32>),
 }
 
@@ -202,6 +234,10 @@ impl Table {
                 for (out, &int) in out.iter_mut().zip(&rows[id * width..]) {
                     *out = f32::from(int) * scale[id];
                 }
+            }
+            Self::Int4(matrix) => {
+                let scale = matrix.scale()[id];
+                out.iter_mut().zip(matrix.row(id)).for_each(|(out, int)| *out = f32::from(int) * scale);
             }
             Self::F32(rows) => out.copy_from_slice(&rows[id * width..][..width]),
         }

@@ -1,7 +1,7 @@
 //! f32 weights to the storage that a manifest names.
 
 use shirube_format::model::{Quantization, Tensor, TensorKind, TensorRole, WeightKind, Weights};
-use shirube_kernels::quantize_rows;
+use shirube_kernels::{GROUP, GroupedI4, quantize_rows};
 
 /// `weights` stored as `quantization` says: linear layers and the embedding table become integers with scales beside them, everything else stays
 /// (see [`TensorRole`]). Export and tests use this, so that a model written is the model read. Tensors that are no longer f32 stay as they are.
@@ -18,6 +18,14 @@ pub fn quantize(weights: &Weights, quantization: Quantization) -> Weights {
                 let (ints, scale) = quantize_rows(values, rows, cols);
                 out.insert(name, Tensor::i8(&[rows, cols], ints));
                 out.insert(format!("{stem}.scale"), Tensor::f32(&[rows], scale));
+            }
+            (WeightKind::Int4, Some(stem), &[rows, cols], TensorKind::F32(values)) if cols > 0 => {
+                let matrix = GroupedI4::quantize(values, rows, cols);
+                let (bytes, groups) = (cols.div_ceil(2), cols.div_ceil(GROUP));
+                out.insert(name, Tensor::u8(&[rows, bytes], matrix.nibbles().to_vec()));
+                let scales = Tensor::u8(&[rows, groups], matrix.group_scale().to_vec());
+                out.insert(format!("{stem}.group_scale"), scales);
+                out.insert(format!("{stem}.scale"), Tensor::f32(&[rows], matrix.scale().to_vec()));
             }
             _ => out.insert(name, tensor.clone()),
         }

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use shirube_core::{DenseConfig, Expansion, ExpansionRule, InputRules, Role};
 use shirube_encoder::{Encoder, EncoderError, EncoderIds, Model};
 use shirube_format::FormatError;
-use shirube_format::model::{Tensor, Weights};
-use shirube_kernels::Kernels;
+use shirube_format::model::{Quantization, Tensor, WeightKind, Weights};
+use shirube_kernels::{GroupedI4, Kernels};
 use shirube_testkit::{Random, RandomModel, RandomShape, random_model};
 
 fn load(model: &RandomModel, kernels: Kernels) -> Encoder {
@@ -18,7 +18,7 @@ fn small() -> RandomModel {
 
 /// One small model of each architecture.
 fn one_of_each() -> [RandomModel; 2] {
-    [small(), random_model(1, &RandomShape::small_bert()).quantized()]
+    [small(), random_model(1, &RandomShape::small_bert()).stored_as(WeightKind::Int4)]
 }
 
 #[test]
@@ -239,6 +239,45 @@ fn what_does_not_fit_is_refused_by_name() {
     }
 }
 
+/// Equal integers and scales are the same matrix, whatever they are stored in.
+#[test]
+fn four_bit_weights_give_the_bits_of_the_same_weights_in_eight() {
+    for shape in [RandomShape::default(), RandomShape::small_bert()] {
+        let four = random_model(6, &shape).stored_as(WeightKind::Int4);
+        let mut eight = four.clone();
+        let kind = WeightKind::Int8;
+        eight.manifest.quantization = Quantization { linear: kind, embeddings: kind };
+        let stems: Vec<String> = four
+            .weights
+            .iter()
+            .filter_map(|(name, _)| Some(name.strip_suffix(".group_scale")?.to_owned()))
+            .collect();
+        assert!(stems.len() > 8);
+        for stem in stems {
+            let mut taken = four.weights.clone();
+            let (_, tensor) = taken.iter().find(|(name, _)| *name == format!("{stem}.weight")).unwrap();
+            let (rows, bytes) = (tensor.shape[0], tensor.shape[1]);
+            let cols = 2 * bytes; // all widths of these models are even
+            let matrix = GroupedI4::new(
+                taken.take_u8(&format!("{stem}.weight"), &[rows, bytes]).unwrap(),
+                taken.take_u8(&format!("{stem}.group_scale"), &[rows, cols.div_ceil(32)]).unwrap(),
+                taken.take_f32(&format!("{stem}.scale"), &[rows]).unwrap(),
+                rows,
+                cols,
+            )
+            .unwrap();
+            let (ints, scale) = matrix.expand();
+            eight.weights.insert(format!("{stem}.weight"), Tensor::i8(&[rows, cols], ints));
+            eight.weights.insert(format!("{stem}.scale"), Tensor::f32(&[rows], scale));
+        }
+        let ids: Vec<u32> = (0..33).map(|i| 300 + i).collect();
+        for kernels in Kernels::all() {
+            let encode = |model: &RandomModel| load(model, kernels).encode(&ids, Role::Query).unwrap();
+            assert_eq!(encode(&four), encode(&eight), "{}", kernels.kind());
+        }
+    }
+}
+
 #[test]
 fn every_tensor_is_needed_in_its_shape_and_type() {
     one_of_each().iter().for_each(every_tensor_is_needed);
@@ -329,17 +368,14 @@ proptest! {
         inner in 1_usize..70,
         dim in 1_usize..40,
         n in 1_usize..80,
-        int8 in any::<bool>(),
+        kind in prop::sample::select(vec![WeightKind::F32, WeightKind::Int8, WeightKind::Int4]),
         bert in any::<bool>(),
     ) {
         let base = if bert { RandomShape::small_bert() } else { RandomShape::default() };
         let shape = RandomShape {
             hidden_size: heads * half * 2, n_heads: heads, n_layers, intermediate_size: inner, dim, ..base
         };
-        let mut model = random_model(seed, &shape);
-        if int8 {
-            model = model.quantized();
-        }
+        let model = random_model(seed, &shape).stored_as(kind);
         let mut random = Random::new(seed);
         let ids: Vec<u32> = (0..n).map(|_| random.below(512) as u32).collect();
         let [_, portable, others @ ..] = &Kernels::all()[..] else { panic!("the portable kernels are always there") };

@@ -5,9 +5,10 @@ use shirube_core::{EncoderConfig, InputRules, ProjectionConfig, Role};
 use shirube_encoder::{Encoder, EncoderIds, quantize};
 use shirube_format::Sha256Hex;
 use shirube_format::model::{
-    MODEL_FORMAT, ModelManifest, Provenance, Quantization, Tensor, TokenizerInfo, WeightKind, Weights,
+    MODEL_FORMAT, ModelManifest, Provenance, Quantization, Tensor, TensorKind, TensorRole, TokenizerInfo,
+    WeightKind, Weights,
 };
-use shirube_kernels::Kernels;
+use shirube_kernels::{GroupedI4, Kernels};
 use std::collections::BTreeMap;
 
 /// Least cosine of an f32 token embedding with the reference's: both are f32 with other orders of summation.
@@ -79,7 +80,12 @@ fn compare(found: &[f32], expected: &[f32], dim: usize) -> Vec<(f64, f64)> {
 
 /// Every embedding of every input, role and backend of one model.
 fn all(stem: &str, kind: WeightKind) -> Vec<(String, f64, f64)> {
-    let (golden, mut weights) = read(stem);
+    let (golden, weights) = read(stem);
+    compare_all(stem, &golden, &weights, kind)
+}
+
+/// The same against the `golden.*` tensors of `weights`.
+fn compare_all(stem: &str, golden: &Golden, weights: &Weights, kind: WeightKind) -> Vec<(String, f64, f64)> {
     let mut cases = Vec::new();
     for (n, ids) in &golden.inputs {
         cases.push((n.to_string(), EncoderIds::all(ids)));
@@ -89,7 +95,7 @@ fn all(stem: &str, kind: WeightKind) -> Vec<(String, f64, f64)> {
     }
     let mut out = Vec::new();
     for kernels in Kernels::all() {
-        let mut encoder = load(&golden, &weights, kind, kernels);
+        let mut encoder = load(golden, weights, kind, kernels);
         let dim = encoder.dim();
         for (case, input) in &cases {
             for (role, name) in [(Role::Document, "document"), (Role::Query, "query")] {
@@ -98,13 +104,12 @@ fn all(stem: &str, kind: WeightKind) -> Vec<(String, f64, f64)> {
                     assert!(!golden.projection.query_weight && role == Role::Query, "{tensor} is missing");
                     continue;
                 }
-                let expected = weights.take_f32(&tensor, &[input.ids.len(), dim]).unwrap();
+                let expected = weights.clone().take_f32(&tensor, &[input.ids.len(), dim]).unwrap();
                 let found = encoder.encode_ids(*input, role).unwrap();
                 for (i, (cosine, length)) in compare(&found.data, &expected, dim).into_iter().enumerate() {
                     let what = format!("{stem}: {name} of {case}, token {i}, {}", kernels.kind());
                     out.push((what, cosine, length));
                 }
-                weights.insert(tensor, Tensor::f32(&[input.ids.len(), dim], expected));
             }
         }
     }
@@ -124,11 +129,50 @@ fn f32_embeddings_are_those_of_transformers() {
 #[test]
 fn int8_embeddings_stay_close_to_transformers() {
     for stem in MODELS {
-        let all = all(stem, WeightKind::Int8);
-        let mean = all.iter().map(|(_, cosine, _)| cosine).sum::<f64>() / all.len() as f64;
-        let least = all.iter().map(|(_, cosine, _)| *cosine).fold(1.0, f64::min);
-        assert!(mean >= INT8_COSINE, "{stem}: mean cosine {mean}, least {least}");
-        assert!(least >= INT8_COSINE - 0.05, "{stem}: mean cosine {mean}, least {least}");
+        close(stem, &all(stem, WeightKind::Int8));
+    }
+}
+
+fn close(stem: &str, all: &[(String, f64, f64)]) {
+    let mean = all.iter().map(|(_, cosine, _)| cosine).sum::<f64>() / all.len() as f64;
+    let least = all.iter().map(|(_, cosine, _)| *cosine).fold(1.0, f64::min);
+    assert!(mean >= INT8_COSINE, "{stem}: mean cosine {mean}, least {least}");
+    assert!(least >= INT8_COSINE - 0.05, "{stem}: mean cosine {mean}, least {least}");
+}
+
+/// What 4 bits do to random weights says nothing about trained ones (every direction counts, attention is sharp), so the reference is the f32
+/// model of the weights that the 4 bits stand for.
+#[test]
+fn int4_embeddings_are_those_of_the_weights_they_stand_for() {
+    for stem in MODELS {
+        let (golden, mut weights) = read(stem);
+        let mut meant = Weights::default();
+        for (name, tensor) in weights.iter() {
+            match (TensorRole::of(name, &tensor.shape), &tensor.shape[..], &tensor.data) {
+                (TensorRole::Linear | TensorRole::Embeddings, &[rows, cols], TensorKind::F32(values)) => {
+                    let matrix = GroupedI4::quantize(values, rows, cols);
+                    let value = |row: usize| {
+                        let scale = matrix.scale()[row];
+                        matrix.row(row).map(move |int| f32::from(int) * scale)
+                    };
+                    meant.insert(name, Tensor::f32(&tensor.shape, (0..rows).flat_map(value).collect()));
+                }
+                _ => meant.insert(name, tensor.clone()),
+            }
+        }
+        for (n, ids) in &golden.inputs {
+            let expected = load(&golden, &meant, WeightKind::F32, Kernels::detect());
+            let expected = { expected }.encode(ids, Role::Document).unwrap();
+            weights.insert(format!("golden.{n}.document"), Tensor::f32(&[*n, 32], expected.data));
+        }
+        let found = compare_all(stem, &golden, &weights, WeightKind::Int4);
+        close(
+            stem,
+            &found
+                .into_iter()
+                .filter(|(what, ..)| what.contains("document of ") && !what.contains("expanded"))
+                .collect::<Vec<_>>(),
+        );
     }
 }
 
@@ -154,7 +198,10 @@ fn attending_to_the_expansion_changes_the_result() {
 
 #[test]
 fn vector_backends_give_the_same_bits() {
-    for (stem, kind) in MODELS.iter().flat_map(|stem| [(stem, WeightKind::F32), (stem, WeightKind::Int8)]) {
+    for (stem, kind) in MODELS
+        .iter()
+        .flat_map(|stem| [WeightKind::F32, WeightKind::Int8, WeightKind::Int4].map(|kind| (stem, kind)))
+    {
         let (golden, weights) = read(stem);
         let encode = |kernels| {
             let mut encoder = load(&golden, &weights, kind, kernels);

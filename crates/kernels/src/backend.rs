@@ -1,5 +1,6 @@
 //! The private trait every backend implements; [`crate::Kernels`] is its safe face.
 
+use crate::int4::PackedI4;
 use crate::maxsim::{CompressedTokens, MaxsimQuery};
 use crate::pack::{Activations, Layout, PackedF32, PackedI8};
 use crate::{AttentionShape, BackendKind, Epilogue, KernelError, TokenRange};
@@ -15,6 +16,7 @@ pub(crate) trait Backend: Sync {
     fn layout(&self) -> Layout;
     unsafe fn quantize(&self, x: &[f32], out: &mut Activations);
     unsafe fn gemm_i8(&self, a: &Activations, w: &PackedI8, epilogue: Epilogue<'_>, out: &mut [f32]);
+    unsafe fn gemm_i4(&self, a: &Activations, w: &PackedI4, epilogue: Epilogue<'_>, out: &mut [f32]);
     unsafe fn gemm_f32(&self, a: &[f32], w: &PackedF32, epilogue: Epilogue<'_>, out: &mut [f32]);
     unsafe fn layer_norm(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]);
     unsafe fn geglu(&self, x: &[f32], width: usize, out: &mut [f32]);

@@ -165,6 +165,7 @@ impl Suite {
                     Ok(out)
                 })?;
             }
+            self.products_i4(m, k, n, &x, &base)?;
             let w = self.floats(n * k);
             let bounds: Vec<f32> = (0..m * n)
                 .map(|i| {
@@ -181,6 +182,34 @@ impl Suite {
             })?;
         }
         Ok(())
+    }
+
+    /// 4-bit weights: the oracle agrees, and the bits are those of the same weights as int8.
+    fn products_i4(&mut self, m: usize, k: usize, n: usize, x: &[f32], base: &[f32]) -> Result<(), String> {
+        let nibbles = (0..n * k.div_ceil(2)).map(|_| self.below(256) as u8).collect();
+        let groups = (0..n * k.div_ceil(GROUP)).map(|_| self.below(16) as u8).collect();
+        let (scale, bias) = (self.floats(n), self.floats(n));
+        let refused = |e: KernelError| format!("gemm_i4 [{m}, {k}] x [{n}, {k}]: {e}");
+        let matrix = GroupedI4::new(nibbles, groups, scale, n, k).map_err(refused)?;
+        let (ints, scale) = matrix.expand();
+        let what = format!("gemm_i4 [{m}, {k}] x [{n}, {k}]");
+        let mut other = None;
+        self.check(&what, &Tolerance::Exact, |kernels| {
+            let mut acts = kernels.activations();
+            kernels.quantize(x, m, k, &mut acts)?;
+            let (mut out, mut expanded) = (base.to_vec(), base.to_vec());
+            let epilogue = Epilogue { bias: Some(&bias), add: true };
+            kernels.gemm_i4(&acts, &kernels.pack_i4(&matrix)?, epilogue, &mut out)?;
+            kernels.gemm_i8(&acts, &kernels.pack_i8(&ints, &scale, n, k)?, epilogue, &mut expanded)?;
+            if out != expanded {
+                other = Some(kernels.kind());
+            }
+            Ok(out)
+        })?;
+        match other {
+            Some(kind) => Err(format!("{what} on {kind}: other bits than with the weights expanded to int8")),
+            None => Ok(()),
+        }
     }
 
     fn rows(&mut self) -> Result<(), String> {

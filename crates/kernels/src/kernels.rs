@@ -1,6 +1,7 @@
 //! The safe face: shapes are checked here, once, and a backend runs.
 
 use crate::backend::Backend;
+use crate::int4::{GroupedI4, PackedI4};
 use crate::maxsim::{
     CompressedTokens, MAX_DIM, MAX_QUERY_TOKENS, MaxsimQuery, ResidualTable, TokenMatch, TokenRange,
     best_matches,
@@ -242,6 +243,42 @@ impl Kernels {
         }
         // SAFETY: lengths and layouts checked above.
         unsafe { self.backend.gemm_i8(a, weights, epilogue, out) };
+        Ok(())
+    }
+
+    /// 4-bit weights in the order of these kernels.
+    ///
+    /// # Errors
+    /// [`KernelError::Limit`] when the columns are 0 or above [`crate::MAX_K_I4`]; [`GroupedI4::expand`] has no such limit.
+    pub fn pack_i4(&self, weights: &GroupedI4) -> Result<PackedI4, KernelError> {
+        PackedI4::new(self.backend.layout(), weights)
+    }
+
+    /// [`Self::gemm_i8`] with 4-bit weights: the same bits as with the weights expanded to int8.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`], [`KernelError::Layout`].
+    pub fn gemm_i4(
+        &self,
+        a: &Activations,
+        weights: &PackedI4,
+        epilogue: Epilogue<'_>,
+        out: &mut [f32],
+    ) -> Result<(), KernelError> {
+        let kernel = "gemm_i4";
+        check_len(kernel, "a.k", a.k, weights.k)?;
+        check_len(kernel, "out", out.len(), a.m * weights.n)?;
+        if let Some(bias) = epilogue.bias {
+            check_len(kernel, "bias", bias.len(), weights.n)?;
+        }
+        if weights.layout != self.backend.layout() {
+            return Err(KernelError::Layout { kernel, what: "weights" });
+        }
+        if a.form != weights.layout.form {
+            return Err(KernelError::Layout { kernel, what: "a" });
+        }
+        // SAFETY: lengths and layouts checked above.
+        unsafe { self.backend.gemm_i4(a, weights, epilogue, out) };
         Ok(())
     }
 

@@ -9,6 +9,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `scalar` | the oracle: formulas, f64 |
+//! | `pack`, `int4` | operands in a backend's order, and the one definition of quantising |
 //! | `wide` | all kernels once, over vector types |
 //! | `portable`, `simd128`, `x86` | vector types and entry points of one instruction set |
 //! | `conformance` | one suite run over every backend |
@@ -19,6 +20,7 @@ mod backend;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
+mod int4;
 mod kernels;
 mod pack;
 mod portable;
@@ -32,6 +34,7 @@ mod x86;
 pub mod maxsim;
 
 pub use error::KernelError;
+pub use int4::{GROUP, GroupedI4, MAX_K_I4, PackedI4};
 pub use kernels::{AttentionShape, BackendKind, Epilogue, Kernels};
 pub use maxsim::{
     CompressedTokens, EMPTY_DOCUMENT, MAX_DIM, MAX_QUERY_TOKENS, MaxsimQuery, ResidualTable, TokenMatch,

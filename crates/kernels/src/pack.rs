@@ -167,8 +167,13 @@ impl Activations {
         out
     }
 
+    /// Row length in memory of `k` columns.
+    pub(crate) fn padded(k: usize) -> usize {
+        k.next_multiple_of(K_ALIGN)
+    }
+
     pub(crate) fn resize(&mut self, m: usize, k: usize) {
-        let k_padded = k.next_multiple_of(K_ALIGN);
+        let k_padded = Self::padded(k);
         if self.k != k {
             // Another width moves the padding columns, which must be zero.
             self.bytes.clear();

@@ -2,8 +2,8 @@
 
 use shirube_core::Packing;
 use shirube_kernels::{
-    AttentionShape, BackendKind, CompressedTokens, EMPTY_DOCUMENT, Epilogue, KernelError, Kernels, MAX_DIM,
-    MAX_K, MAX_QUERY_TOKENS, ResidualTable, TokenMatch, TokenRange,
+    AttentionShape, BackendKind, CompressedTokens, EMPTY_DOCUMENT, Epilogue, GroupedI4, KernelError, Kernels,
+    MAX_DIM, MAX_K, MAX_K_I4, MAX_QUERY_TOKENS, ResidualTable, TokenMatch, TokenRange,
 };
 
 const TABLE: ResidualTable = ResidualTable { packing: Packing::Bits4, ints: [1; 16], step: 0.1 };
@@ -24,6 +24,10 @@ fn every_kernel_refuses_lengths_that_do_not_fit() {
         shape("x", k.quantize(&[0.0; 7], 2, 4, &mut acts));
         k.quantize(&[0.0; 8], 2, 4, &mut acts).unwrap();
         shape("out", k.gemm_i8(&acts, &weights, Epilogue::STORE, &mut [0.0; 5]));
+        let four = GroupedI4::new(vec![0x99; 6], vec![1; 3], vec![1.0; 3], 3, 4).unwrap();
+        let four = k.pack_i4(&four).unwrap();
+        shape("out", k.gemm_i4(&acts, &four, Epilogue::STORE, &mut [0.0; 5]));
+        shape("bias", k.gemm_i4(&acts, &four, Epilogue { bias: Some(&[0.0; 2]), add: false }, &mut [0.0; 6]));
         let bias = Epilogue { bias: Some(&[0.0; 2]), add: false };
         shape("bias", k.gemm_i8(&acts, &weights, bias, &mut [0.0; 6]));
         shape("bias", k.gemm_f32(&[0.0; 8], 2, &plain, bias, &mut [0.0; 6]));
@@ -31,6 +35,7 @@ fn every_kernel_refuses_lengths_that_do_not_fit() {
         shape("out", k.gemm_f32(&[0.0; 8], 2, &plain, Epilogue::STORE, &mut [0.0; 7]));
         k.quantize(&[0.0; 10], 2, 5, &mut acts).unwrap();
         shape("a.k", k.gemm_i8(&acts, &weights, Epilogue::STORE, &mut [0.0; 6]));
+        shape("a.k", k.gemm_i4(&acts, &four, Epilogue::STORE, &mut [0.0; 6]));
         shape("weights", k.pack_i8(&[1; 11], &[1.0; 3], 3, 4).map(|_| ()));
         shape("scale", k.pack_i8(&[1; 12], &[1.0; 4], 3, 4).map(|_| ()));
         shape("weights", k.pack_f32(&[1.0; 11], 3, 4).map(|_| ()));
@@ -102,6 +107,8 @@ fn dimensions_beyond_the_buffers_are_refused() {
     for k in Kernels::all() {
         limit(k.pack_i8(&[], &[], 0, 0).map(|_| ()));
         limit(k.pack_i8(&[], &[], 0, MAX_K + 1).map(|_| ()));
+        let long = GroupedI4::quantize(&vec![1.0; MAX_K_I4 + 1], 1, MAX_K_I4 + 1);
+        limit(k.pack_i4(&long).map(|_| ()));
         limit(k.maxsim_query(&[], 0, TABLE).map(|_| ()));
         limit(k.maxsim_query(&[], MAX_DIM + 2, TABLE).map(|_| ()));
         limit(k.maxsim_query(&vec![0.0; 2 * (MAX_QUERY_TOKENS + 1)], 2, TABLE).map(|_| ()));
@@ -135,6 +142,9 @@ fn operands_of_another_backend_are_refused() {
         let mut acts = k.activations();
         k.quantize(&[1.0; 4], 1, 4, &mut acts).unwrap();
         let found = k.gemm_i8(&acts, &weights, Epilogue::STORE, &mut [0.0]);
+        assert!(matches!(found, Err(KernelError::Layout { what: "weights", .. })), "{found:?}");
+        let four = first.pack_i4(&GroupedI4::quantize(&[1.0; 4], 1, 4)).unwrap();
+        let found = k.gemm_i4(&acts, &four, Epilogue::STORE, &mut [0.0]);
         assert!(matches!(found, Err(KernelError::Layout { what: "weights", .. })), "{found:?}");
         let found = first.gemm_i8(&acts, &weights, Epilogue::STORE, &mut [0.0]);
         assert!(matches!(found, Err(KernelError::Layout { what: "a", .. })), "{found:?}");

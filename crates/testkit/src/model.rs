@@ -247,8 +247,13 @@ fn random_weights(random: &mut Random, shape: &RandomShape) -> Weights {
 impl RandomModel {
     /// The same model with int8 matrices.
     pub fn quantized(&self) -> Self {
+        self.stored_as(WeightKind::Int8)
+    }
+
+    /// The same model with matrices and embedding table of one kind. The model itself must be f32.
+    pub fn stored_as(&self, kind: WeightKind) -> Self {
         let mut manifest = self.manifest.clone();
-        manifest.quantization = Quantization { linear: WeightKind::Int8, embeddings: WeightKind::Int8 };
+        manifest.quantization = Quantization { linear: kind, embeddings: kind };
         let weights = quantize(&self.weights, manifest.quantization);
         Self { manifest, weights, ..self.clone() }
     }

@@ -66,6 +66,8 @@ pub enum WeightKind {
     F32,
     /// Symmetric 8-bit integers, one scale per row.
     Int8,
+    /// 4-bit integers with a whole-number scale for each 32 columns and an f32 scale per row.
+    Int4,
 }
 
 /// How weights are stored.

@@ -3,7 +3,8 @@
 //! Tensor names follow Hugging Face's ModernBERT and BERT checkpoints without their `model.` or `bert.` prefix; the projection chain is
 //! `dense.{i}.weight [out, in]` (and `.bias`, `.residual.weight`), the query weight `query_weight.weight [1, hidden]` and
 //! `query_weight.bias [1]`. A quantised matrix `x.weight` (I8 `[out, in]`, symmetric) is accompanied by `x.scale` (F32 `[out]`):
-//! `value = weight * scale[row]`. A matrix too large for one part is stored as several tensors `x.weight@{first_row}`.
+//! `value = weight * scale[row]`. In 4 bits, `x.weight` is U8 `[out, ceil(in / 2)]` (column `2 i` in the low half of byte `i`, each plus 8) and
+//! `x.group_scale` U8 `[out, ceil(in / 32)]`, 0 to 15: `value = nibble * group_scale[row][column / 32] * scale[row]`. A matrix too large for one part is stored as several tensors `x.weight@{first_row}`.
 
 mod manifest;
 mod weights;

@@ -11,6 +11,8 @@ pub enum TensorKind {
     F32(Vec<f32>),
     /// 8-bit integers.
     I8(Vec<i8>),
+    /// Bytes: two 4-bit integers each, or group scales.
+    U8(Vec<u8>),
 }
 
 /// Which part of [`super::Quantization`] says how a tensor is stored.
@@ -67,10 +69,17 @@ impl Tensor {
         Self { shape: shape.to_vec(), data: TensorKind::I8(data) }
     }
 
+    /// A tensor of bytes.
+    pub fn u8(shape: &[usize], data: Vec<u8>) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), data.len());
+        Self { shape: shape.to_vec(), data: TensorKind::U8(data) }
+    }
+
     fn describe(&self) -> String {
         let kind = match self.data {
             TensorKind::F32(_) => "F32",
             TensorKind::I8(_) => "I8",
+            TensorKind::U8(_) => "U8",
         };
         format!("{kind} {:?}", self.shape)
     }
@@ -145,6 +154,17 @@ impl Weights {
             other => Err(unexpected(name, "I8", shape, other)),
         }
     }
+
+    /// Takes out a U8 tensor of exactly this shape.
+    ///
+    /// # Errors
+    /// [`FormatError::Tensor`] if it is absent or differs.
+    pub fn take_u8(&mut self, name: &str, shape: &[usize]) -> Result<Vec<u8>, FormatError> {
+        match self.tensors.remove(name) {
+            Some(Tensor { shape: s, data: TensorKind::U8(data) }) if s == shape => Ok(data),
+            other => Err(unexpected(name, "U8", shape, other)),
+        }
+    }
 }
 
 fn unexpected(name: &str, kind: &str, shape: &[usize], found: Option<Tensor>) -> FormatError {
@@ -167,7 +187,8 @@ fn from_view(view: &TensorView<'_>) -> Result<Tensor, String> {
             TensorKind::F32(values)
         }
         Dtype::I8 => TensorKind::I8(view.data().iter().map(|&b| b.cast_signed()).collect()),
-        other => return Err(format!("element type {other:?}, expected F32 or I8")),
+        Dtype::U8 => TensorKind::U8(view.data().to_vec()),
+        other => return Err(format!("element type {other:?}, expected F32, I8 or U8")),
     };
     Ok(Tensor { shape, data })
 }
@@ -189,6 +210,7 @@ fn join_rows(parts: BTreeMap<usize, Tensor>) -> Result<Tensor, String> {
         match (&mut whole.data, part.data) {
             (TensorKind::F32(a), TensorKind::F32(b)) => a.extend(b),
             (TensorKind::I8(a), TensorKind::I8(b)) => a.extend(b),
+            (TensorKind::U8(a), TensorKind::U8(b)) => a.extend(b),
             _ => return Err("row parts have different types".to_owned()),
         }
     }
@@ -213,6 +235,7 @@ pub fn pack_parts(weights: &Weights, part_bytes: usize) -> Result<Vec<(String, V
         let (dtype, bytes): (_, Vec<u8>) = match &tensor.data {
             TensorKind::F32(v) => (Dtype::F32, v.iter().flat_map(|x| x.to_le_bytes()).collect()),
             TensorKind::I8(v) => (Dtype::I8, v.iter().map(|&x| x.cast_unsigned()).collect()),
+            TensorKind::U8(v) => (Dtype::U8, v.clone()),
         };
         let n_rows = tensor.shape.first().copied().unwrap_or(1).max(1);
         let row_bytes = bytes.len() / n_rows;
@@ -270,6 +293,7 @@ mod tests {
         w.insert("a.weight", Tensor::i8(&[7, 3], (0..21).collect()));
         w.insert("a.scale", Tensor::f32(&[7], (0..7).map(|i| i as f32).collect()));
         w.insert("norm.weight", Tensor::f32(&[3], vec![1.0; 3]));
+        w.insert("four.weight", Tensor::u8(&[5, 2], (0..10).collect()));
         w
     }
 

@@ -7,6 +7,7 @@ mod maxsim;
 mod rows;
 
 use crate::backend::Backend;
+use crate::int4::PackedI4;
 use crate::maxsim::{CompressedTokens, MaxsimQuery, TokenRange};
 use crate::pack::{Activations, Form, Layout, PackedF32, PackedI8};
 use crate::{AttentionShape, BackendKind, Epilogue, KernelError};
@@ -29,6 +30,10 @@ impl Backend for Scalar {
 
     unsafe fn gemm_i8(&self, a: &Activations, w: &PackedI8, epilogue: Epilogue<'_>, out: &mut [f32]) {
         gemm::gemm_i8(a, w, epilogue, out);
+    }
+
+    unsafe fn gemm_i4(&self, a: &Activations, w: &PackedI4, epilogue: Epilogue<'_>, out: &mut [f32]) {
+        gemm::gemm_i4(a, w, epilogue, out);
     }
 
     unsafe fn gemm_f32(&self, a: &[f32], w: &PackedF32, epilogue: Epilogue<'_>, out: &mut [f32]) {

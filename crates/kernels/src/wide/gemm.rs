@@ -8,13 +8,16 @@
 
 use super::Lanes;
 use crate::Epilogue;
-use crate::pack::{Activations, F32_PANEL, PackedF32, PackedI8};
+use crate::int4::{GROUP, MAX_K_I4, PackedI4};
+use crate::pack::{Activations, F32_PANEL, Layout, PackedF32, PackedI8};
 use core::mem::MaybeUninit;
 
 /// Longest `k` whose two widened panels go on the stack: 32 KiB for vectors of 8.
 const WIDE_K: usize = 1024;
 /// Widest vector of a backend that widens, times two panels.
 const WIDE_COLUMNS: usize = 16;
+/// Most values of one step: 16 lanes of 4.
+const MAX_STEP: usize = 64;
 /// Fewer rows than this do not repay the widening pass.
 const WIDE_ROWS: usize = 8;
 
@@ -143,7 +146,7 @@ unsafe fn panel_pair<L: Lanes, const PANELS: usize>(
             let rows = acts.add(i * a.k_padded);
             let acc =
                 dot_tile::<L, ROWS, PANELS, true>(rows, a.k_padded, wide.cast(), panel_stride, groups, start);
-            finish::<L, ROWS, PANELS>(acc, a, w, epilogue, out, i, panel);
+            finish::<L, ROWS, PANELS>(acc, a, (&w.scale, w.n), epilogue, out, i, panel);
         });
     } else {
         by_rows!(L, a.m, |i, ROWS| {
@@ -156,8 +159,107 @@ unsafe fn panel_pair<L: Lanes, const PANELS: usize>(
                 groups,
                 start,
             );
-            finish::<L, ROWS, PANELS>(acc, a, w, epilogue, out, i, panel);
+            finish::<L, ROWS, PANELS>(acc, a, (&w.scale, w.n), epilogue, out, i, panel);
         });
+    }
+}
+
+/// Two unpacked panels of 4-bit weights: 128 KiB for the widest vectors, of which a product uses `2 * N * k` elements.
+#[repr(align(64))]
+struct Unpacked([MaybeUninit<u8>; 2 * 16 * MAX_K_I4]);
+
+#[inline(always)]
+pub(crate) unsafe fn gemm_i4<L: Lanes>(
+    a: &Activations,
+    w: &PackedI4,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+) {
+    let mut unpacked = Unpacked([MaybeUninit::uninit(); 2 * 16 * MAX_K_I4]);
+    let to = unpacked.0.as_mut_ptr().cast::<u8>();
+    let panels = w.scale.len() / L::N;
+    let mut panel = 0;
+    while panel + 2 <= panels {
+        panel_pair_i4::<L, 2>(a, w, epilogue, out, panel, to);
+        panel += 2;
+    }
+    if panel < panels {
+        panel_pair_i4::<L, 1>(a, w, epilogue, out, panel, to);
+    }
+}
+
+/// All rows against `PANELS` panels of 4-bit weights from `panel` on, unpacked to `unpacked` first.
+#[inline(always)]
+unsafe fn panel_pair_i4<L: Lanes, const PANELS: usize>(
+    a: &Activations,
+    w: &PackedI4,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+    panel: usize,
+    unpacked: *mut u8,
+) {
+    let panel_stride = 2 * w.panel_bytes();
+    for v in 0..PANELS {
+        if L::WIDEN {
+            unpack::<L, i16>(w, panel + v, unpacked.cast::<i16>().add(v * panel_stride));
+        } else {
+            unpack::<L, i8>(w, panel + v, unpacked.cast::<i8>().add(v * panel_stride));
+        }
+    }
+    let start = w.start.as_ptr().add(panel * L::N);
+    let steps = w.k_padded / L::LAYOUT.group;
+    by_rows!(L, a.m, |i, ROWS| {
+        let rows = L::acts(a).add(i * a.k_padded);
+        let acc = if L::WIDEN {
+            dot_tile::<L, ROWS, PANELS, true>(rows, a.k_padded, unpacked, panel_stride, steps, start)
+        } else {
+            dot_tile::<L, ROWS, PANELS, false>(rows, a.k_padded, unpacked, panel_stride, steps, start)
+        };
+        finish::<L, ROWS, PANELS>(acc, a, (&w.scale, w.n), epilogue, out, i, panel);
+    });
+}
+
+/// What weights are unpacked to.
+trait Element: Copy {
+    fn of(x: i16) -> Self;
+}
+
+impl Element for i8 {
+    #[inline(always)]
+    fn of(x: i16) -> i8 {
+        x as i8
+    }
+}
+
+impl Element for i16 {
+    #[inline(always)]
+    fn of(x: i16) -> i16 {
+        x
+    }
+}
+
+/// `(nibble - 8) * group_scale` of one panel. Plain loops over one step of `lanes * group` values, which the compiler turns into vectors.
+#[inline(always)]
+unsafe fn unpack<L: Lanes, T: Element>(w: &PackedI4, panel: usize, to: *mut T) {
+    let Layout { lanes, group, .. } = L::LAYOUT;
+    let step = lanes * group;
+    let groups = w.k.div_ceil(GROUP);
+    let data = w.data.as_ptr().add(panel * w.panel_bytes());
+    for g in 0..groups {
+        let scales = w.group_scale.as_ptr().add((panel * groups + g) * lanes);
+        let mut factor = [0_i16; MAX_STEP];
+        for i in 0..step {
+            factor[i] = (*scales.add(i / group)).into();
+        }
+        for pair in g * (GROUP / group / 2)..(g + 1) * (GROUP / group / 2) {
+            let (from, to) = (data.add(pair * step), to.add(2 * pair * step));
+            for i in 0..step {
+                to.add(i).write(T::of((i16::from(*from.add(i) & 15) - 8) * factor[i]));
+            }
+            for i in 0..step {
+                to.add(step + i).write(T::of((i16::from(*from.add(i) >> 4) - 8) * factor[i]));
+            }
+        }
     }
 }
 
@@ -166,7 +268,7 @@ unsafe fn panel_pair<L: Lanes, const PANELS: usize>(
 unsafe fn finish<L: Lanes, const ROWS: usize, const PANELS: usize>(
     acc: [[L::I; PANELS]; ROWS],
     a: &Activations,
-    w: &PackedI8,
+    (scale, n): (&[f32], usize),
     epilogue: Epilogue<'_>,
     out: &mut [f32],
     i: usize,
@@ -174,11 +276,11 @@ unsafe fn finish<L: Lanes, const ROWS: usize, const PANELS: usize>(
 ) {
     for v in 0..PANELS {
         let column = (panel + v) * L::N;
-        let w_scale = L::load(w.scale.as_ptr().add(column));
+        let w_scale = L::load(scale.as_ptr().add(column));
         for r in 0..ROWS {
             let a_scale = L::splat(*a.scale.get_unchecked(i + r));
             let x = L::mul(L::to_f(acc[r][v]), L::mul(a_scale, w_scale));
-            put::<L>(out, (i + r) * w.n, column, w.n, x, epilogue);
+            put::<L>(out, (i + r) * n, column, n, x, epilogue);
         }
     }
 }

@@ -40,7 +40,7 @@ pub(crate) trait Lanes {
     const LAYOUT: Layout;
     /// Rows of the largest tile that the registers hold beside two panels: 4 or 8.
     const ROWS: usize;
-    /// Whether weights of many rows are widened to `i16` once per panel.
+    /// Whether weights of many rows are widened to `i16` once per panel. Implies `Form::I16`.
     const WIDEN: bool;
     /// `[f32; N]`
     type F: Copy;
@@ -135,6 +135,12 @@ macro_rules! backend {
                 gemm_i8 => gemm::gemm_i8(
                     a: &$crate::pack::Activations,
                     w: &$crate::pack::PackedI8,
+                    epilogue: $crate::Epilogue<'_>,
+                    out: &mut [f32]
+                );
+                gemm_i4 => gemm::gemm_i4(
+                    a: &$crate::pack::Activations,
+                    w: &$crate::int4::PackedI4,
                     epilogue: $crate::Epilogue<'_>,
                     out: &mut [f32]
                 );
