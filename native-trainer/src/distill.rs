@@ -293,8 +293,13 @@ mod tests {
         let first = loss();
         let folder = std::env::temp_dir().join(format!("shirube-{name}-{}", std::process::id()));
         let stop = AtomicBool::new(false);
-        let options =
-            RunOptions { folder: &folder, workers: 1, stop: &stop, save_every: Duration::from_secs(300) };
+        let options = RunOptions {
+            folder: &folder,
+            workers: 1,
+            ranks: &crate::ranks::Alone,
+            stop: &stop,
+            save_every: Duration::from_secs(300),
+        };
         let schedule = Schedule { steps: 120, learning_rate: 2e-2, warmup: 5, weight_decay: 0.0 };
         let outcome = optimise(&variables, schedule, objective, &options, |_| ()).expect("training");
         assert_eq!(outcome, Outcome::Finished);

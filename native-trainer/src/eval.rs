@@ -301,11 +301,9 @@ impl SetReport {
 
 /// Difference of two methods on the same questions, in words.
 fn compare(a: &MethodReport, b: &MethodReport) -> String {
-    let values = |m: &MethodReport, value: fn(&QueryMetrics) -> f64| -> Vec<f64> {
-        m.queries.iter().map(value).collect()
-    };
-    let metrics: [(&str, fn(&QueryMetrics) -> f64); 2] =
-        [("R@1", |q| q.recall[0]), ("nDCG@10", |q| q.ndcg_10)];
+    type Value = fn(&QueryMetrics) -> f64;
+    let values = |m: &MethodReport, value: Value| -> Vec<f64> { m.queries.iter().map(value).collect() };
+    let metrics: [(&str, Value); 2] = [("R@1", |q| q.recall[0]), ("nDCG@10", |q| q.ndcg_10)];
     metrics
         .map(|(name, value)| {
             let c = Comparison::new(&values(a, value), &values(b, value), 1);

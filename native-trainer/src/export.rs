@@ -10,11 +10,11 @@ use anyhow::{Context as _, Result};
 use candle_core::Tensor as CandleTensor;
 use shirube_core::Role;
 use shirube_encoder::{Model, quantize};
-use shirube_format::Sha256Hex;
 use shirube_format::model::{
     MODEL_FORMAT, ModelManifest, Provenance, Quantization, Tensor, TokenizerInfo, WeightKind, Weights,
     folder, pack_parts,
 };
+use shirube_format::{NamedFile, Sha256Hex};
 use shirube_kernels::Kernels;
 use shirube_text::Tokenizer;
 use std::collections::BTreeMap;
@@ -62,7 +62,7 @@ pub fn assemble(
     student: &Student,
     tokenizer: &Tokenizer,
     dtype: Dtype,
-) -> Result<(ModelManifest, Vec<(String, Vec<u8>)>)> {
+) -> Result<(ModelManifest, Vec<NamedFile>)> {
     let (kind, _) = dtype.kind();
     let quantization = Quantization { linear: kind, embeddings: kind };
     let weights = quantize(&plain(student, depth)?, quantization);
@@ -108,7 +108,7 @@ pub fn assemble(
 ///
 /// # Errors
 /// Weights or a tokenizer that do not fit the manifest.
-pub fn load(manifest: &ModelManifest, files: &[(String, Vec<u8>)]) -> Result<Model> {
+pub fn load(manifest: &ModelManifest, files: &[NamedFile]) -> Result<Model> {
     let files = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
     Ok(Model::load(manifest.clone(), files, Kernels::detect())?)
 }

@@ -11,12 +11,17 @@ pub mod export;
 pub mod merge;
 pub mod metrics;
 pub mod mine;
+#[cfg(feature = "mpi")]
+pub mod mpi;
 pub mod ops;
 pub mod optim;
 pub mod pipeline;
 pub mod plan;
 pub mod pretrain;
+pub mod ranks;
 pub mod recipe;
+pub mod report;
+pub mod runlog;
 pub mod shipped;
 pub mod student;
 pub mod teacher;

@@ -7,8 +7,11 @@ use clap::{Parser, Subcommand};
 use shirube_index::IndexOptions;
 use shirube_train::eval::SetReport;
 use shirube_train::export::Dtype;
+use shirube_train::ranks::{Alone, Ranks};
+use shirube_train::train::Outcome;
 use shirube_train::{pipeline, recipe::Recipe};
-use std::path::PathBuf;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -45,12 +48,24 @@ enum Command {
         /// Folder of the run.
         #[arg(long)]
         out: PathBuf,
-        /// Worker threads.
+        /// Worker threads of this process.
         #[arg(long, default_value_t = 2)]
         workers: usize,
         /// Only say what would be done: steps, tokens, memory, time.
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Put runs on one HTML page: loss curves, metrics, differences from the first run, model card.
+    Report {
+        /// Folders of runs; the others are held against the first.
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+        /// Model folder whose card is shown; each run's own `model` folder if absent.
+        #[arg(long)]
+        model: Option<PathBuf>,
+        /// Page to write.
+        #[arg(long, default_value = "report.html")]
+        to: PathBuf,
     },
     /// Average the weights of finished steps, of any runs with one architecture and tokenizer.
     Merge {
@@ -94,6 +109,55 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         dtype: Dtype,
     },
+}
+
+/// The processes of this run: those that `mpirun` or `srun` started, else this one.
+fn ranks() -> Result<Box<dyn Ranks>> {
+    let launched =
+        ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"].iter().any(|v| std::env::var_os(v).is_some());
+    if !launched {
+        return Ok(Box::new(Alone));
+    }
+    #[cfg(feature = "mpi")]
+    return Ok(Box::new(shirube_train::mpi::Mpi::start()?));
+    #[cfg(not(feature = "mpi"))]
+    anyhow::bail!("started by an MPI launcher, but built without MPI; build with `--features mpi`")
+}
+
+fn run(recipe: &Path, out: &Path, workers: usize, ranks: &dyn Ranks) -> Result<()> {
+    let root = ranks.rank() == 0;
+    ctrlc::set_handler(move || {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        if root {
+            eprintln!("\nstopping after this step and saving (again to quit at once)");
+        }
+    })
+    .context("cannot listen for Ctrl+C")?;
+    let live = std::io::stdout().is_terminal();
+    let mut open_line = false;
+    let mut say = |line: String| match line.strip_prefix('\r') {
+        Some(state) if live => {
+            open_line = true;
+            print!("\r\x1b[2K{state}");
+            // A terminal that went away is no reason to stop training.
+            let _ = std::io::stdout().flush();
+        }
+        state => {
+            if std::mem::take(&mut open_line) {
+                println!();
+            }
+            println!("{}", state.unwrap_or(&line));
+        }
+    };
+    let machine = pipeline::Machine { workers, stop: &STOP, ranks };
+    let outcome = pipeline::run(&Recipe::read(recipe)?, out, machine, &mut say)?;
+    if outcome == Outcome::Interrupted && root {
+        let command: Vec<String> = std::env::args().collect();
+        println!("to go on: {}", command.join(" "));
+    }
+    Ok(())
 }
 
 #[derive(clap::Args)]
@@ -225,14 +289,19 @@ fn main() -> Result<()> {
             Ok(())
         }
         Command::Run { recipe, out, workers, dry_run: false } => {
-            ctrlc::set_handler(|| {
-                if STOP.swap(true, Ordering::Relaxed) {
-                    std::process::exit(130);
-                }
-                eprintln!("\nstopping after this step and saving; the same command goes on from here (press again to quit at once)");
-            })
-            .context("cannot listen for Ctrl+C")?;
-            pipeline::run(&Recipe::read(&recipe)?, &out, workers, &STOP, &mut |line| println!("{line}"))
+            let ranks = ranks()?;
+            let result = run(&recipe, &out, workers, &*ranks);
+            if let (Err(error), true) = (&result, ranks.size() > 1) {
+                eprintln!("Error on rank {}: {error:?}", ranks.rank());
+                ranks.abort();
+            }
+            result
+        }
+        Command::Report { runs, model, to } => {
+            let page = shirube_train::report::report(&runs, model.as_deref())?;
+            std::fs::write(&to, page).with_context(|| to.display().to_string())?;
+            println!("{} written", to.display());
+            Ok(())
         }
         Command::Merge { parts, weights, to } => pipeline::merge(&parts, weights, &to),
         Command::Score { lists, teacher, to } => {

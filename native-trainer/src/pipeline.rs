@@ -7,9 +7,11 @@ use crate::export::Dtype;
 use crate::merge::{Ingredient, StepConfig, greedy_soup, mean};
 use crate::mine::{Searcher, mine};
 use crate::pretrain::Corpus;
+use crate::ranks::{Alone, Ranks};
 use crate::recipe::{
     MergeChoice, MergeStep, MineStep, PretrainStep, Recipe, ScoreStep, Step, TeacherStep, TrainStep,
 };
+use crate::report::RunNote;
 use crate::student::Student;
 use crate::teacher::{CrossEncoder, Teacher};
 use crate::train::{Objective, Outcome, Progress, RunOptions, Schedule, contrastive, optimise};
@@ -187,8 +189,7 @@ struct Run<'a> {
     recipe: &'a Recipe,
     steps: Vec<Step>,
     out: &'a Path,
-    workers: usize,
-    stop: &'a AtomicBool,
+    machine: Machine<'a>,
     tokenizer: Tokenizer,
     tokenizer_sha256: String,
     rules: (InputRules, InputRules),
@@ -196,15 +197,41 @@ struct Run<'a> {
     cache: Vec<(String, GroupSource)>,
 }
 
-type Say<'a> = &'a mut dyn FnMut(String);
+/// Where lines for the user go. A line that starts with a carriage return is the state of the step at hand and takes the place of the one before.
+pub type Say<'a> = &'a mut dyn FnMut(String);
 
-/// Runs all steps of a recipe that are not done yet.
+/// How a recipe is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine<'a> {
+    /// Worker threads of this process.
+    pub workers: usize,
+    /// Set from outside to save and stop.
+    pub stop: &'a AtomicBool,
+    /// The processes of the run.
+    pub ranks: &'a dyn Ranks,
+}
+
+impl<'a> Machine<'a> {
+    /// This process alone.
+    pub fn alone(workers: usize, stop: &'a AtomicBool) -> Self {
+        Self { workers, stop, ranks: &Alone }
+    }
+
+    fn is_root(&self) -> bool {
+        self.ranks.rank() == 0
+    }
+}
+
+/// Runs all steps of a recipe that are not done yet. Rank 0 alone talks and writes.
 ///
 /// # Errors
 /// Anything a step reports; what was trained so far stays on disk.
-pub fn run(recipe: &Recipe, out: &Path, workers: usize, stop: &AtomicBool, say: Say<'_>) -> Result<()> {
+pub fn run(recipe: &Recipe, out: &Path, machine: Machine<'_>, say: Say<'_>) -> Result<Outcome> {
+    let (root, ranks) = (machine.is_root(), machine.ranks);
+    let mut nobody = |_| ();
+    let say: Say<'_> = if root { say } else { &mut nobody };
     recipe.check()?;
-    anyhow::ensure!(workers > 0, "0 workers; at least one is needed");
+    anyhow::ensure!(machine.workers > 0, "0 workers; at least one is needed");
     if recipe.bf16 && !crate::ops::matmul::allow_bf16(true) {
         say("bf16 products are not available on this processor; training in f32".to_owned());
     }
@@ -217,19 +244,30 @@ pub fn run(recipe: &Recipe, out: &Path, workers: usize, stop: &AtomicBool, say: 
         recipe,
         steps: recipe.steps(),
         out,
-        workers,
-        stop,
+        machine,
         tokenizer,
         tokenizer_sha256,
         rules,
         skip,
         cache: Vec::new(),
     };
+    if root {
+        std::fs::create_dir_all(out)?;
+        let note = RunNote {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            recipe: recipe.clone(),
+            workers: machine.workers,
+            ranks: ranks.size(),
+            device: format!("CPU, {:?}", crate::ops::simd::level()),
+        };
+        std::fs::write(out.join("run.json"), serde_json::to_vec_pretty(&note)?)?;
+    }
     for i in 0..run.steps.len() {
         let step = run.steps[i].clone();
-        if stop.load(Ordering::Relaxed) {
-            say(format!("stopped before {}; the same command goes on from there", step.name()));
-            return Ok(());
+        // Agreed by all, and nobody goes on before rank 0 has written what the step before made.
+        if ranks.any(machine.stop.load(Ordering::Relaxed))? {
+            say(format!("stopped before {}", step.name()));
+            return Ok(Outcome::Interrupted);
         }
         let folder = out.join(step.name());
         let (done, wanted) = (folder.join("done.json"), stamp(recipe, i)?);
@@ -240,15 +278,22 @@ pub fn run(recipe: &Recipe, out: &Path, workers: usize, stop: &AtomicBool, say: 
             say(format!("{}: done already, skipped", step.name()));
             continue;
         }
-        let started = folder.join("started.json");
-        if folder.join("state.safetensors").is_file()
-            && std::fs::read_to_string(&started).is_ok_and(|found| found != wanted)
-        {
-            say(format!("{}: the recipe has changed, the step starts over", step.name()));
-            std::fs::remove_file(folder.join("state.safetensors"))?;
+        ranks.barrier()?; // all have looked before anything changes
+        if root {
+            let started = folder.join("started.json");
+            if folder.join("state.safetensors").is_file()
+                && std::fs::read_to_string(&started).is_ok_and(|found| found != wanted)
+            {
+                say(format!("{}: the recipe has changed, the step starts over", step.name()));
+                std::fs::remove_file(folder.join("state.safetensors"))?;
+            }
+            std::fs::create_dir_all(&folder)?;
+            std::fs::write(&started, &wanted)?;
         }
-        std::fs::create_dir_all(&folder)?;
-        std::fs::write(&started, &wanted)?;
+        ranks.barrier()?;
+        if !(root || step.trains()) {
+            continue;
+        }
         let outcome = match &step {
             Step::Train(s) => run.train(i, s, &folder, say),
             Step::Pretrain(s) => run.pretrain(i, s, &folder, say),
@@ -260,7 +305,10 @@ pub fn run(recipe: &Recipe, out: &Path, workers: usize, stop: &AtomicBool, say: 
         .with_context(|| format!("step {}", step.name()))?;
         if outcome == Outcome::Interrupted {
             say(format!("{}: stopped, state saved in {}", step.name(), folder.display()));
-            return Ok(());
+            return Ok(outcome);
+        }
+        if !root {
+            continue;
         }
         if matches!(step, Step::Train(_) | Step::Merge(_)) {
             let trained = read_student(recipe, out, i, &run.tokenizer)?;
@@ -270,7 +318,8 @@ pub fn run(recipe: &Recipe, out: &Path, workers: usize, stop: &AtomicBool, say: 
         }
         std::fs::write(&done, &wanted)?;
     }
-    Ok(())
+    ranks.barrier()?;
+    Ok(Outcome::Finished)
 }
 
 impl Run<'_> {
@@ -318,7 +367,9 @@ impl Run<'_> {
             depth: step.depth().context("only trained steps record their depth")?,
             tokenizer: self.tokenizer_sha256.clone(),
         };
-        std::fs::write(folder.join("config.json"), serde_json::to_vec_pretty(&config)?)?;
+        if self.machine.is_root() {
+            std::fs::write(folder.join("config.json"), serde_json::to_vec_pretty(&config)?)?;
+        }
         Ok(())
     }
 
@@ -344,15 +395,17 @@ impl Run<'_> {
     ) -> Result<Outcome> {
         let options = RunOptions {
             folder,
-            workers: self.workers,
-            stop: self.stop,
+            workers: self.machine.workers,
+            ranks: self.machine.ranks,
+            stop: self.machine.stop,
             save_every: Duration::from_secs(300),
         };
         let report = |p: Progress| {
             let accuracy =
                 if accuracy.is_empty() { String::new() } else { format!(" {accuracy} {:.3}", p.accuracy) };
+            let memory = p.memory_bytes.map_or_else(String::new, |bytes| format!(", {} MiB", bytes >> 20));
             say(format!(
-                "{name}: step {}/{} loss {:.4}{accuracy} {:.0} tokens/s, {} left",
+                "\r{name}: step {}/{} loss {:.4}{accuracy} {:.0} tokens/s{memory}, {} left",
                 p.step,
                 p.steps,
                 p.loss,

@@ -444,6 +444,23 @@ impl Step {
         }
     }
 
+    /// What `kind` says.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Train(_) => "train",
+            Self::Pretrain(_) => "pretrain",
+            Self::Mine(_) => "mine",
+            Self::Teacher(_) => "teacher",
+            Self::Score(_) => "score",
+            Self::Merge(_) => "merge",
+        }
+    }
+
+    /// Whether the step runs the optimiser: every rank takes part.
+    pub fn trains(&self) -> bool {
+        matches!(self, Self::Train(_) | Self::Pretrain(_) | Self::Teacher(_))
+    }
+
     /// Blocks trained, where the step says so itself.
     pub fn depth(&self) -> Option<usize> {
         match self {

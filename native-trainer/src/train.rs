@@ -1,17 +1,18 @@
 //! The optimiser loop, data parallel over threads, and the contrastive objective on groups.
 //!
 //! Each worker thread draws its own batch and runs its own tape with single-threaded kernels (two such workers use two cores better than one
-//! tape with threaded kernels, see BENCHMARKS.md); gradients are summed in worker order, so that a run is reproducible.
+//! tape with threaded kernels, see BENCHMARKS.md); gradients are summed in worker order, so that a run is reproducible, then over
+//! [`ranks`](crate::ranks).
 
 use crate::data::TokenBatch;
 use crate::ops;
 use crate::optim::{Parameter, ScheduleFreeAdamW, ScheduleFreeConfig};
+use crate::ranks::{Ranks, StepFigures, sum_step};
+use crate::runlog::{RunLog, memory_bytes};
 use crate::student::{Packed, Student};
 use anyhow::{Context as _, Result};
 use candle_core::{Tensor, Var};
-use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,15 +33,19 @@ pub struct Progress {
     pub tokens_per_second: f64,
     /// Estimated time left.
     pub eta: Duration,
+    /// Main memory that this process holds, where the system says so.
+    pub memory_bytes: Option<u64>,
 }
 
 /// How a run goes on the machine.
 #[derive(Debug)]
 pub struct RunOptions<'a> {
-    /// Folder of this step: `model.safetensors`, `state.safetensors`, `metrics.jsonl`.
+    /// Folder of this step: `model.safetensors`, `state.safetensors`, logs; rank 0 alone writes.
     pub folder: &'a Path,
-    /// Worker threads.
+    /// Worker threads of this process.
     pub workers: usize,
+    /// The processes of the run.
+    pub ranks: &'a dyn Ranks,
     /// Set from outside to stop after the current step, saving state.
     pub stop: &'a AtomicBool,
     /// How often state is saved.
@@ -215,14 +220,16 @@ pub fn optimise(
     if state.is_file() {
         optimizer.load(&state).with_context(|| format!("cannot resume from {}", state.display()))?;
     }
-    let mut log =
-        std::fs::OpenOptions::new().create(true).append(true).open(options.folder.join("metrics.jsonl"))?;
+    let root = options.ranks.rank() == 0;
+    let mut log = if root { Some(RunLog::open(options.folder)?) } else { None };
+    let sizes: Vec<usize> = variables.iter().map(|(_, v)| v.elem_count()).collect();
+    let first_worker = (options.ranks.rank() * options.workers) as u64;
     let (mut since, mut last_save) = (Instant::now(), Instant::now());
-    let (mut loss_sum, mut hit_sum, mut n, mut n_tokens) = (0.0, 0.0, 0u32, 0usize);
+    let (mut total, mut n_steps) = (StepFigures::default(), 0u32);
     let first = optimizer.steps_done();
     for k in first..step.steps {
         let results: Vec<Result<_>> = std::thread::scope(|scope| {
-            let handles: Vec<_> = (0..options.workers as u64)
+            let handles: Vec<_> = (first_worker..first_worker + options.workers as u64)
                 .map(|w| scope.spawn(move || worker_step(variables, objective, k, w)))
                 .collect();
             handles
@@ -230,54 +237,65 @@ pub fn optimise(
                 .map(|h| h.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a training worker panicked"))))
                 .collect()
         });
-        let mut sum: Vec<Vec<f32>> = Vec::new();
+        let mut sum: Vec<Vec<f32>> = vec![Vec::new(); variables.len()];
+        let mut figures =
+            StepFigures { stop: options.stop.load(Ordering::Relaxed), ..StepFigures::default() };
         for result in results {
-            let (loss, hits, tokens, gradients) = result?;
-            anyhow::ensure!(
-                loss.is_finite(),
-                "the loss is {loss} at step {k}; lower learning_rate or lengthen warmup"
-            );
-            loss_sum += loss;
-            hit_sum += hits;
-            n += 1;
-            n_tokens += tokens;
-            if sum.is_empty() {
-                sum = gradients;
-            } else {
-                for (a, b) in sum.iter_mut().zip(gradients) {
-                    if a.is_empty() {
-                        *a = b;
-                    } else {
-                        a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-                    }
+            let (loss, accuracy, n_tokens, gradients) = result?;
+            figures.loss += loss;
+            figures.accuracy += accuracy;
+            figures.n += 1;
+            figures.n_tokens += n_tokens;
+            for (a, b) in sum.iter_mut().zip(gradients) {
+                if a.is_empty() {
+                    *a = b;
+                } else {
+                    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
                 }
             }
         }
-        let scale = 1.0 / options.workers as f32;
+        sum_step(options.ranks, &sizes, &mut sum, &mut figures)?;
+        anyhow::ensure!(
+            figures.loss.is_finite(),
+            "the loss is {} at step {k}; lower learning_rate or lengthen warmup",
+            figures.loss
+        );
+        let scale = 1.0 / figures.n as f32;
         sum.iter_mut().flatten().for_each(|g| *g *= scale);
+        let learning_rate = optimizer.learning_rate();
         optimizer.step(&sum)?;
+        total.loss += figures.loss;
+        total.accuracy += figures.accuracy;
+        total.n += figures.n;
+        total.n_tokens += figures.n_tokens;
+        n_steps += 1;
 
-        let stopping = options.stop.load(Ordering::Relaxed);
+        let stopping = figures.stop;
         if (k + 1) % 20 == 0 || k + 1 == step.steps || stopping {
             let seconds = since.elapsed().as_secs_f64();
-            let steps_here = f64::from(n) / options.workers as f64;
             let progress = Progress {
                 step: k + 1,
                 steps: step.steps,
-                loss: loss_sum / f64::from(n),
-                accuracy: hit_sum / f64::from(n),
-                tokens_per_second: n_tokens as f64 / seconds,
-                eta: Duration::from_secs_f64(seconds / steps_here * (step.steps - k - 1) as f64),
+                loss: total.loss / total.n as f64,
+                accuracy: total.accuracy / total.n as f64,
+                tokens_per_second: total.n_tokens as f64 / seconds,
+                eta: Duration::from_secs_f64(seconds / f64::from(n_steps) * (step.steps - k - 1) as f64),
+                memory_bytes: memory_bytes(),
             };
-            writeln!(
-                log,
-                "{}",
-                json!({"step": progress.step, "loss": progress.loss, "accuracy": progress.accuracy, "tokens_per_second": progress.tokens_per_second})
-            )?;
+            if let Some(log) = &mut log {
+                let memory = progress.memory_bytes.map(|bytes| ("memory_bytes", bytes as f64));
+                let values = [
+                    ("loss", progress.loss),
+                    ("accuracy", progress.accuracy),
+                    ("learning_rate", learning_rate),
+                    ("tokens_per_second", progress.tokens_per_second),
+                ];
+                log.write(progress.step, &values.into_iter().chain(memory).collect::<Vec<_>>())?;
+            }
             report(progress);
-            (since, loss_sum, hit_sum, n, n_tokens) = (Instant::now(), 0.0, 0.0, 0, 0);
+            (since, total, n_steps) = (Instant::now(), StepFigures::default(), 0);
         }
-        if stopping || last_save.elapsed() > options.save_every {
+        if root && (stopping || last_save.elapsed() > options.save_every) {
             save(variables, &optimizer, options.folder)?;
             last_save = Instant::now();
         }
@@ -285,6 +303,107 @@ pub fn optimise(
             return Ok(Outcome::Interrupted);
         }
     }
-    save(variables, &optimizer, options.folder)?;
+    if root {
+        save(variables, &optimizer, options.folder)?;
+    }
     Ok(Outcome::Finished)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ranks::{Alone, threads};
+
+    /// A bowl whose bottom moves with step and worker; the second parameter takes part for odd workers only.
+    fn train(
+        ranks: &dyn Ranks,
+        workers: usize,
+        folder: &Path,
+        stop: &AtomicBool,
+    ) -> (Outcome, Vec<Vec<u32>>) {
+        let var = |name: &str| {
+            let start = Tensor::new(&[1f32, -2.0, 0.5], &candle_core::Device::Cpu).expect("values");
+            (name.to_owned(), Var::from_tensor(&start).expect("a variable"))
+        };
+        let variables = [var("always"), var("odd")];
+        let objective = |step: u64, worker: u64| {
+            let bottom = (step as f64 * 0.1 + worker as f64).sin();
+            let square = |(_, v): &(String, Var)| (v.as_tensor() - bottom)?.sqr()?.sum_all();
+            let mut loss = square(&variables[0])?;
+            if worker % 2 == 1 {
+                loss = (loss + square(&variables[1])?)?;
+            }
+            Ok(BatchLoss { loss, accuracy: 1.0, n_tokens: 3 })
+        };
+        let options = RunOptions { folder, workers, ranks, stop, save_every: Duration::from_secs(300) };
+        let schedule = Schedule { steps: 45, learning_rate: 1e-2, warmup: 3, weight_decay: 0.0 };
+        let outcome = optimise(&variables, schedule, &objective, &options, |_| ()).expect("training");
+        let bits = |(_, v): &(String, Var)| {
+            v.to_vec1::<f32>().expect("values").into_iter().map(f32::to_bits).collect()
+        };
+        (outcome, variables.iter().map(bits).collect())
+    }
+
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("shirube-ranks-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        folder
+    }
+
+    #[test]
+    fn two_ranks_take_the_steps_of_one_process_with_twice_the_workers() {
+        let (one, two) = (folder("one"), folder("two"));
+        let never = AtomicBool::new(false);
+        let expected = train(&Alone, 4, &one, &never);
+        let found: Vec<_> = std::thread::scope(|scope| {
+            let handles: Vec<_> = threads::group(2)
+                .into_iter()
+                .map(|ranks| {
+                    // Only rank 0 may write: the other gets a folder of its own, which must stay empty.
+                    let folder = two.join(ranks.rank().to_string());
+                    let never = &never;
+                    scope.spawn(move || train(&ranks, 2, &folder, never))
+                })
+                .collect();
+            handles.into_iter().map(|h| h.join().expect("a rank")).collect()
+        });
+        assert_eq!(found[0], found[1], "ranks went apart");
+        for (a, b) in expected.1.iter().zip(&found[0].1) {
+            for (a, b) in a.iter().zip(b) {
+                // Four numbers are added in another order.
+                assert!((f32::from_bits(*a) - f32::from_bits(*b)).abs() < 1e-5, "{expected:?} {found:?}");
+            }
+        }
+        let losses = |folder: &Path| -> Vec<f64> {
+            let text = std::fs::read_to_string(folder.join("metrics.jsonl")).expect("a log");
+            text.lines()
+                .map(|l| serde_json::from_str::<serde_json::Value>(l).expect("json")["loss"].as_f64())
+                .map(|l| l.expect("a loss"))
+                .collect()
+        };
+        let (a, b) = (losses(&one), losses(&two.join("0")));
+        assert!(a.len() == 3 && a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?} {b:?}");
+        assert_eq!(std::fs::read_dir(two.join("1")).expect("a folder").count(), 0);
+        std::fs::remove_dir_all(one).and_then(|()| std::fs::remove_dir_all(two)).expect("removed");
+    }
+
+    #[test]
+    fn when_one_rank_is_told_to_stop_all_stop_after_the_same_step() {
+        let base = folder("stop");
+        let outcomes: Vec<_> = std::thread::scope(|scope| {
+            let handles: Vec<_> = threads::group(2)
+                .into_iter()
+                .map(|ranks| {
+                    let (folder, stop) =
+                        (base.join(ranks.rank().to_string()), AtomicBool::new(ranks.rank() == 1));
+                    scope.spawn(move || train(&ranks, 1, &folder, &stop))
+                })
+                .collect();
+            handles.into_iter().map(|h| h.join().expect("a rank")).collect()
+        });
+        assert_eq!(outcomes[0].0, Outcome::Interrupted);
+        assert_eq!(outcomes[0], outcomes[1]);
+        assert!(base.join("0/state.safetensors").is_file());
+        std::fs::remove_dir_all(base).expect("removed");
+    }
 }

@@ -3,7 +3,7 @@
 use shirube_index::IndexOptions;
 use shirube_train::data::Lists;
 use shirube_train::export::Dtype;
-use shirube_train::pipeline::{self, EvalOptions, TrainedStep};
+use shirube_train::pipeline::{self, EvalOptions, Machine, TrainedStep};
 use shirube_train::recipe::{Recipe, Step};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,7 +26,7 @@ fn folder(name: &str) -> PathBuf {
 
 fn run(recipe: &Recipe, out: &Path, stop: &AtomicBool) -> Vec<String> {
     let mut lines = Vec::new();
-    pipeline::run(recipe, out, 1, stop, &mut |line| lines.push(line)).expect("the run");
+    pipeline::run(recipe, out, Machine::alone(1, stop), &mut |line| lines.push(line)).expect("the run");
     lines
 }
 
@@ -69,6 +69,24 @@ fn the_smoke_recipe_runs_every_stage_and_skips_what_is_done() {
     assert!(bytes[1] * 3 < bytes[0] * 2, "{bytes:?}");
 
     what_is_exported_is_what_eval_measures(&recipe, &source, &out);
+    the_report_shows_curves_metrics_ingredients_and_the_card(&out);
+}
+
+fn the_report_shows_curves_metrics_ingredients_and_the_card(out: &Path) {
+    let page = shirube_train::report::report(&[out.to_owned(), out.to_owned()], None).expect("a page");
+    for step in ["pretrain", "context", "mine", "teacher", "score", "distill", "post-train", "merge"] {
+        assert!(page.contains(&format!("<h3>{step} <small>")), "{step}");
+    }
+    // The page shows the run twice, and five steps train.
+    assert_eq!(page.matches("aria-label=\"loss by step\"").count(), 2 * 5);
+    for part in ["<caption>dev: ", "greedy soup", "Ablations", "+0.0000 to +0.0000", "int8_cosine_query"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(
+        !page.contains("http://") && !page.contains("https://") && !page.contains("<script"),
+        "outside resources"
+    );
+    assert!(shirube_train::report::report(&[out.join("merge")], None).is_err());
 }
 
 fn what_is_exported_is_what_eval_measures(recipe: &Recipe, recipe_path: &Path, out: &Path) {
@@ -118,8 +136,8 @@ fn a_run_stopped_half_way_and_resumed_gives_the_same_bits() {
     let (whole, halves) = (folder("whole"), folder("halves"));
     run(&recipe, &whole, &AtomicBool::new(false));
     let stop = AtomicBool::new(false);
-    pipeline::run(&recipe, &halves, 1, &stop, &mut |line| {
-        if line.starts_with("context: step 20/") {
+    pipeline::run(&recipe, &halves, Machine::alone(1, &stop), &mut |line| {
+        if line.starts_with("\rcontext: step 20/") {
             stop.store(true, Ordering::Relaxed);
         }
     })
