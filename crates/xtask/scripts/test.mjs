@@ -5,7 +5,6 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildAll, buildWasm } from "./build.mjs";
 import { ensureChromium, ensureNodePackages, ensureRust, root, run, say } from "./lib.mjs";
-import { testMpi } from "./test-mpi.mjs";
 
 const only = new Set(process.argv.slice(2));
 let passed = 0;
@@ -97,9 +96,6 @@ if (!only.has("--no-cargo")) {
     // Mesa's loader complains where this is not set.
     process.env.XDG_RUNTIME_DIR ??= tmpdir();
     return cargoTest("-p", "shirube-gpu", "--features", "native");
-  });
-  await step("training with two MPI processes", () => {
-    if (testMpi() !== undefined) passed += 1;
   });
 }
 if (!only.has("--no-browser")) {
