@@ -107,7 +107,10 @@ mod tests {
     #[test]
     fn one_value_is_a_point_between_two_lines() {
         let svg = chart(&Curve { name: "loss".to_owned(), points: vec![(6.0, 5.080_35)] });
-        assert!(svg.contains("<circle") && svg.contains(">5.10<") && svg.matches(">6<").count() == 1, "{svg}");
+        assert!(
+            svg.contains("<circle") && svg.contains(">5.10<") && svg.matches(">6<").count() == 1,
+            "{svg}"
+        );
     }
 
     #[test]
