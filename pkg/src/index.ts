@@ -18,10 +18,13 @@ import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { clearCache } from "./assets.js";
 import type { HostOptions } from "./protocol.js";
 import modelFiles from "virtual:model-files";
+import { maxsim } from "./rerank.js";
 import { startMain, startWorker, type Thread } from "./thread.js";
-import type { Embeddings, LoadOptions, SearchOptions, SearchResult, Status } from "./types.js";
+import type { Embeddings, LoadOptions, RerankOptions, Reranked, SearchOptions, SearchResult, Status } from "./types.js";
 
 export { ShirubeError, type ShirubeErrorCode } from "./errors.js";
+export { excerpt, explain, type Pair, type Run } from "./excerpt.js";
+export { maxsim } from "./rerank.js";
 export type * from "./types.js";
 
 const MAX_LIMIT = 100;
@@ -88,14 +91,34 @@ export class Shirube {
   /**
    * The token embeddings of `text`, as the index and the scorer see them.
    *
-   * @throws {@link ShirubeError} `EMPTY_QUERY`, `BAD_ARGUMENT`, `WORKER_FAILED`, `INTERNAL`.
+   * @throws {@link ShirubeError} `EMPTY_QUERY`, `ABORTED`, `BAD_ARGUMENT`, `WORKER_FAILED`, `INTERNAL`.
    */
-  async encode(text: string, role: "query" | "document" = "query"): Promise<Embeddings> {
+  async encode(text: string, role: "query" | "document" = "query", options: { signal?: AbortSignal } = {}): Promise<Embeddings> {
     if (typeof text !== "string") throw new ShirubeError("BAD_ARGUMENT", `text is a ${typeof text}, expected a string`);
     if (role !== "query" && role !== "document") {
       throw new ShirubeError("BAD_ARGUMENT", `role is ${String(role)}, expected "query" or "document"`);
     }
-    return this.thread.call({ op: "encode", text: wellFormed(text), role }, undefined);
+    return this.thread.call({ op: "encode", text: wellFormed(text), role }, options.signal);
+  }
+
+  /**
+   * Your own texts by their nearness to `query`, best first, ties in the order given: encoded as documents are, and scored by MaxSim without an
+   * index between. About as long as encoding them takes.
+   *
+   * @throws {@link ShirubeError} `EMPTY_QUERY`, `ABORTED`, `BAD_ARGUMENT`, `WORKER_FAILED`, `INTERNAL`.
+   */
+  async rerank(query: string, candidates: readonly string[], options: RerankOptions = {}): Promise<Reranked[]> {
+    const wrong = Array.isArray(candidates) ? candidates.findIndex((text) => typeof text !== "string") : 0;
+    if (wrong >= 0) throw new ShirubeError("BAD_ARGUMENT", `candidate ${wrong} is no string`, "Give an array of texts.");
+    const asked = await this.encode(query, "query", options);
+    if (query.trim() === "") throw new ShirubeError("EMPTY_QUERY", "the query is blank", "Give some words.");
+    const scored: Reranked[] = [];
+    for (const [index, text] of candidates.entries()) {
+      // A blank text is no error among many: it is near to nothing.
+      const empty = text.trim() === "";
+      scored.push({ index, score: empty ? Number.NEGATIVE_INFINITY : maxsim(asked, await this.encode(text, "document", options)) });
+    }
+    return scored.sort((a, b) => b.score - a.score || a.index - b.index).slice(0, options.limit ?? candidates.length);
   }
 
   /** Stops the worker and frees its memory. Searches under way end with `ABORTED`. */

@@ -193,3 +193,19 @@ export interface SearchOptions {
    */
   queue?: boolean;
 }
+
+/** Options of `rerank`. */
+export interface RerankOptions {
+  /** Most candidates returned; all by default. */
+  limit?: number;
+  /** Gives it up. */
+  signal?: AbortSignal;
+}
+
+/** One candidate of `rerank`. */
+export interface Reranked {
+  /** Position among the candidates given. */
+  index: number;
+  /** MaxSim; `-Infinity` for a blank text. Compare only within one query. */
+  score: number;
+}

@@ -45,19 +45,11 @@ export async function buildPackage() {
   await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/ui.js", "pkg/dist/ui.css", "pkg/dist/types/ui/index.d.ts"], async () => {
     say("building the npm package (esbuild, tsc)");
     for (const name of readdirSync(out)) if (name.startsWith("chunk-") || name.startsWith("host-")) rmSync(join(out, name));
-    await build({
-      absWorkingDir: root,
-      entryPoints: { shirube: "pkg/src/index.ts", worker: "pkg/src/worker.ts", ui: "pkg/src/ui/index.ts" },
-      outdir: "pkg/dist",
-      bundle: true,
-      splitting: true,
-      format: "esm",
-      target: "es2022",
-      minify: true,
-      legalComments: "none",
-      plugins: [styleText({ transform }), modelFileNames()],
-      logLevel: "warning",
-    });
+    const shared = { absWorkingDir: root, outdir: "pkg/dist", bundle: true, format: "esm", target: "es2022", minify: true, legalComments: "none", logLevel: "warning" };
+    await build({ ...shared, entryPoints: { shirube: "pkg/src/index.ts", worker: "pkg/src/worker.ts" }, splitting: true, plugins: [modelFileNames()] });
+    // One file for a script tag: what it shares with the engine's code stands in it again, rather than in a chunk that has to be fetched first.
+    const engine = { name: "engine-beside", setup: (api) => api.onResolve({ filter: /^\.\.\/index\.js$/ }, () => ({ path: "./shirube.js", external: true })) };
+    await build({ ...shared, entryPoints: { ui: "pkg/src/ui/index.ts" }, plugins: [styleText({ transform }), engine] });
     const { code } = await transform(readFileSync(join(root, "pkg", "src", "ui", "page.css"), "utf8"), { loader: "css", minify: true });
     writeFileSync(join(out, "ui.css"), code);
     run("node", ["node_modules/typescript/bin/tsc", "-p", "pkg"]);

@@ -2,7 +2,7 @@
 
 import type { Hit, SearchResult } from "../types.js";
 import { element, safeUrl, type Child } from "./dom.js";
-import { excerpt, pairs, passageText, reasons, runs, telling, type Run } from "./excerpt.js";
+import { excerpt, explain, passageText, reasons, runs, telling, type Run } from "../excerpt.js";
 import type { Group } from "./refine.js";
 import type { TextKey } from "./texts.js";
 
@@ -79,7 +79,7 @@ export class Rows {
     const badge = (name: "words" | "meaning") =>
       element("span", { class: `badge ${name}`, part: `badge badge-${name}`, title: look.text(`${name}Why`) }, look.text(name));
     const source = sub ? undefined : look.sources[section.source];
-    const list = look.explain && !sub ? pairs(result, hit) : [];
+    const list = look.explain && !sub ? explain(result, hit) : [];
     const parts: Child[] = [
       source !== undefined && element("span", { class: "source", part: "source", lang }, source),
       element("span", { class: "head" }, element("span", { class: "title", part: "title", id: `${id}-title`, lang }, ...crumbs), element("span", { class: "badges" }, why.words && badge("words"), why.meaning && badge("meaning"))),

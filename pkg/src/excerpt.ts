@@ -1,6 +1,6 @@
 /** From what the engine found to what is shown: an excerpt with marked runs, and pairs of words. Pure functions. */
 
-import type { Highlight, Hit, Place, SearchResult } from "../types.js";
+import type { Highlight, Hit, Place, SearchResult } from "./types.js";
 
 /** A run of text with one level: 0 is plain, 1 to 4 from faint to strong. */
 export interface Run {
@@ -164,7 +164,7 @@ function whole(text: string, at: number): number {
 }
 
 /** Phrases: query tokens in a row whose counterparts stand in a row too are one pair. The strongest, in the order of the query. */
-export function pairs(result: SearchResult, hit: Hit, most = 6): Pair[] {
+export function explain(result: SearchResult, hit: Hit, most = 6): Pair[] {
   const heaviest = Math.max(...hit.matches.map((match) => match.contribution));
   const phrases: { start: number; end: number; place: Place; strength: number }[] = [];
   for (const match of hit.matches) {
