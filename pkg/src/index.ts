@@ -51,7 +51,8 @@ export class Shirube {
     const host: HostOptions = {
       bundle: folder(options.bundle, "bundle"),
       ...(options.model === undefined ? ownModel() : { model: folder(options.model, "model"), renamed: {} }),
-      wasm: base && new URL("shirube_wasm_bg.wasm", base).href,
+      // Literal, so that bundlers follow it, and named here: a bundler's worker may be a blob, to which an address without an origin means nothing.
+      wasm: base ? new URL("shirube_wasm_bg.wasm", base).href : absolute(new URL("./shirube_wasm_bg.wasm", import.meta.url).href),
       cache: options.cache ?? true,
     };
     if (options.signal?.aborted) throw aborted();
@@ -137,11 +138,14 @@ async function startThread(wish: boolean | "auto", base: string | undefined): Pr
   }
 }
 
+/** Some bundlers give an address without its origin. */
+const absolute = (url: string): string => new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+
 /** The model that comes with the package. Bundlers give its files names of their own. */
 function ownModel(): Pick<HostOptions, "model" | "renamed"> {
-  const urls = modelFiles();
-  const model = new URL("./", urls["manifest.json"]).href;
-  return { model, renamed: Object.fromEntries(Object.entries(urls).map(([path, url]) => [new URL(path, model).href, url.replace(/\?no-inline$/, "")])) };
+  const urls = Object.entries(modelFiles()).map(([path, url]) => [path, absolute(url).replace(/\?no-inline$/, "")] as const);
+  const model = new URL("./", urls.find(([path]) => path === "manifest.json")?.[1]).href;
+  return { model, renamed: Object.fromEntries(urls.map(([path, url]) => [new URL(path, model).href, url])) };
 }
 
 /** An absolute folder URL with a final slash. */

@@ -477,6 +477,45 @@ scene("意味の検索が使えなくても、語の結果は残る", { answer: 
   assert.equal(await tab.locator(".problem").isVisible(), false);
 });
 
+/** Puts a searcher with a model of its own time in. */
+const lazy = (tab, fails = false) => tab.evaluate((fails) => (globalThis.search.searcher = globalThis.fake = new globalThis.Lazy(fails)), fails);
+
+scene("opt-in では、押すまで意味のモデルを読み込まず、押せば読んでいる行を動かさず並べ直す", { body: '<shirube-search meaning="opt-in"></shirube-search>' }, async (tab) => {
+  await lazy(tab);
+  await type(tab, "検索");
+  await state(tab, "done");
+  const words = await rows(tab);
+  assert.equal(await tab.evaluate(() => globalThis.fake.loads), 0);
+  await tab.keyboard.press("ArrowDown");
+  await tab.getByRole("button", { name: "意味でも探す" }).click();
+  await tab.waitForFunction(() => globalThis.search.shown.stage === "meaning");
+  const after = await rows(tab);
+  assert.deepEqual([after[0].title, after[0].top, after[0].selected], [words[0].title, words[0].top, true]);
+  assert.equal(after[1].title, words.at(-1).title);
+  assert.equal(await tab.getByRole("button", { name: "意味でも探す" }).isVisible(), false);
+});
+
+for (const [name, connection, asked] of [
+  ["データ節約中は、意味のモデルを読み込む前にたずねる", { saveData: true }, true],
+  ["遅い回線でも、たずねる", { effectiveType: "3g" }, true],
+  ["ふつうの回線では、たずねない", { effectiveType: "4g", saveData: false }, false],
+]) {
+  scene(name, { before: (context) => context.addInitScript((connection) => Object.defineProperty(navigator, "connection", { value: connection }), connection) }, async (tab) => {
+    await lazy(tab);
+    await type(tab, "検索");
+    await state(tab, "done");
+    assert.equal(await tab.getByRole("button", { name: "意味でも探す" }).isVisible(), asked);
+  });
+}
+
+scene("頼んだモデルが読み込めなければ、語の結果のままそう伝える", { body: '<shirube-search meaning="opt-in"></shirube-search>' }, async (tab) => {
+  await lazy(tab, true);
+  await type(tab, "検索");
+  await tab.getByRole("button", { name: "意味でも探す" }).click();
+  await tab.waitForFunction(() => globalThis.search.shadowRoot.querySelector(".state").textContent.includes("語だけで探しました"));
+  assert.equal((await rows(tab)).length, 8);
+});
+
 /* Words and looks */
 
 scene("英語のページでは英語で話し、属性で言い換えられる", { body: '<shirube-search text-found="{n} treffer" placeholder="Suche"></shirube-search>', look: { lang: "de" } }, async (tab) => {

@@ -49,8 +49,8 @@ export async function works(folder, options = {}) {
 /** Expects the page at `url` to find sections by script, in a worker, and by the element. */
 export async function answers(page, url) {
   await page.goto(url);
-  await page.waitForFunction(() => document.title !== "…", undefined, { timeout: 60_000 });
-  assert.equal(await page.title(), "5 worker");
+  await page.waitForFunction(() => globalThis.answer, undefined, { timeout: 60_000 });
+  assert.equal(await page.evaluate(() => globalThis.answer), "5 worker");
   await page.locator("#query").fill("所有権");
   await page.waitForFunction(() => document.querySelector("shirube-search").state === "done", undefined, { timeout: 60_000 });
   assert.ok((await page.locator("#list a.row").count()) > 0, "the element shows rows");

@@ -5,6 +5,8 @@ import type { Searcher } from "./types.js";
 
 /** What tells engines apart: the attributes of an element. */
 export interface EngineWish {
+  /** Whether the model follows by itself, or waits until `loadMeaning` is called. */
+  meaning: "background" | "off";
   bundle: string;
   model: string | undefined;
   assetBase: string | undefined;
@@ -20,7 +22,7 @@ const engines = new Map<string, Shared>();
 
 /** The engine for `wish`; loads it at the first call. A failed load is tried again by the next call. */
 export function engineFor(wish: EngineWish, listener: (event: ProgressEvent) => void): Promise<Searcher> {
-  const key = JSON.stringify([wish.bundle, wish.model, wish.assetBase]);
+  const key = keyOf(wish);
   let shared = engines.get(key);
   if (!shared) {
     const fresh: Shared = { listeners: new Set(), last: undefined, searcher: undefined as never };
@@ -39,11 +41,27 @@ export function engineFor(wish: EngineWish, listener: (event: ProgressEvent) => 
 
 /** Forgets the engine for `wish`, so that the next call loads it anew. */
 export function forgetEngine(wish: EngineWish): void {
-  engines.delete(JSON.stringify([wish.bundle, wish.model, wish.assetBase]));
+  engines.delete(keyOf(wish));
 }
 
-async function start({ bundle, model, assetBase }: EngineWish, progress_callback: (event: ProgressEvent) => void): Promise<Searcher> {
+/** Elements that differ in `meaning` alone share an engine: the first decides, and any can load the model later. */
+function keyOf({ bundle, model, assetBase }: EngineWish): string {
+  return JSON.stringify([bundle, model, assetBase]);
+}
+
+/** What loads the model: the attribute `meaning`, and for `auto` whether the reader's line is one to save. */
+export function meaningPolicy(attribute: string | null): "background" | "ask" | "off" {
+  if (attribute === "eager") return "background";
+  if (attribute === "opt-in") return "ask";
+  if (attribute === "never") return "off";
+  const { connection } = navigator as { connection?: { saveData?: boolean; type?: string; effectiveType?: string } };
+  const spare = connection?.saveData === true || connection?.type === "cellular" || /(^|-)[23]g$/.test(connection?.effectiveType ?? "");
+  return spare ? "ask" : "background";
+}
+
+async function start({ bundle, model, assetBase, meaning }: EngineWish, progress_callback: (event: ProgressEvent) => void): Promise<Searcher> {
   // Fetched when somebody wants to search, not with the page.
   const { Shirube } = await import("../index.js");
-  return Shirube.load({ bundle, progress_callback, ...(model !== undefined && { model }), ...(assetBase !== undefined && { assetBase }) });
+  const options = { bundle, meaning, progress_callback, ...(model !== undefined && { model }), ...(assetBase !== undefined && { assetBase }) };
+  return Shirube.load(options);
 }

@@ -12,7 +12,7 @@ import tokens from "./tokens.css";
 const HANDED = [...SEARCH_ATTRIBUTES, ...TEXT_ATTRIBUTES].filter((name) => !["results", "shortcut", "theme"].includes(name));
 
 const PARTS =
-  "form, field, input, clear, progress, panel, state, filters, filter, list, group, row, sub-row, source, title, excerpt, passage, mark, badge, badge-words, badge-meaning, pairs, nothing, problem, retry";
+  "form, field, input, clear, progress, panel, state, ask, filters, filter, list, group, row, sub-row, source, title, excerpt, passage, mark, badge, badge-words, badge-meaning, pairs, nothing, problem, retry";
 
 /**
  * A search in a modal dialog. Takes the attributes of `<shirube-search>`.

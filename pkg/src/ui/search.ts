@@ -3,7 +3,7 @@
 import type { ProgressEvent } from "../types.js";
 import { Announcer } from "./announce.js";
 import { Base, CROSS, LENS, adopt, element, icon } from "./dom.js";
-import { engineFor, forgetEngine, type EngineWish } from "./engine.js";
+import { engineFor, forgetEngine, meaningPolicy, type EngineWish } from "./engine.js";
 import { FilterPanel } from "./filters.js";
 import { keyName, listen, onApple, owned, shortcutsOf, unlisten, type Opener } from "./keys.js";
 import { grouped, refined } from "./refine.js";
@@ -24,7 +24,7 @@ const LONGEST_IN_ADDRESS = 500;
 /** Attributes that make another engine, and those that only change the look. */
 const ENGINE_ATTRIBUTES = ["bundle", "model", "asset-base"];
 const LOOK_ATTRIBUTES = ["lang", "placeholder", "label", "theme", "results", "shortcut", "explain", "content-lang", "sub-results", "excerpt-length", "text-fragment", "filters", ...TEXT_ATTRIBUTES];
-export const SEARCH_ATTRIBUTES: readonly string[] = [...ENGINE_ATTRIBUTES, ...LOOK_ATTRIBUTES, "limit", "load", "composing-delay"];
+export const SEARCH_ATTRIBUTES: readonly string[] = [...ENGINE_ATTRIBUTES, ...LOOK_ATTRIBUTES, "limit", "load", "meaning", "composing-delay"];
 
 /**
  * A search box. Attributes, properties, events, parts and CSS variables: `docs/ui.md`.
@@ -63,6 +63,7 @@ export class ShirubeSearch extends Base {
   private readonly clearButton = element("button", { type: "button", class: "clear", part: "clear" }, icon("cross", ...CROSS));
   private readonly bar = element("div", { class: "progress", part: "progress", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100" }, element("i"));
   private readonly stateLine = element("p", { class: "state", part: "state" });
+  private readonly ask = element("button", { type: "button", class: "ask", part: "ask" });
   private readonly problem = element("div", { class: "problem", part: "problem", role: "alert" });
   private readonly nothing = element("div", { class: "nothing", part: "nothing" });
   private readonly list = element("div", { class: "list", part: "list", id: "list", role: "listbox" });
@@ -81,6 +82,7 @@ export class ShirubeSearch extends Base {
   private sourceNames: Record<string, string> = {};
   private loaded: Searcher | undefined;
   private engineLoading: EngineWish | undefined;
+  private wanting: EngineWish | undefined;
   private loadedBytes: { loaded: number; total: number } | undefined;
   private current: SearchState = "idle";
   private wanted = "";
@@ -98,7 +100,7 @@ export class ShirubeSearch extends Base {
     super();
     const shadow = this.attachShadow({ mode: "open" });
     adopt(shadow, tokens, css);
-    this.panel = element("div", { class: "panel", part: "panel" }, this.stateLine, this.problem, this.filters.node, this.nothing, this.list, this.start);
+    this.panel = element("div", { class: "panel", part: "panel" }, element("div", { class: "status" }, this.stateLine, this.ask), this.problem, this.filters.node, this.nothing, this.list, this.start);
     const field = element("div", { class: "field", part: "field" }, icon("lens", ...LENS), this.input, this.hint, this.clearButton, element("slot", { name: "end" }));
     this.form = element("div", { class: "form", part: "form" }, this.label, field, this.bar, this.keysHelp);
     this.root = element("div", { class: "root" }, this.form, this.panel, ...this.announcer.nodes);
@@ -111,6 +113,7 @@ export class ShirubeSearch extends Base {
     this.opener = { rank: 0, shortcuts: () => (this.inModal ? [] : shortcutsOf(this)), open: () => (this.input.focus(), this.input.select()), changed: () => this.paintField() };
     this.input.addEventListener("input", () => this.paintField());
     this.clearButton.addEventListener("click", () => this.clear());
+    this.ask.addEventListener("click", () => void this.loadMeaning());
     this.list.addEventListener("click", (event) => this.onClick(event));
     this.list.addEventListener("pointermove", (event) => (this.pointed = (event.target as HTMLElement).closest<HTMLElement>(".row") ?? undefined));
     this.list.addEventListener("pointerleave", () => (this.pointed = undefined));
@@ -250,6 +253,7 @@ export class ShirubeSearch extends Base {
     if (this.engine || this.engineLoading || this.failure) return;
     const wish = this.wish();
     this.engineLoading = wish;
+    this.wanting = wish;
     if (this.current === "idle") this.setState("loading");
     engineFor(wish, (event) => this.onProgress(wish, event)).then(
       (engine) => {
@@ -267,6 +271,24 @@ export class ShirubeSearch extends Base {
     );
   }
 
+  /** Loads the model where the attribute `meaning` left it out, and refines what is on view. */
+  async loadMeaning(): Promise<void> {
+    const { engine } = this;
+    if (!engine?.loadMeaning) return;
+    this.meaningFailed = false;
+    const loading = engine.loadMeaning();
+    this.paint();
+    this.input.focus();
+    try {
+      await loading;
+    } catch (error) {
+      this.meaningFailed = true;
+      this.emit("shirube-error", error);
+      return this.paint();
+    }
+    if (this.input.value.trim() !== "" && this.engine === engine) void this.run(this.input.value, true, true);
+  }
+
   /** Whether `event` belongs to an input method: a modal around the element must let it pass. */
   isComposing(event: Event): boolean {
     return this.typing.isComposing(event);
@@ -282,7 +304,8 @@ export class ShirubeSearch extends Base {
       return value === null ? undefined : new URL(value, document.baseURI).href;
     };
     // Beside this script, as `shirube build` lays its folder out.
-    return { bundle: absolute("bundle") ?? import.meta.url.replace(/[^/]*$/, ""), model: absolute("model"), assetBase: absolute("asset-base") };
+    const meaning = meaningPolicy(this.getAttribute("meaning")) === "background" ? "background" : "off";
+    return { meaning, bundle: absolute("bundle") ?? import.meta.url.replace(/[^/]*$/, ""), model: absolute("model"), assetBase: absolute("asset-base") };
   }
 
   private number(name: string, otherwise: number): number {
@@ -307,7 +330,7 @@ export class ShirubeSearch extends Base {
 
   /* Searching */
 
-  private async run(text: string, again = false): Promise<void> {
+  private async run(text: string, again = false, refine = false): Promise<void> {
     if (text === this.wanted && !again) return;
     this.wanted = text;
     this.remember(text);
@@ -332,17 +355,21 @@ export class ShirubeSearch extends Base {
     this.controller = controller;
     this.setState("searching");
     const filters = this.filters.choice;
-    let steps = 0;
+    // What is on view for the same text is refined, whoever asked for more.
+    let steps = refine && this.result && this.shownFor === text ? 1 : 0;
+    const before = steps;
     try {
       const answer = searcher.search(text, { limit: Math.min(100, Math.max(1, this.number("limit", LIMIT))), signal: controller.signal, ...(filters && { filters }) });
       for await (const result of inSteps(answer)) {
         if (controller.signal.aborted) return;
         this.show(text, result, steps++ > 0);
       }
-      if (!controller.signal.aborted && this.result) this.setState("done");
+      if (controller.signal.aborted || !this.result) return;
+      this.meaningFailed = searcher.status?.meaning?.state === "failed";
+      this.setState("done");
     } catch (error) {
       if (controller.signal.aborted || (error as ShownError).code === "ABORTED") return;
-      if (steps === 0) return this.fail(error);
+      if (steps === before) return this.fail(error);
       // The words' hits stay: they are right, only not refined.
       this.meaningFailed = true;
       this.emit("shirube-error", error);
@@ -406,7 +433,8 @@ export class ShirubeSearch extends Base {
   }
 
   private onProgress(wish: EngineWish, event: ProgressEvent): void {
-    if (this.engineLoading !== wish) return;
+    // Also after the engine is there: its model may still be under way.
+    if (this.wanting !== wish) return;
     this.emit("shirube-progress", event);
     if (event.status !== "progress_total") return;
     this.loadedBytes = event;
@@ -543,7 +571,8 @@ export class ShirubeSearch extends Base {
 
   private paintState(): void {
     const typed = this.input.value.trim() !== "";
-    const busy = this.engineLoading !== undefined;
+    const meaning = this.engine?.status?.meaning?.state;
+    const busy = this.engineLoading !== undefined || (meaning === "loading" && this.loadedBytes !== undefined);
     this.bar.hidden = !busy;
     const { loaded, total } = this.loadedBytes ?? { loaded: 0, total: 0 };
     const megabytes = (bytes: number) => (bytes / 1e6).toFixed(1);
@@ -555,14 +584,19 @@ export class ShirubeSearch extends Base {
     }
     const n = String(this.result?.hits.length ?? 0);
     let line = "";
-    if (busy) line = total > 0 ? this.text("downloading", { loaded: megabytes(loaded), total: megabytes(total) }) : this.text("preparing");
+    const found = this.result !== undefined && this.result.hits.length > 0;
+    if (busy && this.engine) line = found ? this.text("meaningLoading", { n, loaded: megabytes(loaded), total: megabytes(total) }) : "";
+    else if (busy) line = total > 0 ? this.text("downloading", { loaded: megabytes(loaded), total: megabytes(total) }) : this.text("preparing");
     else if (this.failure || !typed) line = "";
     else if (this.meaningFailed) line = this.text("meaningFailed");
     else if (this.current === "words") line = this.text("refining", { n });
-    else if (this.result && this.result.hits.length > 0) line = this.text("found", { n }) + (this.result.truncated ? `　${this.text("truncated")}` : "");
+    else if (this.result && found) line = this.text("found", { n }) + (this.result.truncated ? `　${this.text("truncated")}` : "");
     else if (this.current === "searching") line = this.text("searching");
     this.stateLine.textContent = line;
     this.stateLine.hidden = line === "";
+    this.ask.hidden = !(typed && !busy && meaning === "off" && this.result && meaningPolicy(this.getAttribute("meaning")) === "ask");
+    this.ask.textContent = this.text("meaningAsk");
+    this.ask.title = this.text("meaningAskWhy");
     this.list.toggleAttribute("data-stale", this.current === "searching");
   }
 

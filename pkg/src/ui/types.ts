@@ -29,6 +29,10 @@ export interface Searcher {
     query: string,
     options: { limit: number; signal: AbortSignal; filters?: FilterChoice },
   ): PromiseLike<ShownResult> | AsyncIterable<ShownResult>;
+  /** Loads the model, where it is not loaded with the rest; searches go by words meanwhile. */
+  loadMeaning?(): Promise<void>;
+  /** Whether searches by meaning are possible; absent where they always are. */
+  readonly status?: { readonly loadMs?: number; readonly meaning?: { readonly state: "off" | "loading" | "ready" | "failed" } };
 }
 
 /** Where an element stands; also its attribute `state`. */
