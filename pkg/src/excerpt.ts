@@ -86,6 +86,11 @@ export function excerpt(hit: Hit, length = 120): Run[] {
   const spare = Math.max(0, length - (lastMark - first));
   const sentence = text.slice(0, first).search(/[。！？\n][^。！？\n]*$/) + 1;
   let start = first - sentence <= spare ? sentence : Math.max(0, first - Math.floor(spare / 2));
+  if (start > 0 && start !== sentence) {
+    // In the middle of a sentence a clause is the next best place to begin.
+    const clause = text.slice(start, first).search(/[、，,・\s]/);
+    if (clause >= 0) start += clause + 1;
+  }
   let end = Math.min(text.length, start + length);
   if (end < text.length) {
     const more = text.slice(end, end + OVERHANG).search(SENTENCE_END);

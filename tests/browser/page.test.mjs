@@ -216,6 +216,7 @@ test("axe finds no barrier", async () => {
       await ready(page);
       await ask(page, "再レンダリングを減らしたい");
       await page.evaluate(source);
+      await page.locator("#lab summary").click();
       const { violations } = await page.evaluate(() => globalThis.axe.run());
       assert.deepEqual(violations.map((found) => `${found.id}: ${found.nodes[0].html} ${found.nodes[0].failureSummary}`), [], colorScheme);
     });
@@ -248,6 +249,39 @@ test("a search typed while loading runs when loading ends", async () => {
     await page.locator(".progress").waitFor({ state: "visible" });
     await settled(page, "所有権");
     assert.equal((await hits(page)).length, LIMIT);
+  });
+});
+
+test("重みを動かすと、意味だけの順に並べ直る", async () => {
+  await visit({}, async (page, { url }) => {
+    await page.goto(url);
+    await ready(page);
+    await ask(page, "再レンダリングを減らしたい");
+    await page.locator("#lab summary").click();
+    await page.locator("#weight").fill("0");
+    await page.waitForFunction(() => {
+      const { shown, state } = document.querySelector("shirube-search");
+      return state === "done" && shown.hits.every((hit) => hit.score === hit.maxsim);
+    });
+    assert.equal(await page.locator("#weight-value").textContent(), "0.0");
+  });
+});
+
+test("この端末での時間が測れ、保存したファイルが消せる", async () => {
+  await visit({}, async (page, { url }) => {
+    await page.goto(url);
+    await ready(page);
+    await page.locator("#lab summary").click();
+    await page.locator("#measure").click();
+    await page.locator("#measured:not([hidden])").waitFor({ timeout: 60_000 });
+    const cells = await page.$$eval("#measured td", (all) => all.map((cell) => Number(cell.textContent)));
+    assert.equal(cells.length, 18);
+    assert.ok(cells.every((value) => value >= 0 && value < 60_000), cells.join());
+    const stored = () => page.evaluate(async () => (await (await caches.open("shirube-files-1")).keys()).length);
+    assert.ok((await stored()) > 0);
+    await page.locator("#forget").click();
+    await page.waitForFunction(() => document.querySelector("#lab-note").textContent.startsWith("消しました"));
+    assert.equal(await stored(), 0);
   });
 });
 

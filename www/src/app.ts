@@ -4,6 +4,7 @@ import type { Shirube, SearchResult, Status } from "shirube";
 import type { ShirubeSearch, SearchState } from "shirube/ui";
 import "shirube/ui";
 import { byId, element } from "./dom.js";
+import { startLab } from "./lab.js";
 import { EXAMPLES, SOURCES, texts, type Language, type Texts } from "./texts.js";
 
 const search = byId<ShirubeSearch>("search");
@@ -73,6 +74,7 @@ function paintTiming(result: SearchResult | undefined): void {
 function paintFacts(status: Status | undefined): void {
   const t = words();
   facts.hidden = !status;
+  byId("lab").hidden = !status;
   if (!status) return;
   const row = (name: string, value: string, note: string) =>
     element("div", {}, element("dt", {}, name), element("dd", {}, value), element("dd", { class: "fact-note" }, note));
@@ -110,6 +112,7 @@ document.querySelector(".language")?.addEventListener("click", (event) => {
 
 search.sources = Object.fromEntries(Object.entries(SOURCES).map(([id, { name }]) => [id, name]));
 paint();
+startLab(search, words, milliseconds);
 if ("serviceWorker" in navigator && window.isSecureContext) {
   navigator.serviceWorker.register("./sw.js").catch(() => {
     // Without it the page works as long as there is a network.

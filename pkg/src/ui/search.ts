@@ -23,7 +23,7 @@ const LONGEST_IN_ADDRESS = 500;
 
 /** Attributes that make another engine, and those that only change the look. */
 const ENGINE_ATTRIBUTES = ["bundle", "model", "asset-base"];
-const LOOK_ATTRIBUTES = ["lang", "placeholder", "label", "theme", "results", "shortcut", "explain", "content-lang", "sub-results", "excerpt-length", "text-fragment", "filters", ...TEXT_ATTRIBUTES];
+const LOOK_ATTRIBUTES = ["lexical-weight", "lang", "placeholder", "label", "theme", "results", "shortcut", "explain", "content-lang", "sub-results", "excerpt-length", "text-fragment", "filters", ...TEXT_ATTRIBUTES];
 export const SEARCH_ATTRIBUTES: readonly string[] = [...ENGINE_ATTRIBUTES, ...LOOK_ATTRIBUTES, "limit", "load", "meaning", "composing-delay"];
 
 /**
@@ -169,6 +169,7 @@ export class ShirubeSearch extends Base {
       this.engineLoading = undefined;
       if (this.input.value.trim() !== "") void this.run(this.input.value, true);
     }
+    if (name === "lexical-weight" && this.input.value.trim() !== "") void this.run(this.input.value, true);
     if (name === "theme") {
       this.stopFollowing?.();
       this.stopFollowing = followScheme(this, (scheme) => (this.root.dataset["scheme"] = scheme));
@@ -355,11 +356,12 @@ export class ShirubeSearch extends Base {
     this.controller = controller;
     this.setState("searching");
     const filters = this.filters.choice;
+    const weight = Number.parseFloat(this.getAttribute("lexical-weight") ?? "");
     // What is on view for the same text is refined, whoever asked for more.
     let steps = refine && this.result && this.shownFor === text ? 1 : 0;
     const before = steps;
     try {
-      const answer = searcher.search(text, { limit: Math.min(100, Math.max(1, this.number("limit", LIMIT))), signal: controller.signal, ...(filters && { filters }) });
+      const answer = searcher.search(text, { limit: Math.min(100, Math.max(1, this.number("limit", LIMIT))), signal: controller.signal, ...(Number.isFinite(weight) && { lexicalWeight: weight }), ...(filters && { filters }) });
       for await (const result of inSteps(answer)) {
         if (controller.signal.aborted) return;
         this.show(text, result, steps++ > 0);
