@@ -50,7 +50,7 @@ export class Shirube {
     const base = options.assetBase === undefined ? undefined : folder(options.assetBase, "assetBase");
     const host: HostOptions = {
       bundle: folder(options.bundle, "bundle"),
-      ...(options.model === undefined ? ownModel() : { model: folder(options.model, "model"), renamed: {} }),
+      ...modelOf(options),
       // Literal, so that bundlers follow it, and named here: a bundler's worker may be a blob, to which an address without an origin means nothing.
       wasm: base ? new URL("shirube_wasm_bg.wasm", base).href : absolute(new URL("./shirube_wasm_bg.wasm", import.meta.url).href),
       cache: options.cache ?? true,
@@ -140,6 +140,14 @@ async function startThread(wish: boolean | "auto", base: string | undefined): Pr
 
 /** Some bundlers give an address without its origin. */
 const absolute = (url: string): string => new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+
+/** The model named, else the one in the bundle where `shirube build` put this very script beside it, else the package's own. */
+function modelOf(options: LoadOptions): Pick<HostOptions, "model" | "renamed"> {
+  if (options.model !== undefined) return { model: folder(options.model, "model"), renamed: {} };
+  const bundle = folder(options.bundle, "bundle");
+  // Not as `new URL`: bundlers would look for that folder.
+  return bundle === import.meta.url.replace(/[^/]*$/, "") ? { model: `${bundle}model/`, renamed: {} } : ownModel();
+}
 
 /** The model that comes with the package. Bundlers give its files names of their own. */
 function ownModel(): Pick<HostOptions, "model" | "renamed"> {

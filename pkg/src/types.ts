@@ -162,7 +162,7 @@ export type ProgressEvent =
 export interface LoadOptions {
   /** Folder that holds `shirube.json`, absolute or relative to the page. */
   bundle: string | URL;
-  /** Folder that holds the model's `manifest.json`. Default: the model that comes with this package. */
+  /** Folder that holds the model's `manifest.json`. Default: `model/` in the bundle where this script lies beside it, else the package's own. */
   model?: string | URL;
   /** Called as files arrive. */
   progress_callback?: (event: ProgressEvent) => void;

@@ -596,6 +596,17 @@ scene("窓の端でも、ポップアップは窓の中に開く", { body: '<div
   assert.ok(x >= 0 && x + width <= 800, `${x} to ${x + width}`);
 });
 
+scene("電話の狭い窓でも、隅の入力欄のポップアップは窓に収まる", { body: '<div id="corner"><shirube-search></shirube-search></div>', viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true }, async (tab) => {
+  await tab.evaluate(() => {
+    const corner = document.querySelector("#corner");
+    corner.style.setProperty("margin-left", "120px");
+    corner.style.setProperty("width", "180px");
+  });
+  await type(tab, "検索");
+  const { x, width } = await tab.locator(".panel").boundingBox();
+  assert.ok(x >= 0 && x + width <= 360, `${x} to ${x + width}`);
+});
+
 scene("前もって置いた値と searcher は、定義のあとで生きる", {}, async (tab) => {
   const shown = await tab.evaluate(async () => {
     // As a framework does: properties before the element is in the page.

@@ -4,8 +4,8 @@ import { cpSync, existsSync, readFileSync, statSync, writeFileSync } from "node:
 import { join } from "node:path";
 import { test } from "node:test";
 import { brotliCompressSync, gzipSync } from "node:zlib";
-import { assert, root, useBrowser } from "../browser/harness.mjs";
-import { pack, project, works } from "./lab.mjs";
+import { assert, root, useBrowser, visit } from "../browser/harness.mjs";
+import { bundle, pack, project, works } from "./lab.mjs";
 
 useBrowser();
 
@@ -65,6 +65,21 @@ test("a plain script tag is enough, under a strict CSP", async () => {
   const folder = project("tag");
   app(folder);
   await works(folder);
+});
+
+test("the folder that `shirube build` writes is searched with two lines and no attribute", async () => {
+  const folder = project("two-lines");
+  const out = join(folder, "shirube");
+  cpSync(installed(folder, "dist"), out, { recursive: true });
+  cpSync(installed(folder, "model"), join(out, "model"), { recursive: true });
+  cpSync(bundle, out, { recursive: true });
+  await visit({ folder }, async (page, { url, requests }) => {
+    await page.goto(url);
+    await page.locator("#query").fill("所有権");
+    await page.waitForFunction(() => document.querySelector("shirube-search").state === "done", undefined, { timeout: 60_000 });
+    assert.ok((await page.locator("#list a.row").count()) > 0);
+    assert.deepEqual(requests.filter((path) => !path.startsWith("/shirube/") && path !== "/"), [], "everything comes from that folder");
+  });
 });
 
 test("a page built by Vite works without any setting", async () => {

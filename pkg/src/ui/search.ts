@@ -18,6 +18,8 @@ import tokens from "./tokens.css";
 const LIMIT = 15;
 const SUB_RESULTS = 3;
 const EXCERPT_LENGTH = 120;
+/** Room between a popup and the window's edge. */
+const EDGE = 8;
 /** Addresses have limits that a pasted book does not. */
 const LONGEST_IN_ADDRESS = 500;
 
@@ -632,11 +634,13 @@ export class ShirubeSearch extends Base {
     if (visible && this.popup) this.place();
   }
 
-  /** Keeps the popup inside the window: from the field's start edge, or from its end edge where it would stick out. */
+  /** Pushes the popup sideways where it would stick out of the window. */
   private place(): void {
-    this.panel.classList.remove("from-end");
+    this.panel.style.setProperty("--shift", "0px");
     const { left, right } = this.panel.getBoundingClientRect();
-    if (left < 0 || right > document.documentElement.clientWidth) this.panel.classList.add("from-end");
+    const end = document.documentElement.clientWidth - EDGE;
+    const shift = Math.max(EDGE - left, Math.min(0, end - right));
+    this.panel.style.setProperty("--shift", `${left < EDGE || right > end ? shift : 0}px`);
   }
 }
 
