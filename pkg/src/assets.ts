@@ -7,6 +7,7 @@
  */
 
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
+import { inlineResponse, isInline } from "./inline-files.js";
 import type { ProgressEvent } from "./types.js";
 
 const CACHE_NAME = "shirube-files-1";
@@ -209,7 +210,7 @@ export class Assets {
 export async function request(url: string, init: RequestInit & { signal: AbortSignal }): Promise<Response> {
   let response: Response;
   try {
-    response = await fetch(url, init);
+    response = isInline(url) ? inlineResponse(url) : await fetch(url, init);
   } catch (error) {
     throw networkError(url, error, init.signal);
   }

@@ -18,6 +18,7 @@ import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { clearCache } from "./assets.js";
 import type { HostOptions } from "./protocol.js";
 import modelFiles from "virtual:model-files";
+import { isInline } from "./inline-files.js";
 import { maxsim } from "./rerank.js";
 import { startMain, startWorker, type Thread } from "./thread.js";
 import type { Embeddings, LoadOptions, RerankOptions, Reranked, SearchOptions, SearchResult, Status } from "./types.js";
@@ -53,7 +54,7 @@ export class Shirube {
       ...modelOf(options),
       // Literal, so that bundlers follow it, and named here: a bundler's worker may be a blob, to which an address without an origin means nothing.
       wasm: base ? new URL("shirube_wasm_bg.wasm", base).href : absolute(new URL("./shirube_wasm_bg.wasm", import.meta.url).href),
-      cache: options.cache ?? true,
+      cache: (options.cache ?? true) && !isInline(import.meta.url),
     };
     if (options.signal?.aborted) throw aborted();
     const { thread, reason } = await startThread(options.worker ?? "auto", base);
@@ -129,6 +130,7 @@ export class Shirube {
 }
 
 async function startThread(wish: boolean | "auto", base: string | undefined): Promise<{ thread: Thread; reason: string }> {
+  if (isInline(import.meta.url)) return { thread: await startMain(), reason: "files in the script itself are not reached from a worker" };
   if (wish === false) return { thread: await startMain(), reason: "worker: false was given" };
   try {
     return { thread: await startWorker(base === undefined ? undefined : new URL("worker.js", base)), reason: "searches do not block the page" };

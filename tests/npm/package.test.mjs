@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { cpSync, existsSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { pathToFileURL } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { assert, root, useBrowser, visit } from "../browser/harness.mjs";
 import { bundle, pack, project, works } from "./lab.mjs";
@@ -80,6 +81,23 @@ test("the folder that `shirube build` writes is searched with two lines and no a
     assert.ok((await page.locator("#list a.row").count()) > 0);
     assert.deepEqual(requests.filter((path) => !path.startsWith("/shirube/") && path !== "/"), [], "everything comes from that folder");
   });
+});
+
+test("ひとつのスクリプトにまとめれば、file:// から開いたページでも通信なしで検索できる", async () => {
+  const folder = project("two-lines");
+  const { inline } = await import(installed(folder, "inline.mjs"));
+  writeFileSync(join(folder, "search.js"), await inline(bundle));
+  writeFileSync(join(folder, "book.html"), '<!doctype html><html lang="ja"><meta charset="utf-8"><title>本</title><link rel="icon" href="data:,"><script src="search.js"></script><shirube-search></shirube-search></html>');
+  await visit({}, async (page) => {
+    const asked = [];
+    page.on("request", (request) => asked.push(request.url()));
+    await page.goto(pathToFileURL(join(folder, "book.html")).href);
+    await page.locator("#query").fill("再レンダリングを減らしたい");
+    await page.waitForFunction(() => document.querySelector("shirube-search").state === "done", undefined, { timeout: 60_000 });
+    assert.ok((await page.locator("#list a.row").count()) > 0);
+    assert.deepEqual(asked.filter((url) => !/^file:.*\/(book\.html|search\.js)$|^data:/.test(url)), [], "nothing else is asked for");
+  });
+  await assert.rejects(inline(folder), /is no bundle/);
 });
 
 test("a page built by Vite works without any setting", async () => {

@@ -41,8 +41,8 @@ function modelFileNames() {
 export async function buildPackage() {
   const { build, transform } = await import("esbuild");
   const out = join(root, "pkg", "dist");
-  const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/model/manifest.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts");
-  await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/ui.js", "pkg/dist/ui.css", "pkg/dist/types/ui/index.d.ts"], async () => {
+  const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/model/manifest.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts", "crates/xtask/scripts/build.mjs");
+  await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/ui.js", "pkg/dist/ui.css", "pkg/dist/inline.js", "pkg/dist/types/ui/index.d.ts"], async () => {
     say("building the npm package (esbuild, tsc)");
     for (const name of readdirSync(out)) if (name.startsWith("chunk-") || name.startsWith("host-")) rmSync(join(out, name));
     const shared = { absWorkingDir: root, outdir: "pkg/dist", bundle: true, format: "esm", target: "es2022", minify: true, legalComments: "none", logLevel: "warning" };
@@ -50,6 +50,9 @@ export async function buildPackage() {
     // One file for a script tag: what it shares with the engine's code stands in it again, rather than in a chunk that has to be fetched first.
     const engine = { name: "engine-beside", setup: (api) => api.onResolve({ filter: /^\.\.\/index\.js$/ }, () => ({ path: "./shirube.js", external: true })) };
     await build({ ...shared, entryPoints: { ui: "pkg/src/ui/index.ts" }, plugins: [styleText({ transform }), engine] });
+    // Everything in one classic script: pages opened from file:// may neither import nor fetch.
+    const alone = { entryPoints: { inline: "pkg/src/inline.ts" }, format: "iife", ignoreAnnotations: true, define: { "import.meta.url": '"https://inline.shirube.invalid/inline.js"' } };
+    await build({ ...shared, ...alone, plugins: [styleText({ transform }), modelFileNames()] });
     const { code } = await transform(readFileSync(join(root, "pkg", "src", "ui", "page.css"), "utf8"), { loader: "css", minify: true });
     writeFileSync(join(out, "ui.css"), code);
     run("node", ["node_modules/typescript/bin/tsc", "-p", "pkg"]);
@@ -85,7 +88,7 @@ export async function buildPage(bundle) {
     for (const name of ["index.html", "style.css", "icon.svg"]) cpSync(join(root, "www", name), join(out, name));
     mkdirSync(join(out, "shirube"));
     for (const name of readdirSync(join(root, "pkg", "dist"))) {
-      if (/^(?!shirube_wasm\.).*\.js$|_bg\.wasm$/.test(name)) cpSync(join(root, "pkg", "dist", name), join(out, "shirube", name));
+      if (/^(?!shirube_wasm\.|inline\.).*\.js$|_bg\.wasm$/.test(name)) cpSync(join(root, "pkg", "dist", name), join(out, "shirube", name));
     }
     const model = join(root, "pkg", "model");
     for (const [from, to] of [[model, "model"], [join(root, bundle), "bundle"]]) {
