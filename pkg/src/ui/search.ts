@@ -36,6 +36,7 @@ export const SEARCH_ATTRIBUTES: readonly string[] = [...ENGINE_ATTRIBUTES, ...LO
  * @fires shirube-error `CustomEvent<ShownError>`.
  * @fires shirube-progress `CustomEvent<ProgressEvent>`: files arrive.
  * @fires shirube-state `CustomEvent<SearchState>`.
+ * @fires shirube-meaning the model is there, or could not be loaded: `{ state }`.
  */
 export class ShirubeSearch extends Base {
   static get observedAttributes(): readonly string[] {
@@ -264,6 +265,7 @@ export class ShirubeSearch extends Base {
         this.engineLoading = undefined;
         this.loaded = engine;
         this.setState("ready");
+        if (engine.status?.meaning?.state === "loading") void this.followMeaning(engine);
         if (this.input.value.trim() !== "") void this.run(this.input.value, true);
       },
       (error: unknown) => {
@@ -279,17 +281,26 @@ export class ShirubeSearch extends Base {
     const { engine } = this;
     if (!engine?.loadMeaning) return;
     this.meaningFailed = false;
-    const loading = engine.loadMeaning();
+    this.failure = undefined;
+    const done = this.followMeaning(engine);
     this.paint();
     this.input.focus();
-    try {
-      await loading;
-    } catch (error) {
-      this.meaningFailed = true;
-      this.emit("shirube-error", error);
-      return this.paint();
-    }
+    if (!(await done)) return;
     if (this.input.value.trim() !== "" && this.engine === engine) void this.run(this.input.value, true, true);
+  }
+
+  /** Waits for the model of `engine` and tells the page; whether it came. */
+  private async followMeaning(engine: Searcher): Promise<boolean> {
+    let failure: unknown;
+    // A load under way is joined, not begun again.
+    await engine.loadMeaning?.().catch((error: unknown) => (failure = error));
+    if (this.engine !== engine) return false;
+    this.loadedBytes = undefined;
+    this.meaningFailed = failure !== undefined;
+    this.paint();
+    this.emit("shirube-meaning", engine.status?.meaning);
+    if (failure !== undefined) this.emit("shirube-error", failure);
+    return failure === undefined;
   }
 
   /** Whether `event` belongs to an input method: a modal around the element must let it pass. */
@@ -483,6 +494,7 @@ export class ShirubeSearch extends Base {
   private onEnter(event: KeyboardEvent): void {
     event.preventDefault();
     this.setOpen(true);
+    if (this.failure) return this.retry();
     // Rows of an older text are not what somebody who presses Enter has read.
     if (!this.result || this.shownFor !== this.input.value || this.current === "searching") return;
     if (!this.active) return this.select(this.rows.all[0]);
