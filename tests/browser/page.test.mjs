@@ -267,6 +267,22 @@ test("重みを動かすと、意味だけの順に並べ直る", async () => {
   });
 });
 
+test("語ごとの近さが、質問の語の数だけ並ぶ", async () => {
+  await visit({}, async (page, { url }) => {
+    await page.goto(url);
+    await ready(page);
+    await ask(page, "所有権を渡す");
+    await page.locator("#lab summary").click();
+    const shape = await page.evaluate(() => {
+      const { hits, queryTokens } = document.querySelector("shirube-search").shown;
+      const rows = [...document.querySelectorAll("#heat tbody tr")];
+      return { tokens: queryTokens.length, hits: Math.min(8, hits.length), rows: rows.map((row) => row.querySelectorAll("td").length), values: [...document.querySelectorAll("#heat td")].map((cell) => cell.textContent).filter(Boolean).map(Number) };
+    });
+    assert.deepEqual(shape.rows, Array(shape.hits).fill(shape.tokens));
+    assert.ok(shape.values.length > 0 && shape.values.every((value) => value >= -1 && value <= 1));
+  });
+});
+
 test("この端末での時間が測れ、保存したファイルが消せる", async () => {
   await visit({}, async (page, { url }) => {
     await page.goto(url);

@@ -1,13 +1,42 @@
 /** The test bench below the results: weights by hand, times of this device, stored files. */
 
-import { Shirube, type SearchResult } from "shirube";
+import { Shirube, type Hit, type Place, type SearchResult } from "shirube";
 import type { ShirubeSearch } from "shirube/ui";
 import { byId, element } from "./dom.js";
 import { EXAMPLES, type Texts } from "./texts.js";
 
 const ROUNDS = 3;
 
+/** Hits in the heat map. */
+const ROWS = 8;
+
 const median = (values: number[]): number => [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
+
+/** Query words against hits: how near the nearest word of the hit is, darker where it adds more to the score. */
+function heat(result: SearchResult | undefined): (HTMLElement | string)[] {
+  const hits = result?.hits.filter((hit) => hit.matches.length > 0).slice(0, ROWS) ?? [];
+  if (!result || hits.length === 0) return [];
+  const words = result.queryTokens.map(({ range }) => result.query.slice(range.start, range.end).trim());
+  const most = Math.max(...hits.flatMap((hit) => hit.matches.map((match) => match.contribution)));
+  const head = element("tr", {}, element("td"), ...words.map((word) => element("th", { scope: "col", lang: "ja" }, word || "␣")));
+  const rows = hits.map((hit) => {
+    const cells = words.map((_, i) => {
+      const match = hit.matches.find(({ queryToken }) => queryToken === i);
+      const cell = element("td", {}, match ? match.similarity.toFixed(2) : "");
+      cell.style.setProperty("--heat", String(Math.max(0, (match?.contribution ?? 0) / most)));
+      const place = match?.places[0];
+      if (place) cell.title = textAt(hit, place);
+      return cell;
+    });
+    return element("tr", {}, element("th", { scope: "row", lang: "ja" }, hit.section.headings.at(-1) ?? hit.section.title), ...cells);
+  });
+  return [element("thead", {}, head), element("tbody", {}, ...rows)];
+}
+
+function textAt({ section }: Hit, { part, heading, range }: Place): string {
+  const text = part === "title" ? section.title : part === "heading" ? (section.headings[heading] ?? "") : section.text;
+  return text.slice(range.start, range.end);
+}
 
 export function startLab(search: ShirubeSearch, words: () => Texts, milliseconds: (ms: number) => string): void {
   const weight = byId<HTMLInputElement>("weight");
@@ -19,6 +48,15 @@ export function startLab(search: ShirubeSearch, words: () => Texts, milliseconds
     byId("weight-value").textContent = Number(weight.value).toFixed(1);
     search.setAttribute("lexical-weight", weight.value);
   });
+
+  const map = byId<HTMLTableElement>("heat");
+  const paintHeat = () => {
+    const rows = heat(search.shown);
+    map.replaceChildren(...rows);
+    byId("heat-note").hidden = rows.length === 0;
+  };
+  search.addEventListener("shirube-result", paintHeat);
+  search.addEventListener("shirube-state", paintHeat);
 
   byId("forget").addEventListener("click", async () => {
     await Shirube.clearCache();
