@@ -83,6 +83,22 @@ test("the folder that `shirube build` writes is searched with two lines and no a
   });
 });
 
+test("サービスワーカーの一覧は、ページが読むコードをすべて、中身で見分けて挙げる", async () => {
+  const folder = project("two-lines");
+  const out = join(folder, "shirube");
+  cpSync(installed(folder, "dist"), out, { recursive: true });
+  cpSync(bundle, out, { recursive: true });
+  const { precache } = await import(installed(folder, "offline.mjs"));
+  const list = await precache(out, { base: "/shirube/" });
+  for (const name of ["ui.js", "shirube.js", "worker.js", "shirube_wasm_bg.wasm"]) assert.ok(list.some(({ url }) => url === `/shirube/${name}`), name);
+  assert.ok(!list.some(({ url }) => /codes|shirube\.json/.test(url)), "data is kept by the package itself");
+  writeFileSync(join(out, "ui.js"), "// changed");
+  const again = await precache(out, { base: "/shirube/" });
+  assert.deepEqual(again.filter(({ url, revision }) => list.find((old) => old.url === url).revision !== revision).map(({ url }) => url), ["/shirube/ui.js"]);
+  assert.ok((await precache(out, { all: true })).some(({ url }) => url === "shirube.json"));
+  await assert.rejects(precache(join(out, "codes")), /holds no shirube\.js/);
+});
+
 test("ひとつのスクリプトにまとめれば、file:// から開いたページでも通信なしで検索できる", async () => {
   const folder = project("two-lines");
   const { inline } = await import(installed(folder, "inline.mjs"));
