@@ -33,8 +33,11 @@ export interface FileSet {
   accept: Accept;
 }
 
+/** Where the choice between CPU and GPU is remembered. */
+export const DEVICE_CACHE = "shirube-device-1";
+
 export async function clearCache(): Promise<void> {
-  if (typeof caches !== "undefined") await caches.delete(CACHE_NAME);
+  if (typeof caches !== "undefined") await Promise.all([CACHE_NAME, DEVICE_CACHE].map((name) => caches.delete(name)));
 }
 
 export class Assets {

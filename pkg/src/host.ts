@@ -1,48 +1,15 @@
 /** What runs in the worker (or on the page's own thread): the WebAssembly engine and its files. */
 
 import init, { Engine } from "../dist/shirube_wasm.js";
-import { Assets, request, type FileEntry } from "./assets.js";
+import { Assets, type FileEntry } from "./assets.js";
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
+import { GpuSide, onCpu, probe, type Files } from "./gpu.js";
 import type { HostOptions, Results } from "./protocol.js";
-import type { Embeddings, ProgressEvent, SearchResult } from "./types.js";
-
-/** The smallest module with a SIMD instruction: (func (drop (v128.const 0))). */
-const SIMD_PROBE = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 23, 1, 21, 0, 253, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-  0, 0, 26, 11,
-]);
+import type { DeviceStatus, Embeddings, ProgressEvent, SearchResult } from "./types.js";
+import { compileWasm } from "./wasm.js";
 
 async function startWasm(url: string | undefined, signal: AbortSignal): Promise<void> {
-  const unsupported = (why: string, cure: string) => new ShirubeError("WASM_UNSUPPORTED", why, cure);
-  if (typeof WebAssembly === "undefined") {
-    throw unsupported("this browser has no WebAssembly", "Use a browser from 2023 or later, outside lockdown modes.");
-  }
-  const href = url ?? new URL("./shirube_wasm_bg.wasm", import.meta.url).href;
-  const response = await request(href, { signal });
-  let module: WebAssembly.Module;
-  try {
-    const type = response.headers.get("content-type") ?? "";
-    if (type.startsWith("application/wasm")) {
-      module = await WebAssembly.compileStreaming(response);
-    } else {
-      const bytes = new Uint8Array(await response.arrayBuffer());
-      if (bytes[0] === 0x3c) {
-        throw new ShirubeError("ASSET_IS_HTML", `${href}: a web page stands in place of the file`, "Check the path, or give assetBase.");
-      }
-      module = await WebAssembly.compile(bytes);
-    }
-  } catch (error) {
-    if (signal.aborted) throw aborted();
-    if (error instanceof ShirubeError) throw error;
-    const message = error instanceof Error ? error.message : String(error);
-    if (/content security policy|disallowed by embedder|unsafe-eval/i.test(message)) {
-      throw unsupported(message, "Allow 'wasm-unsafe-eval' in the page's script-src.");
-    }
-    if (!WebAssembly.validate(SIMD_PROBE)) {
-      throw unsupported("this browser has no WebAssembly SIMD", "Use a browser from 2023 or later.");
-    }
-    throw new ShirubeError("ASSET_DAMAGED", `${href}: ${message}`, "Upload the package's dist folder again.", error);
-  }
+  const module = await compileWasm(url ?? new URL("./shirube_wasm_bg.wasm", import.meta.url).href, signal);
   await init({ module_or_path: module });
 }
 
@@ -50,6 +17,7 @@ let wasmStarted: Promise<void> | undefined;
 
 export class Host {
   private engine: Engine | undefined;
+  private gpu: GpuSide | undefined;
 
   /** Loads wasm, model and bundle. */
   async load(options: HostOptions, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
@@ -61,20 +29,39 @@ export class Host {
     started.catch(() => (wasmStarted = undefined));
     await started;
     const engine = new Engine();
+    // Asked while files come; weights are only held back for a GPU where there is one to use.
+    const probed = probe(options.device);
+    const files: Files = { manifest: new Uint8Array(), weights: [] };
     try {
       // Both manifests before any large file: a bundle of another model is refused after a few kilobytes.
       const bundleFiles = await assets.manifest(new URL("shirube.json", options.bundle).href, (bytes) => engine.openBundle(bytes) as FileEntry[]);
-      const modelFiles = await assets.manifest(new URL("manifest.json", options.model).href, (bytes) => engine.openModel(bytes) as FileEntry[]);
+      const modelFiles = await assets.manifest(new URL("manifest.json", options.model).href, (bytes) => {
+        files.manifest = bytes.slice();
+        return engine.openModel(bytes) as FileEntry[];
+      });
+      const adapter = await probed;
+      const acceptModel = (path: string, bytes: Uint8Array) => {
+        engine.provideModel(path, bytes);
+        if (adapter.usable && path.endsWith(".safetensors")) files.weights.push([path, bytes]);
+      };
       const [modelCached = false, bundleCached = false] = await assets.files([
-        { name: "model", folder: options.model, files: modelFiles, accept: (path, bytes) => engine.provideModel(path, bytes) },
+        { name: "model", folder: options.model, files: modelFiles, accept: acceptModel },
         { name: "bundle", folder: options.bundle, files: bundleFiles, accept: (path, bytes) => engine.provideBundle(path, bytes) },
       ]);
       engine.finish();
+      let device = onCpu(adapter.reason);
+      if (adapter.usable) {
+        const fingerprint = [...modelFiles, ...bundleFiles].map((file) => file.sha256.slice(0, 4)).join("");
+        const memory = options.cache ? `${options.bundle}?fingerprint=${fingerprint}` : undefined;
+        this.gpu = await GpuSide.start({ wish: options.device, adapter, engine, files, urls: options.gpu, memory, signal });
+        device = this.gpu.status;
+      }
       const status = engine.status() as Pick<Results["load"], "backend" | "model" | "bundle">;
       this.engine = engine;
       report({ status: "ready", name: "shirube" });
       return {
         backend: status.backend,
+        device,
         cache:
           assets.memoryReason === undefined
             ? { kind: "cache-storage", reason: "verified files are kept for the next visit" }
@@ -84,14 +71,23 @@ export class Host {
         loadMs: performance.now() - start,
       };
     } catch (error) {
+      this.gpu?.destroy();
       if (!isTrap(error)) engine.free();
       if (signal.aborted) throw aborted();
       throw error;
     }
   }
 
-  search(query: string, limit: number, lexicalWeight: number): SearchResult {
-    return this.call((engine) => engine.search(query, limit, lexicalWeight) as SearchResult);
+  async search(query: string, limit: number, lexicalWeight: number): Promise<SearchResult> {
+    const device = await this.onGpu(query);
+    const result = this.call((engine) => engine.search(query, limit, lexicalWeight) as SearchResult);
+    return device ? { ...result, device } : result;
+  }
+
+  /** Lets the GPU compute its part of a query, if it has one. Whatever goes wrong there, the search that follows is answered. */
+  private async onGpu(query: string): Promise<DeviceStatus | undefined> {
+    await this.gpu?.precompute(query);
+    return this.gpu?.status;
   }
 
   encode(text: string, role: "query" | "document"): Embeddings {
@@ -99,6 +95,8 @@ export class Host {
   }
 
   dispose(): void {
+    this.gpu?.destroy();
+    this.gpu = undefined;
     this.engine?.free();
     this.engine = undefined;
   }

@@ -36,9 +36,13 @@ const LEXICAL_WEIGHT = 0.4;
 export class Shirube {
   private constructor(
     private readonly thread: Thread,
-    /** What is loaded and how it runs. */
-    readonly status: Status,
+    private current: Status,
   ) {}
+
+  /** What is loaded and how it runs. */
+  get status(): Status {
+    return this.current;
+  }
 
   /**
    * Loads the engine, the model and the bundle.
@@ -54,8 +58,16 @@ export class Shirube {
       ...modelOf(options),
       // Literal, so that bundlers follow it, and named here: a bundler's worker may be a blob, to which an address without an origin means nothing.
       wasm: base ? new URL("shirube_wasm_bg.wasm", base).href : absolute(new URL("./shirube_wasm_bg.wasm", import.meta.url).href),
+      gpu: base
+        ? { module: new URL("gpu.js", base).href, wasm: new URL("shirube_gpu_bg.wasm", base).href }
+        : { module: absolute(new URL("./gpu.js", import.meta.url).href), wasm: absolute(new URL("./shirube_gpu_bg.wasm", import.meta.url).href) },
       cache: (options.cache ?? true) && !isInline(import.meta.url),
+      // A page opened from a file has everything in its script, and nothing for a GPU.
+      device: isInline(import.meta.url) ? "wasm" : (options.device ?? "auto"),
     };
+    if (!["auto", "webgpu", "wasm"].includes(host.device)) {
+      throw new ShirubeError("BAD_ARGUMENT", `device is ${String(options.device)}, expected "auto", "webgpu" or "wasm"`);
+    }
     if (options.signal?.aborted) throw aborted();
     const { thread, reason } = await startThread(options.worker ?? "auto", base);
     try {
@@ -87,7 +99,10 @@ export class Shirube {
     if (!(lexicalWeight >= 0 && lexicalWeight <= 10)) {
       throw new ShirubeError("BAD_ARGUMENT", `lexicalWeight is ${String(lexicalWeight)}, expected 0 to 10`);
     }
-    return this.thread.call({ op: "search", query: wellFormed(query), limit, lexicalWeight, queue: options.queue ?? false }, options.signal);
+    const call = { op: "search", query: wellFormed(query), limit, lexicalWeight, queue: options.queue ?? false } as const;
+    const result = await this.thread.call(call, options.signal);
+    if (result.device) this.current = { ...this.current, device: result.device };
+    return result;
   }
 
   /**

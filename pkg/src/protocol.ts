@@ -8,7 +8,10 @@ export interface HostOptions {
   /** Where files of the model really are, by their URL inside `model`; others are where they seem to be. */
   renamed: Record<string, string>;
   wasm: string | undefined;
+  /** The GPU's module and its WebAssembly. */
+  gpu: { module: string; wasm: string };
   cache: boolean;
+  device: "auto" | "webgpu" | "wasm";
 }
 
 /** Page to worker. */

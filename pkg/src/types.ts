@@ -125,6 +125,8 @@ export interface SearchResult {
   nScored: number;
   /** Time by stage. */
   timings: SearchTimings;
+  /** Where it was computed, where a GPU was looked for. */
+  device?: DeviceStatus;
 }
 
 /** Token embeddings of one text. */
@@ -135,10 +137,24 @@ export interface Embeddings {
   data: Float32Array;
 }
 
+/** Where one part of a search computes. */
+export interface DeviceChoice {
+  kind: "wasm" | "webgpu";
+  reason: string;
+}
+
+/** The two parts that choose apart: the query's embeddings, and the scores of all documents. */
+export interface DeviceStatus {
+  encoder: DeviceChoice;
+  maxsim: DeviceChoice;
+}
+
 /** What is loaded and how it runs. */
 export interface Status {
-  /** Where the arithmetic runs. */
+  /** The instructions of the CPU's kernels. */
   backend: { kind: string; reason: string };
+  /** Where searches by meaning compute, and why there. It changes when a GPU fails. */
+  device: DeviceStatus;
   /** Whether a worker or the page's own thread runs it, and why. */
   thread: { kind: "worker" | "main"; reason: string };
   /** Where downloaded files are kept. */
@@ -177,6 +193,11 @@ export interface LoadOptions {
   worker?: boolean | "auto";
   /** Whether verified files are kept in Cache Storage for the next visit. Default `true`. */
   cache?: boolean;
+  /**
+   * `"auto"` (default): whichever is faster on this machine, timed once and remembered; never a software adapter. `"webgpu"`: the GPU wherever it gives
+   * the CPU's results. `"wasm"`: the CPU; nothing for a GPU is fetched. Where a GPU is absent, wrong or lost, the CPU answers, and `status.device` says why.
+   */
+  device?: "auto" | "webgpu" | "wasm";
 }
 
 /** Options of `search`. */

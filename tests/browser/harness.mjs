@@ -24,11 +24,11 @@ export const FLAGS = [
 
 let browser;
 
-/** Starts Chromium once for a test file. */
-export function useBrowser() {
+/** Starts Chromium once for a test file, with further flags. */
+export function useBrowser(flags = []) {
   before(async () => {
     assert.ok(existsSync(join(site, "index.html")), "www/dist is not built: run `npm run build`");
-    browser = await chromium.launch({ executablePath: ensureChromium(), headless: true, args: FLAGS });
+    browser = await chromium.launch({ executablePath: ensureChromium(), headless: true, args: [...FLAGS, ...flags] });
   });
   after(() => browser?.close());
 }

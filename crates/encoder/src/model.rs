@@ -33,6 +33,11 @@ impl PreparedText {
         self.role
     }
 
+    /// How many ids, from the first, can be attended to; the rest is expansion that only looks.
+    pub fn n_attended(&self) -> usize {
+        if self.input.attend_expansion { self.input.ids.len() } else { self.input.n_real }
+    }
+
     /// Bytes of the original text for each kept token, in the order of the embeddings; `None` for markers and expansion.
     pub fn kept_ranges(&self) -> impl Iterator<Item = Option<core::ops::Range<usize>>> + '_ {
         self.input.kept().map(|at| self.input.offsets[at].map(|span| span.range()))
@@ -146,8 +151,7 @@ impl Model {
 }
 
 fn ids_of(text: &PreparedText) -> EncoderIds<'_> {
-    let n_attended = if text.attend_expansion { text.ids.len() } else { text.n_real };
-    EncoderIds { ids: &text.ids, keep: Some(&text.keep), n_attended }
+    EncoderIds { ids: &text.ids, keep: Some(&text.keep), n_attended: text.n_attended() }
 }
 
 fn same(what: &str, expected: &str, found: &str) -> Result<(), EncoderError> {

@@ -1,10 +1,10 @@
-// out[row] = table[id(row)] * scale[id(row)] (+ positions[position(row)] + types[0])
+// out[row] = table[id(row)] * scale[id(row)] (+ positions[position(row)])
 //
 // tokens    [n_rows] x: id, y: position in its text
 // table     TABLE_I8: [n_table, pitch / 4] words of four int8; else [n_table, pitch] f32 as bits. One piece of the whole table: a binding
 //           holds 128 MiB, so a table may take several dispatches, each of which writes the rows whose id is in its piece
 // scale     [n_table], with TABLE_I8
-// positions [max_positions, width / 4], types [width / 4], with POSITIONS
+// positions [max_positions, width / 4], with POSITIONS
 // out       [n_rows, width / 4]
 //
 // One invocation writes four values. Prelude: TABLE_I8, POSITIONS.
@@ -18,8 +18,7 @@ struct Batch { n_rows: u32, n_kept: u32, weigh: u32, unused: u32 }
 @group(0) @binding(3) var<storage, read> table: array<u32>;
 @group(0) @binding(4) var<storage, read> scale: array<f32>;
 @group(0) @binding(5) var<storage, read> positions: array<vec4<f32>>;
-@group(0) @binding(6) var<storage, read> types: array<vec4<f32>>;
-@group(0) @binding(7) var<storage, read_write> out: array<vec4<f32>>;
+@group(0) @binding(6) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -40,7 +39,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
       bitcast<f32>(table[origin]), bitcast<f32>(table[origin + 1u]), bitcast<f32>(table[origin + 2u]), bitcast<f32>(table[origin + 3u]));
   }
   if (POSITIONS) {
-    value += positions[token.y * shape.width4 + column] + types[column];
+    value += positions[token.y * shape.width4 + column];
   }
   out[row * shape.width4 + column] = value;
 }

@@ -3,11 +3,12 @@
 use crate::GpuError;
 use crate::device::{Buffer, Gpu, Submission};
 use crate::plan::{self, Counts, Grid};
-use crate::program::{AttentionShape, Batch, Program};
+use crate::program::{Batch, Program};
 use crate::shaders::{self, RowSource};
-use crate::weights::{Linear, Norm, Table, Tensors};
+use crate::transformer::{self, Scratch, Transformer};
+use crate::weights::{Linear, Tensors};
 use bytemuck::{Pod, Zeroable};
-use shirube_core::{Architecture, EncoderConfig};
+use shirube_core::EncoderConfig;
 use shirube_format::model::{ModelManifest, Weights};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -38,21 +39,6 @@ pub struct GpuEmbeddings {
     pub gpu_ms: Option<f64>,
 }
 
-/// One block of a transformer.
-#[derive(Debug)]
-struct Block {
-    /// Absent in ModernBERT's first block.
-    attn_norm: Option<Norm>,
-    wqkv: Linear,
-    attn_out: Linear,
-    mlp_norm: Norm,
-    mlp_in: Linear,
-    mlp_out: Linear,
-    reach: Option<usize>,
-    /// Position among the encoder's tables of rotary positions.
-    rope: usize,
-}
-
 /// What is added to a projection layer's output.
 #[derive(Debug)]
 enum Residual {
@@ -69,14 +55,9 @@ enum Residual {
 pub struct GpuEncoder {
     gpu: Gpu,
     config: EncoderConfig,
-    table: Table,
-    embeddings_norm: Norm,
-    blocks: Vec<Block>,
-    final_norm: Norm,
+    transformer: Transformer,
     dense: Vec<(Linear, Residual)>,
     query_weight: Option<(Buffer, f32)>,
-    /// Sines and cosines of each base.
-    ropes: Vec<(f32, Buffer)>,
     dim: usize,
     max_tokens: usize,
     /// One for queries and one for larger batches, made when first needed.
@@ -92,17 +73,7 @@ pub(crate) struct Ready {
     kept: Buffer,
     pub(crate) embeddings: Buffer,
     /// Read by the steps.
-    _scratch: Vec<Buffer>,
-}
-
-/// `Embed` of `embed.wgsl`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
-struct EmbedShape {
-    first: u32,
-    n_table: u32,
-    pitch: u32,
-    width4: u32,
+    _scratch: (Scratch, [Buffer; 2]),
 }
 
 /// `Finish` of `finish.wgsl`.
@@ -115,7 +86,7 @@ struct FinishShape {
     unused: u32,
 }
 
-const _: () = assert!(size_of::<EmbedShape>() == 16 && size_of::<FinishShape>() == 16);
+const _: () = assert!(size_of::<FinishShape>() == 16);
 
 fn require(what: &'static str, found: usize, good: bool, expected: &'static str) -> Result<(), GpuError> {
     if good { Ok(()) } else { Err(GpuError::Unsupported { what, found: found.to_string(), expected }) }
@@ -136,13 +107,6 @@ impl GpuEncoder {
 
     fn build(gpu: &Gpu, manifest: &ModelManifest, tensors: &Tensors<'_>) -> Result<Self, GpuError> {
         let config = manifest.encoder.clone();
-        if config.architecture != Architecture::ModernBert {
-            return Err(GpuError::Unsupported {
-                what: "encoder.architecture",
-                found: "bert".to_owned(),
-                expected: "modern_bert",
-            });
-        }
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let head_dim = config.head_dim();
         require("hidden_size", hidden, hidden.is_multiple_of(4), "multiples of 4")?;
@@ -156,36 +120,7 @@ impl GpuEncoder {
         let kind = manifest.quantization.linear;
         let max_tokens =
             config.max_positions.min(manifest.query.max_length.max(manifest.document.max_length));
-        let stem = "embeddings.tok_embeddings";
-        let size = [config.vocab_size, hidden];
-        let table = Table::load(gpu, tensors, stem, size, manifest.quantization.embeddings)?;
-        let norm = |stem: &str| Norm::load(gpu, tensors, stem, hidden, false);
-        let mut ropes: Vec<(f32, Buffer)> = Vec::new();
-        let mut blocks = Vec::with_capacity(config.n_layers);
-        for i in 0..config.n_layers {
-            let linear = |stem: &str, size: [usize; 2]| {
-                Linear::load(gpu, tensors, &format!("layers.{i}.{stem}"), size, kind, false)
-            };
-            let layer = config.layer_kind(i);
-            let rope = match ropes.iter().position(|(theta, _)| *theta == layer.rope_theta) {
-                Some(at) => at,
-                None => {
-                    let table = rope_table(layer.rope_theta, max_tokens, head_dim);
-                    ropes.push((layer.rope_theta, gpu.upload("rotary positions", &table)?));
-                    ropes.len() - 1
-                }
-            };
-            blocks.push(Block {
-                attn_norm: if i == 0 { None } else { Some(norm(&format!("layers.{i}.attn_norm"))?) },
-                wqkv: linear("attn.Wqkv", [3 * hidden, hidden])?,
-                attn_out: linear("attn.Wo", [hidden, hidden])?,
-                mlp_norm: norm(&format!("layers.{i}.mlp_norm"))?,
-                mlp_in: linear("mlp.Wi", [2 * inner, hidden])?,
-                mlp_out: linear("mlp.Wo", [hidden, inner])?,
-                reach: layer.reach,
-                rope,
-            });
-        }
+        let transformer = Transformer::load(gpu, manifest, tensors, max_tokens)?;
         let mut dense = Vec::with_capacity(manifest.projection.dense.len());
         for (i, layer) in manifest.projection.dense.iter().enumerate() {
             let size = [layer.out_features, layer.in_features];
@@ -209,15 +144,11 @@ impl GpuEncoder {
         };
         Ok(Self {
             gpu: gpu.clone(),
-            embeddings_norm: norm("embeddings.norm")?,
-            final_norm: norm("final_norm")?,
             dim: manifest.projection.dim(),
             config,
-            table,
-            blocks,
+            transformer,
             dense,
             query_weight,
-            ropes,
             max_tokens,
             programs: RefCell::default(),
         })
@@ -248,9 +179,8 @@ impl GpuEncoder {
 
     /// Bytes of the widest row of a buffer that grows with the tokens.
     fn row_bytes(&self) -> usize {
-        let (hidden, inner) = (self.config.hidden_size, self.config.intermediate_size);
         let projected = self.dense.iter().map(|(linear, _)| linear.n).max().unwrap_or(0);
-        4 * (3 * hidden).max(2 * inner).max(projected)
+        4 * transformer::wide(&self.config).max(projected)
     }
 
     /// Embeddings of `texts`, in order; with `weigh` scaled by the model's query weights, if it has them. Texts go in runs of as many tokens as
@@ -365,88 +295,23 @@ impl GpuEncoder {
     }
 
     fn assemble(&self, capacity: usize) -> Result<Ready, GpuError> {
-        let config = &self.config;
-        let (hidden, inner, head_dim) = (config.hidden_size, config.intermediate_size, config.head_dim());
-        let gpu = &self.gpu;
+        let (gpu, hidden) = (&self.gpu, self.config.hidden_size);
         let floats = |what, width: usize| gpu.storage(what, (capacity * width) as u64 * 4);
         let widest_dense = self.dense.iter().map(|(linear, _)| linear.n.max(linear.k)).max().unwrap_or(0);
-        let widest = hidden.max(inner).max(widest_dense);
-        // The residual stream, a normed copy of it, the outputs of wide products and what becomes of them.
-        let x = floats("the residual stream", hidden)?;
-        let normed = floats("normed activations", hidden)?;
-        let wide = floats("wide activations", (3 * hidden).max(2 * inner))?;
-        let mixed = floats("activations", hidden.max(inner))?;
+        let widest = hidden.max(self.config.intermediate_size).max(widest_dense);
+        let scratch = Scratch::new(gpu, &self.config, capacity)?;
         let chain = [floats("projected rows", widest_dense)?, floats("projected rows", widest_dense)?];
         let tokens = gpu.storage("token ids", capacity as u64 * 8)?;
         // Every text may add a block that is not full.
         let blocks = gpu.storage("attention blocks", capacity as u64 * 16)?;
         let kept = gpu.storage("kept rows", capacity as u64 * 4)?;
         let embeddings = floats("embeddings", self.dim)?;
-        let none = gpu.storage("nothing", 16)?;
-        let none_too = gpu.storage("nothing", 16)?;
 
         let mut program = Program::new(gpu, capacity, widest)?;
         let batch = Rc::clone(program.batch());
-        let width4 = hidden as u32 / 4;
-        for piece in &self.table.pieces {
-            let shape = EmbedShape {
-                first: piece.first as u32,
-                n_table: piece.n_rows as u32,
-                pitch: hidden as u32,
-                width4,
-            };
-            program.step(
-                &self.table.spec(false),
-                &shape,
-                &[&batch, &tokens, &piece.rows, &piece.scale, &none, &none_too, &normed],
-                Grid::Elements { width4 },
-            );
-        }
-        let eps = config.norm_eps;
-        let first_int8 = self.blocks.first().is_some_and(|block| block.wqkv.is_int8());
-        program.rows(
-            RowSource::Norm,
-            Some((&self.embeddings_norm, eps)),
-            &normed,
-            hidden,
-            Some(&x),
-            first_int8,
-        );
-        for block in &self.blocks {
-            let int8 = block.wqkv.is_int8();
-            let plain = (!int8).then_some(());
-            if let Some(norm) = &block.attn_norm {
-                let store = plain.map(|()| &normed);
-                program.rows(RowSource::Norm, Some((norm, eps)), &x, hidden, store, int8);
-            }
-            // The first block reads the stream as it is.
-            let source = if block.attn_norm.is_some() { &normed } else { &x };
-            program.linear(&block.wqkv, source, false, &wide);
-            let shape = AttentionShape {
-                width4,
-                reach: block.reach.map_or(u32::MAX, |reach| reach as u32),
-                scale: 1.0 / (head_dim as f32).sqrt(),
-                unused: 0,
-            };
-            program.step(
-                &shaders::attention(head_dim, true),
-                &shape,
-                &[&wide, &blocks, &self.ropes[block.rope].1, &mixed],
-                Grid::Attention { n_heads: config.n_heads as u32 },
-            );
-            if int8 {
-                program.rows(RowSource::Plain, None, &mixed, hidden, None, true);
-            }
-            program.linear(&block.attn_out, &mixed, true, &x);
-            let norm = Some((&block.mlp_norm, eps));
-            program.rows(RowSource::Norm, norm, &x, hidden, plain.map(|()| &normed), int8);
-            program.linear(&block.mlp_in, &normed, false, &wide);
-            program.rows(RowSource::GeGlu, None, &wide, inner, plain.map(|()| &mixed), int8);
-            program.linear(&block.mlp_out, &mixed, true, &x);
-        }
-        let first = self.dense.first().is_some_and(|(linear, _)| linear.is_int8());
-        program.rows(RowSource::Norm, Some((&self.final_norm, eps)), &x, hidden, Some(&normed), first);
-        let mut input = &normed;
+        let quantize = self.dense.first().is_some_and(|(linear, _)| linear.is_int8());
+        self.transformer.steps(&mut program, &tokens, &blocks, &scratch, quantize);
+        let mut input = &scratch.normed;
         for (i, (linear, residual)) in self.dense.iter().enumerate() {
             let out = &chain[i % 2];
             let int8 = linear.is_int8();
@@ -462,29 +327,15 @@ impl GpuEncoder {
             }
             input = out;
         }
-        let (weight, bias) = self.query_weight.as_ref().map_or((&none, 0.0), |(w, bias)| (w, *bias));
+        let (weight, bias) = self.query_weight.as_ref().map_or((&scratch.none, 0.0), |(w, bias)| (w, *bias));
         program.step(
             &shaders::finish(self.query_weight.is_some()),
-            &FinishShape { dim4: self.dim as u32 / 4, hidden4: width4, bias, unused: 0 },
-            &[&batch, &kept, input, &normed, weight, &embeddings],
+            &FinishShape { dim4: self.dim as u32 / 4, hidden4: hidden as u32 / 4, bias, unused: 0 },
+            &[&batch, &kept, input, &scratch.normed, weight, &embeddings],
             Grid::Kept,
         );
-        let mut scratch = vec![x, normed, wide, mixed, none, none_too];
-        scratch.extend(chain);
-        Ok(Ready { program, tokens, blocks, kept, embeddings, _scratch: scratch })
+        Ok(Ready { program, tokens, blocks, kept, embeddings, _scratch: (scratch, chain) })
     }
-}
-
-/// `[n_positions][2][head_dim / 2]`: cosines, then sines, of `position * theta^(-2 i / head_dim)`, in f64 as on the CPU.
-fn rope_table(theta: f32, n_positions: usize, head_dim: usize) -> Vec<f32> {
-    let half = head_dim / 2;
-    let mut table = Vec::with_capacity(n_positions * head_dim);
-    for position in 0..n_positions {
-        let angle = |i: usize| position as f64 * f64::from(theta).powf(-2.0 * i as f64 / head_dim as f64);
-        table.extend((0..half).map(|i| angle(i).cos() as f32));
-        table.extend((0..half).map(|i| angle(i).sin() as f32));
-    }
-    table
 }
 
 /// # Errors

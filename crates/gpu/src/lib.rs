@@ -11,7 +11,7 @@
 //! | `shaders` | their texts, bindings and preludes |
 //! | `plan` | grids, capacities, runs: pure functions |
 //! | `device` | device, pipelines, buffers, submissions, errors |
-//! | `weights`, `program`, `encoder` | the forward pass |
+//! | `weights`, `program`, `transformer`, `encoder` | the forward pass: ModernBERT and BERT |
 //! | `maxsim` | the index |
 //!
 //! A native build has only `plan` and the error type, unless feature `native` brings wgpu in.
@@ -31,6 +31,8 @@ mod maxsim;
 mod program;
 #[cfg(any(target_arch = "wasm32", feature = "native"))]
 mod shaders;
+#[cfg(any(target_arch = "wasm32", feature = "native"))]
+mod transformer;
 #[cfg(any(target_arch = "wasm32", feature = "native"))]
 mod weights;
 

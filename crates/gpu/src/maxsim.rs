@@ -5,7 +5,7 @@ use crate::device::{Buffer, Gpu, Kernel, Submission};
 use crate::encoder::{GpuEncoder, GpuText, check_finite};
 use crate::plan;
 use crate::program::{Batch, GemmF32, RowShape};
-use crate::shaders::{self, RowSource};
+use crate::shaders::{self, RowSource, Spec};
 use crate::weights::act_bytes;
 use bytemuck::{Pod, Zeroable};
 use shirube_kernels::{
@@ -21,7 +21,9 @@ pub struct IndexParts<'a> {
     pub dim: usize,
     /// `[n_centroids, dim]`.
     pub centroids: &'a [f32],
-    /// What a 4-bit residual stands for.
+    /// Whether a token is its centroid and a residual, or the residual alone.
+    pub add_centroid: bool,
+    /// What residual levels stand for, and how they are packed.
     pub table: ResidualTable,
     /// Tokens of all documents.
     pub tokens: CompressedTokens<'a>,
@@ -38,6 +40,7 @@ pub struct GpuIndex {
     gpu: Gpu,
     dim: usize,
     step: f32,
+    kernel: Spec,
     n_documents: usize,
     n_centroids: usize,
     empty: bool,
@@ -102,9 +105,6 @@ struct MaxsimShape {
 
 const _: () = assert!(size_of::<MaxsimShape>() == 32);
 
-/// Bits of a residual.
-const NBITS: u32 = 4;
-
 impl GpuIndex {
     /// The index on the device, with the pipelines of a query compiled.
     ///
@@ -127,7 +127,7 @@ impl GpuIndex {
     }
 
     fn build(gpu: &Gpu, parts: IndexParts<'_>, piece_bytes: u64) -> Result<Self, GpuError> {
-        let IndexParts { dim, centroids, table, tokens, documents } = parts;
+        let IndexParts { dim, centroids, add_centroid, table, tokens, documents } = parts;
         if dim == 0 || dim > MAX_DIM || !dim.is_multiple_of(4) {
             let found = dim.to_string();
             return Err(GpuError::Unsupported { what: "dim", found, expected: "multiples of 4 up to 512" });
@@ -137,8 +137,9 @@ impl GpuIndex {
             if found == expected { Ok(()) } else { Err(GpuError::Shape { what, found, expected }) }
         };
         let n_centroids = centroids.len() / dim;
+        let row_bytes = table.packing.row_bytes(dim);
         shape("the length of centroids", centroids.len(), n_centroids * dim)?;
-        shape("the length of residuals", tokens.residuals.len(), n_tokens * dim / 2)?;
+        shape("the length of residuals", tokens.residuals.len(), n_tokens * row_bytes)?;
         shape("the length of inverse norms", tokens.inverse_norms.len(), n_tokens)?;
         let mut end = 0;
         for document in documents {
@@ -157,7 +158,7 @@ impl GpuIndex {
             });
         }
         // Residuals of a token are whole words; the token's code and norm take eight bytes.
-        let pitch = dim4(dim) * 2;
+        let pitch = row_bytes.next_multiple_of(4);
         let token_bytes = pitch.max(8) as u64;
         let mut pieces = Vec::new();
         let mut first = 0;
@@ -174,7 +175,7 @@ impl GpuIndex {
             let piece = &documents[first..first + n];
             let range = start as usize..piece[n - 1].end as usize;
             let packed =
-                repitch(&tokens.residuals[range.start * dim / 2..range.end * dim / 2], dim / 2, pitch);
+                repitch(&tokens.residuals[range.start * row_bytes..range.end * row_bytes], row_bytes, pitch);
             let meta: Vec<[u32; 2]> = tokens.codes[range.clone()]
                 .iter()
                 .zip(&tokens.inverse_norms[range])
@@ -192,23 +193,25 @@ impl GpuIndex {
             });
             first += n;
         }
-        let bytes: Vec<u32> = (0..=255_u8)
-            .map(|byte| {
-                let value = |nibble: u8| u32::from(table.ints[usize::from(nibble)].cast_unsigned());
-                value(byte & 15) | value(byte >> 4) << 8
-            })
-            .collect();
+        let values = table.packing.values_per_byte();
+        let mut bytes = vec![0_i8; 256 * 8];
+        for (byte, decoded) in (0..=255_u8).zip(bytes.chunks_exact_mut(8)) {
+            for (i, value) in decoded.iter_mut().enumerate().take(values) {
+                *value = table.ints[usize::from(table.packing.level(byte, i))];
+            }
+        }
         Ok(Self {
             gpu: gpu.clone(),
             dim,
             step: table.step,
+            kernel: shaders::maxsim(dim / 4, values, pitch / 4, add_centroid),
             n_documents: documents.len(),
             n_centroids,
             empty: n_tokens == 0,
             centroids: gpu.upload("centroids", centroids)?,
             bytes: {
                 let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-                let buffer = gpu.buffer(1024, usage);
+                let buffer = gpu.buffer(2048, usage);
                 gpu.write(&buffer, &bytes);
                 buffer
             },
@@ -375,7 +378,7 @@ impl GpuIndex {
             gpu.bind(&quantize, &[&width, &batch, &embeddings, &none, &none, &unwritten, &ints, &scales]);
         let gemm = gpu.kernel(&shaders::gemm_f32());
         let gemm_bound = gpu.bind(&gemm, &[&product, &batch, &self.centroids, &embeddings, &none, &table]);
-        let maxsim = gpu.kernel(&shaders::maxsim(dim4(self.dim), NBITS));
+        let maxsim = gpu.kernel(&self.kernel);
         let pieces = self
             .pieces
             .iter()
@@ -412,12 +415,7 @@ impl GpuIndex {
     }
 }
 
-/// Words of four int8 in a decoded token: even, since a word of residuals decodes to two.
-fn dim4(dim: usize) -> usize {
-    dim.div_ceil(8) * 2
-}
-
-/// Rows of `from` bytes as rows of `to` bytes, filled up with zeros; their decoded values meet zeros of the query.
+/// Rows of `from` bytes as rows of `to` bytes, filled up with zeros.
 fn repitch(rows: &[u8], from: usize, to: usize) -> Vec<u8> {
     if from == to {
         return rows.to_vec();

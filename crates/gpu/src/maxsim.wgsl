@@ -1,19 +1,20 @@
 // score(document) = Σ_i max_{t in document} similarity(i, t)
-// similarity(i, t) = inverse_norm[t] * (centroid_scores[code[t]][i] + step * query_scale[i] * Σ_d query_int[i][d] * table_int[residual[t][d]])
+// similarity(i, t) = inverse_norm[t] * (centroid_scores[code[t]][i] + step * query_scale[i] * Σ_d query_int[i][d] * table_int[level[t][d]])
 //
-// residuals       [n_tokens, WORDS] packed residuals
+// residuals       [n_tokens, PITCH4] packed levels
 // tokens          [n_tokens] x: centroid code, y: inverse norm as bits
 // offsets         [n_documents + 1] tokens before a document, within this piece of the index
 // query_ints      [n_query, query_pitch] words of four int8
 // query_scales    [n_query] f32 as bits
 // centroid_scores [n_centroids, stride]
-// bytes           what a byte of residual decodes to: 8 / NBITS values of int8; for 4 bits two of them in the low half of a word
+// bytes           [256, 2] words of four int8: the VALUES table values that a byte of residual stands for
 // scores          [n_all_documents]; this piece writes those from first_document on
 //
 // One workgroup of 64 for a document. 16 tokens at a time are decoded into workgroup memory as int8 (4 * 16 * dim bytes at most), once for all
 // query tokens; an invocation holds one query token and every `parts`-th document token, so that short queries leave nobody idle. The
-// sum of products is exact; maxima start at the lowest finite f32 and padding never takes part. The table is read by whole bytes: half as many look-ups as by
-// nibbles. Prelude: DIM4 (dim / 4 rounded up to even), NBITS, dot4.
+// sum of products is exact; maxima start at the lowest finite f32 and padding never takes part: behind a row's last value stands whatever
+// comes next, and meets zeros of the query. The table is read by whole bytes, as the CPU's kernels do. Prelude: DIM4 (dim / 4), PITCH4 (words of a row),
+// VALUES (2, 4, 5 or 8 a byte), CENTROIDS (false for codecs that do not add the centroid), dot4.
 
 struct Maxsim {
   n_query: u32, stride: u32, query_pitch: u32, columns: u32,
@@ -21,7 +22,7 @@ struct Maxsim {
 }
 
 @group(0) @binding(0) var<uniform> shape: Maxsim;
-@group(0) @binding(1) var<uniform> bytes: array<vec4<u32>, 64>;
+@group(0) @binding(1) var<uniform> bytes: array<vec4<u32>, 128>;
 @group(0) @binding(2) var<storage, read> residuals: array<u32>;
 @group(0) @binding(3) var<storage, read> tokens: array<vec2<u32>>;
 @group(0) @binding(4) var<storage, read> offsets: array<u32>;
@@ -32,16 +33,33 @@ struct Maxsim {
 
 const TILE: u32 = 16u;
 const LOWEST: f32 = -0x1.fffffep+127f;
-// Residual words of a token.
-const WORDS: u32 = DIM4 * NBITS / 8u;
 
-var<workgroup> table: array<u32, 256>;
+var<workgroup> table: array<u32, 512>;
 var<workgroup> decoded: array<u32, TILE * DIM4>;
 var<workgroup> best: array<f32, 64>;
 
+fn byte(token: u32, i: u32) -> u32 {
+  return (residuals[token * PITCH4 + i / 4u] >> (8u * (i % 4u))) & 255u;
+}
+
+// Values 4 w to 4 w + 3 of a token.
+fn decode(token: u32, w: u32) -> u32 {
+  if (VALUES == 2u) { return table[2u * byte(token, 2u * w)] | (table[2u * byte(token, 2u * w + 1u)] << 16u); }
+  if (VALUES == 4u) { return table[2u * byte(token, w)]; }
+  if (VALUES == 8u) { return table[2u * byte(token, w / 2u) + w % 2u]; }
+  var word = 0u;
+  for (var j = 0u; j < 4u; j++) {
+    let d = 4u * w + j;
+    let place = d % VALUES;
+    let value = (table[2u * byte(token, d / VALUES) + place / 4u] >> (8u * (place % 4u))) & 255u;
+    word |= value << (8u * j);
+  }
+  return word;
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-  for (var i = lane; i < 256u; i += 64u) { table[i] = bytes[i / 4u][i % 4u]; }
+  for (var i = lane; i < 512u; i += 64u) { table[i] = bytes[i / 4u][i % 4u]; }
   let document = group.x + group.y * 32768u;
   var begin = 0u;
   var end = 0u;
@@ -62,28 +80,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     workgroupBarrier();
     for (var tile = begin; tile < end; tile += TILE) {
       let here = min(TILE, end - tile);
-      for (var at = lane; at < here * WORDS; at += 64u) {
-        let word = residuals[tile * WORDS + at];
-        let a = table[word & 255u];
-        let b = table[(word >> 8u) & 255u];
-        let c = table[(word >> 16u) & 255u];
-        let d = table[word >> 24u];
-        if (NBITS == 4u) {
-          decoded[at * 2u] = a | (b << 16u);
-          decoded[at * 2u + 1u] = c | (d << 16u);
-        } else {
-          decoded[at * 4u] = a;
-          decoded[at * 4u + 1u] = b;
-          decoded[at * 4u + 2u] = c;
-          decoded[at * 4u + 3u] = d;
-        }
+      for (var at = lane; at < here * DIM4; at += 64u) {
+        decoded[at] = decode(tile + at / DIM4, at % DIM4);
       }
       workgroupBarrier();
       for (var t = part; t < here; t += parts) {
         var product = 0;
         for (var d = 0u; d < DIM4; d++) { product += dot4(decoded[t * DIM4 + d], query[d]); }
         let token = tokens[tile + t];
-        let similarity = bitcast<f32>(token.y) * (centroid_scores[token.x * shape.stride + i] + factor * f32(product));
+        var base = 0.0;
+        if (CENTROIDS) { base = centroid_scores[token.x * shape.stride + i]; }
+        let similarity = bitcast<f32>(token.y) * (base + factor * f32(product));
         most = max(most, similarity);
       }
       workgroupBarrier();

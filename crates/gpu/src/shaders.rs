@@ -31,7 +31,7 @@ macro_rules! source {
     };
 }
 
-source!(EMBED, "embed", [U, U, R, R, R, R, R, W], false);
+source!(EMBED, "embed", [U, U, R, R, R, R, W], false);
 source!(ROWS, "rows", [U, U, R, R, R, W, W, W], false);
 source!(GEMM_I8, "gemm_i8", [U, U, R, R, R, R, R, W], true);
 source!(GEMM_F32, "gemm_f32", [U, U, R, R, R, W], false);
@@ -86,7 +86,6 @@ pub(crate) enum RowSource {
     Plain = 0,
     Norm = 1,
     GeGlu = 2,
-    #[cfg_attr(not(test), expect(dead_code, reason = "BERT"))]
     Gelu = 3,
 }
 
@@ -131,9 +130,17 @@ pub(crate) fn finish(query_weight: bool) -> Spec {
     Spec::new(FINISH, &[("WEIGHT", Value::Bool(query_weight))])
 }
 
-/// `dim4` is even.
-pub(crate) fn maxsim(dim4: usize, nbits: u32) -> Spec {
-    Spec::new(MAXSIM, &[("DIM4", Value::U32(dim4 as u32)), ("NBITS", Value::U32(nbits))])
+/// `values` residual values share a byte, a row takes `pitch4` words; `centroids` says whether the codec adds the centroid.
+pub(crate) fn maxsim(dim4: usize, values: usize, pitch4: usize, centroids: bool) -> Spec {
+    Spec::new(
+        MAXSIM,
+        &[
+            ("DIM4", Value::U32(dim4 as u32)),
+            ("VALUES", Value::U32(values as u32)),
+            ("PITCH4", Value::U32(pitch4 as u32)),
+            ("CENTROIDS", Value::Bool(centroids)),
+        ],
+    )
 }
 
 #[cfg(all(test, feature = "native"))]
@@ -143,8 +150,8 @@ mod tests {
 
     /// A sample of every kernel: each branch of each prelude.
     fn all() -> Vec<Spec> {
-        let mut specs =
-            vec![gemm_f32(), finish(false), finish(true), maxsim(16, 4), maxsim(128, 4), maxsim(16, 2)];
+        let mut specs = vec![gemm_f32(), finish(false), finish(true), maxsim(128, 2, 64, true)];
+        specs.extend([2, 4, 5, 8].map(|values| maxsim(16, values, 8, values != 8)));
         specs.extend([1, 2, 4].map(gemm_i8));
         for a in [false, true] {
             specs.extend([false, true].map(|b| embed(a, b)));

@@ -1,7 +1,7 @@
 //! Model tensors as buffers on the device.
 
+use crate::GpuError;
 use crate::device::{Buffer, Gpu};
-use crate::{GpuError, shaders};
 use shirube_format::FormatError;
 use shirube_format::model::{Tensor, TensorKind, WeightKind, Weights};
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ impl<'a> Tensors<'a> {
             || "nothing".to_owned(),
             |tensor| match &tensor.data {
                 TensorKind::F32(_) => format!("F32 {:?}", tensor.shape),
-                TensorKind::I8(_) => format!("I8 {:?}", tensor.shape),
+                _ => format!("integers {:?}", tensor.shape),
             },
         );
         FormatError::Tensor { name: name.to_owned(), expected: format!("{kind} {shape:?}"), found }
@@ -199,10 +199,6 @@ impl Table {
             pieces.push(TablePiece { first, n_rows, rows, scale });
         }
         Ok(Self { pieces, int8 })
-    }
-
-    pub(crate) fn spec(&self, positions: bool) -> shaders::Spec {
-        shaders::embed(self.int8, positions)
     }
 }
 

@@ -132,6 +132,11 @@ impl Index {
         Ok(out)
     }
 
+    /// What another device needs to score: stored tokens, and each document's range among them.
+    pub fn compressed(&self) -> (CompressedTokens<'_>, &[TokenRange]) {
+        (self.tokens(), &self.documents)
+    }
+
     /// Codec and kernels, to score tokens that lie elsewhere.
     pub fn scorer(&self) -> &Scorer {
         &self.scorer

@@ -23,6 +23,18 @@ pub enum RetrieverError {
         /// Highest allowed.
         high: usize,
     },
+    /// What another device computed for a query is not of its shape.
+    #[error(
+        "{found} {what} were computed elsewhere, expected {expected}; compute them from `query_input` of the same query"
+    )]
+    Computed {
+        /// Embeddings or scores.
+        what: &'static str,
+        /// Numbers given.
+        found: usize,
+        /// Numbers of this query and index.
+        expected: usize,
+    },
     /// A lexical weight outside its range.
     #[error("lexical_weight is {found}, expected 0 (meaning alone) to 10")]
     LexicalWeight {

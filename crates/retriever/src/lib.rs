@@ -19,8 +19,8 @@ pub use loader::{BundleLoader, ModelLoader};
 pub use results::{
     Highlight, Highlights, Hit, Match, PartName, Place, QueryToken, SearchOptions, SearchResults, Timings,
 };
-pub use retriever::{BM25_B, BM25_K1, BackendChoice, Clock, Retriever, Status};
+pub use retriever::{BM25_B, BM25_K1, BackendChoice, Clock, Computed, Retriever, Status};
 // Callers need these beside a retriever.
-pub use shirube_encoder::Model;
+pub use shirube_encoder::{Model, PreparedText};
 pub use shirube_format::{FormatError, bundle::Section};
 pub use shirube_kernels::Kernels;

@@ -6,7 +6,7 @@ use crate::fusion::{fuse, top_k};
 use crate::results::{Highlights, Hit, Match, Place, QueryToken, SearchOptions, SearchResults, Timings};
 use serde::Serialize;
 use shirube_core::{DocId, Role};
-use shirube_encoder::Model;
+use shirube_encoder::{Model, PreparedText};
 use shirube_format::FormatError;
 use shirube_format::bundle::{Bundle, ModelRef, Section};
 use shirube_index::{Index, PreparedQuery};
@@ -68,6 +68,19 @@ pub struct Retriever {
     status: Status,
 }
 
+/// What another device computed for a query.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Computed {
+    /// `[n_query_tokens, dim]`, from the input that [`Retriever::query_input`] gave.
+    pub embeddings: Vec<f32>,
+    /// MaxSim of every document, `[n_documents]`; `None` leaves it to this side.
+    pub maxsim: Option<Vec<f32>>,
+    /// Milliseconds for the embeddings.
+    pub encode_ms: f64,
+    /// Milliseconds for the scores.
+    pub score_ms: f64,
+}
+
 impl Retriever {
     /// Puts a model and a bundle together.
     ///
@@ -124,6 +137,18 @@ impl Retriever {
         Ok(self.model.encode(&input)?)
     }
 
+    /// `query` as the encoder reads it, for a caller whose other device computes the embeddings.
+    ///
+    /// # Errors
+    /// [`RetrieverError::EmptyQuery`].
+    pub fn query_input(&self, query: &str) -> Result<PreparedText, RetrieverError> {
+        let input = self.model.prepare(&query[..floor_char_boundary(query, MAX_QUERY_BYTES)], Role::Query);
+        if input.offsets.iter().flatten().next().is_none() {
+            return Err(RetrieverError::EmptyQuery);
+        }
+        Ok(input)
+    }
+
     /// The best sections for `query`. All documents are scored.
     ///
     /// # Errors
@@ -135,6 +160,20 @@ impl Retriever {
         options: &SearchOptions,
         clock: Clock<'_>,
     ) -> Result<SearchResults, RetrieverError> {
+        self.search_computed(query, options, None, clock)
+    }
+
+    /// [`Self::search`] with what another device computed for the same query.
+    ///
+    /// # Errors
+    /// As [`Self::search`], and [`RetrieverError::Computed`] when the lengths are not those of this query and index.
+    pub fn search_computed(
+        &mut self,
+        query: &str,
+        options: &SearchOptions,
+        computed: Option<Computed>,
+        clock: Clock<'_>,
+    ) -> Result<SearchResults, RetrieverError> {
         if !(1..=1000).contains(&options.limit) {
             return Err(RetrieverError::Setting { name: "limit", found: options.limit, low: 1, high: 1000 });
         }
@@ -144,15 +183,26 @@ impl Retriever {
         let allowed = self.facets.allowed(&options.filters)?;
         let start = clock();
         let cut = floor_char_boundary(query, MAX_QUERY_BYTES);
-        let input = self.model.prepare(&query[..cut], Role::Query);
-        if input.offsets.iter().flatten().next().is_none() {
-            return Err(RetrieverError::EmptyQuery);
-        }
+        let input = self.query_input(query)?;
         let tokenized = clock();
-        let embeddings = self.model.encode(&input)?;
+        let elsewhere = computed.as_ref().map_or((0.0, 0.0), |c| (c.encode_ms, c.score_ms));
+        let (embeddings, scores) = match computed {
+            Some(computed) => {
+                let expected = input.kept().count() * self.index.dim();
+                check_computed("embeddings", computed.embeddings.len(), expected)?;
+                (computed.embeddings, computed.maxsim)
+            }
+            None => (self.model.encode(&input)?, None),
+        };
         let encoded = clock();
         let prepared = self.index.prepare(&embeddings)?;
-        let maxsim = self.index.score_all(&prepared)?;
+        let maxsim = match scores {
+            Some(scores) => {
+                check_computed("scores", scores.len(), self.index.n_documents())?;
+                scores
+            }
+            None => self.index.score_all(&prepared)?,
+        };
         let mut lexical = vec![0.0; maxsim.len()];
         for (document, score) in self.lexical.search(&query[..cut], maxsim.len()) {
             lexical[document.0 as usize] = score;
@@ -204,10 +254,10 @@ impl Retriever {
             filters: self.facets.counts(&options.filters),
             timings: Timings {
                 tokenize_ms: tokenized - start,
-                encode_ms: encoded - tokenized,
-                score_ms: scored - encoded,
+                encode_ms: encoded - tokenized + elsewhere.0,
+                score_ms: scored - encoded + elsewhere.1,
                 explain_ms: end - scored,
-                total_ms: end - start,
+                total_ms: end - start + elsewhere.0 + elsewhere.1,
             },
         })
     }
@@ -252,6 +302,10 @@ impl Retriever {
         });
         Ok(matches.collect())
     }
+}
+
+fn check_computed(what: &'static str, found: usize, expected: usize) -> Result<(), RetrieverError> {
+    if found == expected { Ok(()) } else { Err(RetrieverError::Computed { what, found, expected }) }
 }
 
 /// Ascending ranges with touching neighbours made one.

@@ -1,12 +1,14 @@
 //! The class that the package drives.
 
 use crate::error::Failure;
-use js_sys::{Array, Float32Array, Object, Reflect};
+use js_sys::{Array, Float32Array, Int8Array, Object, Reflect, Uint8Array, Uint16Array, Uint32Array};
 use serde::Serialize;
 use shirube_core::Role;
 use shirube_format::bundle::ModelRef;
 use shirube_format::model::FileEntry;
-use shirube_retriever::{BundleLoader, Kernels, ModelLoader, Retriever, SearchOptions};
+use shirube_retriever::{
+    BundleLoader, Computed, Kernels, ModelLoader, Retriever, RetrieverError, SearchOptions,
+};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen]
@@ -30,6 +32,8 @@ struct Loaded {
     license: String,
     model_bytes: u64,
     bundle_bytes: u64,
+    /// What a GPU computed for the query that comes next.
+    computed: Option<(String, Computed)>,
 }
 
 #[derive(Serialize)]
@@ -139,7 +143,7 @@ impl Engine {
         let model = model.finish(kernels).map_err(Failure::from)?;
         let bundle = bundle.finish().map_err(Failure::from)?;
         let retriever = Retriever::new(model, bundle, kernels).map_err(Failure::from)?;
-        self.loaded = Some(Loaded { retriever, license, model_bytes, bundle_bytes });
+        self.loaded = Some(Loaded { retriever, license, model_bytes, bundle_bytes, computed: None });
         Ok(())
     }
 
@@ -175,8 +179,83 @@ impl Engine {
     pub fn search(&mut self, query: &str, limit: usize, lexical_weight: f32) -> Result<JsValue, JsValue> {
         let loaded = self.loaded.as_mut().ok_or_else(not_loaded)?;
         let options = SearchOptions { limit, lexical_weight, ..SearchOptions::default() };
-        let results = loaded.retriever.search(query, &options, &now).map_err(Failure::from)?;
+        let computed =
+            loaded.computed.take().filter(|(known, _)| known == query).map(|(_, computed)| computed);
+        let results =
+            loaded.retriever.search_computed(query, &options, computed, &now).map_err(Failure::from)?;
         plain(&results.into_utf16())
+    }
+
+    /// `query` as the encoder reads it, for a GPU: `{ids: Uint32Array, keep: Uint8Array, nAttended}`.
+    ///
+    /// # Errors
+    /// `EMPTY_QUERY`, `BAD_ARGUMENT`.
+    #[wasm_bindgen(js_name = queryInput)]
+    pub fn query_input(&self, query: &str) -> Result<JsValue, JsValue> {
+        let loaded = self.loaded.as_ref().ok_or_else(not_loaded)?;
+        let input = loaded.retriever.query_input(query).map_err(Failure::from)?;
+        let keep: Vec<u8> = input.keep.iter().map(|&keep| u8::from(keep)).collect();
+        object(&[
+            ("ids", Uint32Array::from(input.ids.as_slice()).into()),
+            ("keep", Uint8Array::from(keep.as_slice()).into()),
+            ("nAttended", (input.n_attended() as f64).into()),
+        ])
+    }
+
+    /// The index, for a GPU: `{dim, centroids, addCentroid, table, step, valuesPerByte, codes, residuals, inverseNorms, offsets}`; arrays are copies.
+    ///
+    /// # Errors
+    /// Before `finish`.
+    #[wasm_bindgen(js_name = indexParts)]
+    pub fn index_parts(&self) -> Result<JsValue, JsValue> {
+        let loaded = self.loaded.as_ref().ok_or_else(not_loaded)?;
+        let index = loaded.retriever.index();
+        let (tokens, documents) = index.compressed();
+        let table = index.scorer().codec().residual_table();
+        let offsets: Vec<u32> =
+            core::iter::once(0).chain(documents.iter().map(|document| document.end)).collect();
+        object(&[
+            ("dim", (index.dim() as f64).into()),
+            ("centroids", Float32Array::from(index.tables().centroids.as_slice()).into()),
+            ("addCentroid", index.tables().add_centroid.into()),
+            ("table", Int8Array::from(&table.ints[..]).into()),
+            ("step", f64::from(table.step).into()),
+            ("valuesPerByte", (table.packing.values_per_byte() as f64).into()),
+            ("codes", Uint16Array::from(tokens.codes).into()),
+            ("residuals", Uint8Array::from(tokens.residuals).into()),
+            ("inverseNorms", Float32Array::from(tokens.inverse_norms).into()),
+            ("offsets", Uint32Array::from(offsets.as_slice()).into()),
+        ])
+    }
+
+    /// MaxSim of every document on the CPU, for query embeddings `[n_query_tokens, dim]`: what a GPU's scores are held against.
+    ///
+    /// # Errors
+    /// Before `finish`; `BAD_ARGUMENT`.
+    #[wasm_bindgen(js_name = scoreAll)]
+    pub fn score_all(&self, embeddings: &[f32]) -> Result<Vec<f32>, JsValue> {
+        let loaded = self.loaded.as_ref().ok_or_else(not_loaded)?;
+        let index = loaded.retriever.index();
+        let score = || index.score_all(&index.prepare(embeddings)?);
+        Ok(score().map_err(|error| Failure::from(RetrieverError::from(error)))?)
+    }
+
+    /// Takes what a GPU computed for `query`: a `search` for it that comes next uses that. Without `scores` they are computed here.
+    ///
+    /// # Errors
+    /// Before `finish`.
+    pub fn precompute(
+        &mut self,
+        query: &str,
+        embeddings: Vec<f32>,
+        scores: Option<Vec<f32>>,
+        encode_ms: f64,
+        score_ms: f64,
+    ) -> Result<(), JsValue> {
+        let loaded = self.loaded.as_mut().ok_or_else(not_loaded)?;
+        let computed = Computed { embeddings, maxsim: scores, encode_ms, score_ms };
+        loaded.computed = Some((query.to_owned(), computed));
+        Ok(())
     }
 
     /// The token embeddings of `text`: `{dims: [n_tokens, dim], data: Float32Array}`. `role` is `query` or `document`.
@@ -197,10 +276,10 @@ impl Engine {
         let dim = loaded.retriever.status().dim;
         let embeddings = loaded.retriever.encode(text, role).map_err(Failure::from)?;
         let n_tokens = embeddings.len() / dim.max(1);
-        let object = Object::new();
-        Reflect::set(&object, &"dims".into(), &Array::of2(&(n_tokens as f64).into(), &(dim as f64).into()))?;
-        Reflect::set(&object, &"data".into(), &Float32Array::from(embeddings.as_slice()))?;
-        Ok(object.into())
+        object(&[
+            ("dims", Array::of2(&(n_tokens as f64).into(), &(dim as f64).into()).into()),
+            ("data", Float32Array::from(embeddings.as_slice()).into()),
+        ])
     }
 }
 
@@ -220,6 +299,14 @@ fn required(files: &[FileEntry]) -> Result<JsValue, JsValue> {
     let list: Vec<_> =
         files.iter().map(|f| RequiredFile { path: &f.path, bytes: f.bytes, sha256: &f.sha256.0 }).collect();
     plain(&list)
+}
+
+fn object(entries: &[(&str, JsValue)]) -> Result<JsValue, JsValue> {
+    let object = Object::new();
+    for (key, value) in entries {
+        Reflect::set(&object, &(*key).into(), value)?;
+    }
+    Ok(object.into())
 }
 
 /// Plain objects, arrays and numbers, no `Map` and no `BigInt`.

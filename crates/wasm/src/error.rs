@@ -40,6 +40,7 @@ fn code(error: &RetrieverError) -> &'static str {
         RetrieverError::EmptyQuery => "EMPTY_QUERY",
         RetrieverError::Setting { .. }
         | RetrieverError::LexicalWeight { .. }
+        | RetrieverError::Computed { .. }
         | RetrieverError::UnknownFilter { .. }
         | RetrieverError::UnknownFile { .. } => "BAD_ARGUMENT",
         RetrieverError::Format(error) | RetrieverError::Encoder(EncoderError::Format(error)) => {

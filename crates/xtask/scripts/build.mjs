@@ -41,12 +41,14 @@ function modelFileNames() {
 export async function buildPackage() {
   const { build, transform } = await import("esbuild");
   const out = join(root, "pkg", "dist");
-  const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/model/manifest.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts", "crates/xtask/scripts/build.mjs");
-  await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/ui.js", "pkg/dist/ui.css", "pkg/dist/inline.js", "pkg/dist/types/ui/index.d.ts"], async () => {
+  const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/model/manifest.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts", "pkg/dist/shirube_gpu.js", "pkg/dist/shirube_gpu.d.ts", "crates/xtask/scripts/build.mjs");
+  await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/gpu.js", "pkg/dist/ui.js", "pkg/dist/ui.css", "pkg/dist/inline.js", "pkg/dist/types/ui/index.d.ts"], async () => {
     say("building the npm package (esbuild, tsc)");
-    for (const name of readdirSync(out)) if (name.startsWith("chunk-") || name.startsWith("host-")) rmSync(join(out, name));
+    for (const name of readdirSync(out)) if (/^(chunk|host)-/.test(name)) rmSync(join(out, name));
     const shared = { absWorkingDir: root, outdir: "pkg/dist", bundle: true, format: "esm", target: "es2022", minify: true, legalComments: "none", logLevel: "warning" };
     await build({ ...shared, entryPoints: { shirube: "pkg/src/index.ts", worker: "pkg/src/worker.ts" }, splitting: true, plugins: [modelFileNames()] });
+    // The GPU's module is imported by address, never as a chunk: bundlers that make workers of one file could not follow.
+    await build({ ...shared, entryPoints: { gpu: "pkg/dist/shirube_gpu.js" } });
     // One file for a script tag: what it shares with the engine's code stands in it again, rather than in a chunk that has to be fetched first.
     const engine = { name: "engine-beside", setup: (api) => api.onResolve({ filter: /^\.\.\/index\.js$/ }, () => ({ path: "./shirube.js", external: true })) };
     await build({ ...shared, entryPoints: { ui: "pkg/src/ui/index.ts" }, plugins: [styleText({ transform }), engine] });
@@ -88,7 +90,7 @@ export async function buildPage(bundle) {
     for (const name of ["index.html", "style.css", "icon.svg"]) cpSync(join(root, "www", name), join(out, name));
     mkdirSync(join(out, "shirube"));
     for (const name of readdirSync(join(root, "pkg", "dist"))) {
-      if (/^(?!shirube_wasm\.|inline\.).*\.js$|_bg\.wasm$/.test(name)) cpSync(join(root, "pkg", "dist", name), join(out, "shirube", name));
+      if (/^(?!shirube_(wasm|gpu)\.|inline\.).*\.js$|_bg\.wasm$/.test(name)) cpSync(join(root, "pkg", "dist", name), join(out, "shirube", name));
     }
     const model = join(root, "pkg", "model");
     for (const [from, to] of [[model, "model"], [join(root, bundle), "bundle"]]) {
@@ -98,7 +100,8 @@ export async function buildPage(bundle) {
     // Model and bundle are left to the package's own cache, which verifies them.
     const files = filesUnder("www/dist")
       .map((path) => `./${path.slice(out.length + 1)}`)
-      .filter((path) => !/^\.\/(model|bundle)\//.test(path));
+      // The GPU's module only helps where there is a GPU, and is never needed: pages without one should not fetch it.
+      .filter((path) => !/^\.\/(model|bundle)\/|\/(shirube_gpu_bg\.wasm|gpu\.js)$/.test(path));
     const version = createHash("sha256");
     for (const path of files) version.update(path).update(readFileSync(join(out, path)));
     const worker = readFileSync(join(root, "www", "src", "sw.js"), "utf8");
@@ -139,6 +142,7 @@ async function buildWholeSet() {
 export async function buildAll({ all = false } = {}) {
   ensureNodePackages();
   buildWasm();
+  buildWasm("--gpu");
   const bundle = all ? await buildWholeSet() : buildSample();
   await buildPackage();
   await buildPage(bundle);

@@ -17,6 +17,7 @@ usage: cargo run -p shirube-xtask -- wasm [options]
 Builds crates/wasm for the browser: cargo, wasm-bindgen (web target), wasm-opt. Does nothing when no input has changed.
 
   --out DIR       where the files go (default pkg/dist)
+  --gpu           the GPU's module (crates/wasm-gpu) instead of the engine (crates/wasm)
   --no-simd       plain WebAssembly, without simd128; tests compare it with the normal build
   --conformance   with the kernel conformance suite compiled in; for tests
   --no-opt        leave out wasm-opt
@@ -39,6 +40,7 @@ fn main() -> Result<()> {
                 Some(path) => options.out = PathBuf::from(path),
                 None => bail!("--out needs a folder"),
             },
+            "--gpu" => options.gpu = true,
             "--no-simd" => options.simd = false,
             "--conformance" => options.conformance = true,
             "--no-opt" => options.optimise = false,

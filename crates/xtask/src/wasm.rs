@@ -1,4 +1,4 @@
-//! crates/wasm to `shirube_wasm.js` and `shirube_wasm_bg.wasm`.
+//! crates/wasm to `shirube_wasm.js` and `shirube_wasm_bg.wasm`; crates/wasm-gpu to `shirube_gpu.js` and `shirube_gpu_bg.wasm`.
 
 use crate::{stamp, toolchain};
 use anyhow::{Context, Result, bail};
@@ -9,6 +9,8 @@ use std::process::Command;
 pub(crate) struct Options {
     /// Output folder, relative to the repository.
     pub(crate) out: PathBuf,
+    /// Whether the GPU's module is built instead of the engine.
+    pub(crate) gpu: bool,
     /// Whether simd128 instructions may be used.
     pub(crate) simd: bool,
     /// Whether the kernel conformance suite is compiled in.
@@ -21,11 +23,16 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { out: "pkg/dist".into(), simd: true, conformance: false, optimise: true, force: false }
+        Self {
+            out: "pkg/dist".into(),
+            gpu: false,
+            simd: true,
+            conformance: false,
+            optimise: true,
+            force: false,
+        }
     }
 }
-
-const NAME: &str = "shirube_wasm";
 
 /// Never `--all-features`: binaryen then writes an import encoding that browsers refuse. The list is what rustc itself enables,
 /// and SIMD.
@@ -50,7 +57,13 @@ pub(crate) fn build(options: &Options) -> Result<()> {
         .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     let root = manifest.ancestors().nth(2).context("xtask is not inside the workspace")?;
     let out = root.join(&options.out);
-    let mut inputs = stamp::package_folders(root, "shirube-wasm")?;
+    // The package, its library and what its files are called.
+    let (package, library, name) = if options.gpu {
+        ("shirube-wasm-gpu", "shirube_wasm_gpu", "shirube_gpu")
+    } else {
+        ("shirube-wasm", "shirube_wasm", "shirube_wasm")
+    };
+    let mut inputs = stamp::package_folders(root, package)?;
     inputs.extend(["Cargo.toml", "crates/xtask/src"].map(|path| root.join(path)));
     inputs.extend([root.join("Cargo.lock")].into_iter().filter(|path| path.exists()));
     let settings = [
@@ -59,10 +72,10 @@ pub(crate) fn build(options: &Options) -> Result<()> {
         format!("optimise {}", options.optimise),
     ];
     let stamp = stamp::of(root, &inputs, &settings)?;
-    let stamp_path = out.join(format!("{NAME}.stamp"));
-    let wasm = out.join(format!("{NAME}_bg.wasm"));
+    let stamp_path = out.join(format!("{name}.stamp"));
+    let wasm = out.join(format!("{name}_bg.wasm"));
     if !options.force && wasm.exists() && std::fs::read_to_string(&stamp_path).is_ok_and(|old| old == stamp) {
-        println!("wasm: {} is up to date", options.out.display());
+        println!("wasm: {} is up to date", options.out.join(name).display());
         return Ok(());
     }
 
@@ -70,7 +83,7 @@ pub(crate) fn build(options: &Options) -> Result<()> {
     println!("wasm: {}", toolchain.version()?);
     let kind = if options.simd { "simd128" } else { "no SIMD" };
     println!(
-        "wasm: building crates/wasm ({kind}{})",
+        "wasm: building {package} ({kind}{})",
         if options.conformance { ", conformance suite" } else { "" }
     );
     // Each set of flags has its own folder: cargo would otherwise rebuild everything at every change of flags.
@@ -82,7 +95,7 @@ pub(crate) fn build(options: &Options) -> Result<()> {
     let mut cargo = toolchain.cargo_build();
     cargo
         .current_dir(root)
-        .args(["--release", "-p", "shirube-wasm", "--lib", "--target-dir"])
+        .args(["--release", "-p", package, "--lib", "--target-dir"])
         .arg(&target_dir)
         .env("RUSTFLAGS", if options.simd { "-C target-feature=+simd128" } else { "" })
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
@@ -103,12 +116,12 @@ pub(crate) fn build(options: &Options) -> Result<()> {
             .with_context(|| format!("cannot remove {}", stamp_path.display()))?;
     }
     wasm_bindgen_cli_support::Bindgen::new()
-        .input_path(target_dir.join(toolchain::TARGET).join("release").join(format!("{NAME}.wasm")))
+        .input_path(target_dir.join(toolchain::TARGET).join("release").join(format!("{library}.wasm")))
         .web(true)?
         .typescript(true)
         // The package names the file itself, so that bundlers see it once.
         .omit_default_module_path(true)
-        .out_name(NAME)
+        .out_name(name)
         .generate(&out)
         .map_err(|error| anyhow::anyhow!("wasm-bindgen: {error:#}"))?;
 
@@ -118,7 +131,7 @@ pub(crate) fn build(options: &Options) -> Result<()> {
             bail!("{} is missing: run `npm ci` first, or build with --no-opt", tool.display());
         }
         println!("wasm: wasm-opt");
-        let small = out.join(format!("{NAME}_bg.opt.wasm"));
+        let small = out.join(format!("{name}_bg.opt.wasm"));
         let mut command = Command::new("node");
         command.arg(tool).args(WASM_OPT);
         if options.simd {
@@ -131,7 +144,7 @@ pub(crate) fn build(options: &Options) -> Result<()> {
         .current_dir(root)
         .arg("crates/xtask/scripts/sizes.mjs")
         .arg(&wasm)
-        .arg(out.join(format!("{NAME}.js"))))?;
+        .arg(out.join(format!("{name}.js"))))?;
     std::fs::write(&stamp_path, stamp).with_context(|| format!("cannot write {}", stamp_path.display()))
 }
 

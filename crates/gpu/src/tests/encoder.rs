@@ -36,6 +36,7 @@ fn shapes() -> Vec<RandomShape> {
             ..RandomShape::default()
         },
         RandomShape { n_layers: 0, query_weight: false, ..RandomShape::default() },
+        RandomShape::small_bert(),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use super::{UNIT, assert_close, on_gpu, on_gpus};
 use crate::{GpuEncoder, GpuError, GpuIndex, GpuText, IndexParts};
-use shirube_core::Role;
+use shirube_core::{Packing, Role};
 use shirube_encoder::Encoder;
 use shirube_kernels::{EMPTY_DOCUMENT, Kernels, ResidualTable, TokenRange};
 use shirube_testkit::{Random, RandomIndex, RandomShape, random_model};
@@ -11,6 +11,7 @@ fn parts(index: &RandomIndex) -> IndexParts<'_> {
     IndexParts {
         dim: index.dim,
         centroids: &index.centroids,
+        add_centroid: true,
         table: index.table,
         tokens: index.tokens(),
         documents: &index.documents,
@@ -70,6 +71,36 @@ fn every_document_scores_as_on_the_cpu() {
 }
 
 #[test]
+fn every_packing_scores_as_on_the_cpu() {
+    on_gpu(|gpu| {
+        for packing in Packing::ALL {
+            for dim in [4, 20, 64, 72] {
+                let mut random = Random::new(31);
+                let mut index = RandomIndex::of_lengths(6, dim, 11, &[1, 0, 17, 33]);
+                let n_tokens = index.codes.len();
+                index.table = ResidualTable { packing, ..index.table };
+                index.residuals.clear();
+                for _ in 0..n_tokens {
+                    let levels: Vec<u8> = (0..dim).map(|_| random.below(packing.n_levels()) as u8).collect();
+                    packing.pack(&levels, &mut index.residuals);
+                }
+                let query = random.unit_rows(9, dim);
+                let on_gpu = pollster::block_on(GpuIndex::load(gpu, parts(&index))).unwrap();
+                let found = pollster::block_on(on_gpu.score(&query)).unwrap();
+                let what = format!("{packing:?} of {dim}");
+                assert_close(&what, &found.scores, &expected(&index, &query), |_| bound(9, dim));
+                // Signs of the embedding itself, without its centroid.
+                let alone = IndexParts { add_centroid: false, ..parts(&index) };
+                let on_gpu = pollster::block_on(GpuIndex::load(gpu, alone)).unwrap();
+                let found = pollster::block_on(on_gpu.score(&query)).unwrap();
+                index.centroids.fill(0.0);
+                assert_close(&what, &found.scores, &expected(&index, &query), |_| bound(9, dim));
+            }
+        }
+    });
+}
+
+#[test]
 fn padding_never_raises_a_score() {
     on_gpu(|gpu| {
         // Every similarity is negative: padding, at 0, would win.
@@ -79,7 +110,7 @@ fn padding_never_raises_a_score() {
         for centroid in index.centroids.chunks_exact_mut(32) {
             centroid.copy_from_slice(&mean);
         }
-        index.table = ResidualTable { ints: index.table.ints, step: 1e-6 };
+        index.table = ResidualTable { step: 1e-6, ..index.table };
         let on_gpu = pollster::block_on(GpuIndex::load(gpu, parts(&index))).unwrap();
         let found = pollster::block_on(on_gpu.score(&query)).unwrap();
         let expected = expected(&index, &query);

@@ -1,0 +1,356 @@
+/**
+ * Encoder and MaxSim on WebGPU, beside the engine: a module of its own, fetched only where an adapter is worth it.
+ *
+ * The engine stays whole. For a query the GPU computes embeddings and scores, the engine takes them (`precompute`) and goes on; where the GPU is absent,
+ * slower, wrong or lost, the engine computes them itself. Every way to the CPU ends in a `reason` in the status, none in an error.
+ */
+
+import type { Engine } from "../dist/shirube_wasm.js";
+import type { GpuEngine } from "../dist/shirube_gpu.js";
+import { DEVICE_CACHE } from "./assets.js";
+import { toShirubeError } from "./errors.js";
+import type { DeviceChoice, DeviceStatus } from "./types.js";
+import { compileWasm } from "./wasm.js";
+
+/** What of WebGPU is read here; the rest is the module's. */
+interface Adapter {
+  isFallbackAdapter?: boolean;
+  info?: { vendor?: string; architecture?: string; device?: string; description?: string; isFallbackAdapter?: boolean };
+}
+
+/** The files of a model, as fetched. */
+export interface Files {
+  manifest: Uint8Array;
+  weights: [string, Uint8Array][];
+}
+
+/** Whether there is a GPU to use. */
+export interface Probe {
+  usable: boolean;
+  software: boolean;
+  /** Names the adapter, as far as it is told; part of what a measured choice is remembered under. */
+  name: string;
+  /** Why it is not used. */
+  reason: string;
+}
+
+/** Adapters named so compute on the CPU, whatever they say of themselves. */
+const SOFTWARE = /swiftshader|llvmpipe|lavapipe|basic render|software/i;
+
+/** Looks for an adapter. `"auto"` takes none that is a program on the CPU: it would be many times slower than the CPU's own kernels. */
+export async function probe(wish: "auto" | "webgpu" | "wasm"): Promise<Probe> {
+  const no = (reason: string): Probe => ({ usable: false, software: false, name: "", reason });
+  if (wish === "wasm") return no("device: \"wasm\" was given, or the page was opened from a file");
+  const gpu = (navigator as unknown as { gpu?: { requestAdapter(options: object): Promise<Adapter | null> } }).gpu;
+  if (!gpu) return no("this browser offers no WebGPU here");
+  let adapter: Adapter | null;
+  try {
+    adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  } catch (error) {
+    return no(`WebGPU refused an adapter: ${String(error)}`);
+  }
+  if (!adapter) return no("WebGPU found no adapter");
+  const { vendor = "", architecture = "", device = "", description = "" } = adapter.info ?? {};
+  const name = [vendor, architecture, device, description].filter((part) => part !== "").join(" ");
+  const software = adapter.isFallbackAdapter === true || adapter.info?.isFallbackAdapter === true || SOFTWARE.test(name);
+  if (software && wish === "auto") return { ...no(`the adapter (${name || "fallback"}) computes on the CPU`), software, name };
+  return { usable: true, software, name, reason: "" };
+}
+
+/** What `start` needs. */
+export interface GpuOptions {
+  wish: "auto" | "webgpu" | "wasm";
+  adapter: Probe;
+  engine: Engine;
+  files: Files;
+  /** Where the module and its WebAssembly are. */
+  urls: { module: string; wasm: string };
+  /** Under which a measured choice is remembered; `undefined` where nothing may be kept. */
+  memory: string | undefined;
+  signal: AbortSignal;
+}
+
+interface Input {
+  ids: Uint32Array;
+  keep: Uint8Array;
+  nAttended: number;
+}
+
+interface Parts {
+  dim: number;
+  centroids: Float32Array;
+  addCentroid: boolean;
+  table: Int8Array;
+  step: number;
+  valuesPerByte: number;
+  codes: Uint16Array;
+  residuals: Uint8Array;
+  inverseNorms: Float32Array;
+  offsets: Uint32Array;
+}
+
+interface Found {
+  embeddings: Float32Array;
+  scores: Float32Array;
+}
+
+/** Milliseconds on each side. */
+interface Times {
+  cpu: number;
+  gpu: number;
+}
+
+interface Measured {
+  encoder: Times;
+  maxsim: Times;
+}
+
+/** What the self-check and the timing search with: kana, kanji, letters, about as long as queries are. */
+const SAMPLE = "標を見て道をえらぶ guidepost 検索の速さ";
+
+/** Largest difference of an embedding's value, relative to its length. Rounding moves an activation to the next of 127 steps at most: a few thousandths. */
+const EMBEDDING_BOUND = 0.05;
+/** Largest difference of a document's score for each query token, at embeddings of length 1. */
+const SCORE_BOUND = 0.002;
+/** The GPU must be clearly faster: it also costs memory and battery. */
+const CLEARLY = 0.8;
+/** Longer than any query on any GPU that would be chosen: then it hangs. */
+const MOST_MS = 10_000;
+/** Best of so many runs. */
+const RUNS = 3;
+
+let started: Promise<typeof import("../dist/shirube_gpu.js")> | undefined;
+
+async function startModule({ module, wasm }: GpuOptions["urls"], signal: AbortSignal): Promise<typeof import("../dist/shirube_gpu.js")> {
+  const [glue, compiled] = await Promise.all([
+    import(/* webpackIgnore: true */ /* @vite-ignore */ module) as Promise<typeof import("../dist/shirube_gpu.js")>,
+    compileWasm(wasm, signal),
+  ]);
+  await glue.default({ module_or_path: compiled });
+  return glue;
+}
+
+export class GpuSide {
+  private constructor(
+    private readonly engine: Engine,
+    private gpu: GpuEngine | undefined,
+    private choice: DeviceStatus,
+  ) {}
+
+  /** Where the parts of a search compute now. */
+  get status(): DeviceStatus {
+    return this.choice;
+  }
+
+  /** Loads the module, the weights and the index, checks results against the engine, and chooses. Never throws: what fails becomes a reason. */
+  static async start(options: GpuOptions): Promise<GpuSide> {
+    const { engine, wish, adapter } = options;
+    const side = new GpuSide(engine, undefined, both({ kind: "wasm", reason: "" }));
+    const remembered = wish === "auto" ? await recall(options) : undefined;
+    if (remembered) {
+      side.choice = decide(remembered, "on an earlier visit");
+      if (!side.active) return side;
+    }
+    let gpu: GpuEngine | undefined;
+    try {
+      started ??= startModule(options.urls, options.signal);
+      const loading = started;
+      loading.catch(() => (started = undefined));
+      gpu = await (await loading).GpuEngine.create(adapter.software && wish === "webgpu");
+      side.gpu = gpu;
+      const { manifest, weights } = options.files;
+      await gpu.loadModel(manifest, weights.map(([path]) => path), weights.map(([, bytes]) => bytes));
+      const parts = engine.indexParts() as Parts;
+      await gpu.loadIndex(
+        parts.dim,
+        parts.centroids,
+        parts.addCentroid,
+        parts.table,
+        parts.step,
+        parts.valuesPerByte,
+        parts.codes,
+        parts.residuals,
+        parts.inverseNorms,
+        parts.offsets,
+      );
+      const wrong = await side.check(gpu);
+      if (wrong) {
+        side.fail(`self-check: ${wrong}`);
+      } else if (wish === "webgpu") {
+        side.choice = both({ kind: "webgpu", reason: "device: \"webgpu\" was given" });
+      } else if (!remembered) {
+        const measured = await side.measure(gpu);
+        side.choice = decide(measured, "here");
+        await remember(options, measured);
+        if (!side.active) side.destroy();
+      }
+    } catch (error) {
+      side.fail(message(error));
+    } finally {
+      // The device has its own copy now.
+      options.files.weights = [];
+    }
+    return side;
+  }
+
+  private get active(): boolean {
+    return this.choice.encoder.kind === "webgpu" || this.choice.maxsim.kind === "webgpu";
+  }
+
+  /** Computes the GPU's part of `query` and gives it to the engine. Never throws: a query that fails here is the CPU's, as are those after it. */
+  async precompute(query: string): Promise<void> {
+    const { gpu, engine, choice } = this;
+    if (!gpu || !this.active) return;
+    let input: Input;
+    try {
+      input = engine.queryInput(query) as Input;
+    } catch {
+      // An empty query: the search itself says so.
+      return;
+    }
+    try {
+      const start = performance.now();
+      if (choice.encoder.kind === "webgpu" && choice.maxsim.kind === "webgpu") {
+        const { embeddings, scores } = await inTime(gpu.search(input.ids, input.keep, input.nAttended) as Promise<Found>);
+        engine.precompute(query, embeddings, scores, performance.now() - start, 0);
+      } else if (choice.encoder.kind === "webgpu") {
+        const embeddings = await inTime(gpu.encode(input.ids, input.keep, input.nAttended, true));
+        engine.precompute(query, embeddings, undefined, performance.now() - start, 0);
+      } else {
+        const { data } = engine.encode(query, "query") as { data: Float32Array };
+        const encoded = performance.now();
+        const scores = await inTime(gpu.score(data));
+        engine.precompute(query, data, scores, encoded - start, performance.now() - encoded);
+      }
+    } catch (error) {
+      this.fail(message(error));
+    }
+  }
+
+  /** Frees the device and everything on it. */
+  destroy(): void {
+    this.gpu?.destroy();
+    this.gpu = undefined;
+  }
+
+  private fail(reason: string): void {
+    this.choice = both({ kind: "wasm", reason });
+    this.destroy();
+  }
+
+  /** What differs between the GPU's results and the engine's for one query, if anything does. */
+  private async check(gpu: GpuEngine): Promise<string | undefined> {
+    const { engine } = this;
+    const input = engine.queryInput(SAMPLE) as Input;
+    const { dims, data } = engine.encode(SAMPLE, "query") as { dims: [number, number]; data: Float32Array };
+    const scores = engine.scoreAll(data);
+    const found = await inTime(gpu.search(input.ids, input.keep, input.nAttended) as Promise<Found>);
+    const alone = await inTime(gpu.score(data));
+    if (found.embeddings.length !== data.length) return `${found.embeddings.length} embedding values, the CPU has ${data.length}`;
+    const dim = dims[1];
+    let total = 0;
+    for (let row = 0; row < data.length; row += dim) {
+      const length = Math.hypot(...data.subarray(row, row + dim));
+      total += length;
+      for (let i = row; i < row + dim; i++) {
+        const difference = Math.abs((found.embeddings[i] ?? NaN) - (data[i] ?? NaN)) / Math.max(length, 1e-6);
+        if (!(difference <= EMBEDDING_BOUND)) return `an embedding differs by ${difference.toFixed(3)} of its length`;
+      }
+    }
+    for (let i = 0; i < scores.length; i++) {
+      const expected = scores[i] ?? NaN;
+      // Documents without tokens have the lowest number there is.
+      if (expected < -1e30 && (alone[i] ?? NaN) === expected) continue;
+      const difference = Math.abs((alone[i] ?? NaN) - expected);
+      if (!(difference <= SCORE_BOUND * Math.max(total, 1))) return `a score differs by ${difference.toFixed(3)}`;
+      // From the GPU's own embeddings, which may be off by their bound.
+      const whole = Math.abs((found.scores[i] ?? NaN) - expected);
+      if (!(whole <= (EMBEDDING_BOUND + SCORE_BOUND) * Math.max(total, 1))) return `a score of the whole query differs by ${whole.toFixed(3)}`;
+    }
+    return undefined;
+  }
+
+  private async measure(gpu: GpuEngine): Promise<Measured> {
+    const { engine } = this;
+    const input = engine.queryInput(SAMPLE) as Input;
+    const { data } = engine.encode(SAMPLE, "query") as { data: Float32Array };
+    return {
+      encoder: {
+        cpu: await best(() => engine.encode(SAMPLE, "query")),
+        gpu: await best(() => gpu.encode(input.ids, input.keep, input.nAttended, true)),
+      },
+      maxsim: { cpu: await best(() => engine.scoreAll(data)), gpu: await best(() => gpu.score(data)) },
+    };
+  }
+}
+
+/** Both parts on the CPU. */
+export function onCpu(reason: string): DeviceStatus {
+  return both({ kind: "wasm", reason });
+}
+
+function both(choice: DeviceChoice): DeviceStatus {
+  return { encoder: choice, maxsim: choice };
+}
+
+/** Each part where it was clearly faster. */
+export function decide(measured: Measured, where: string): DeviceStatus {
+  const one = ({ cpu, gpu }: Times): DeviceChoice => ({
+    kind: gpu <= CLEARLY * cpu ? "webgpu" : "wasm",
+    reason: `timed ${where}: ${gpu.toFixed(1)} ms on the GPU, ${cpu.toFixed(1)} ms on the CPU`,
+  });
+  return { encoder: one(measured.encoder), maxsim: one(measured.maxsim) };
+}
+
+async function best(run: () => unknown): Promise<number> {
+  let least = Infinity;
+  for (let i = 0; i < RUNS; i++) {
+    const start = performance.now();
+    await run();
+    least = Math.min(least, performance.now() - start);
+  }
+  return least;
+}
+
+function message(error: unknown): string {
+  return toShirubeError(error).message;
+}
+
+async function inTime<T>(work: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`the GPU did not answer within ${MOST_MS / 1000} s`)), MOST_MS);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** A URL that names the adapter, the bundle and this choice: Cache Storage keeps responses by URL. */
+function memoryKey(options: GpuOptions): string {
+  return `${options.memory}&device=${encodeURIComponent(options.adapter.name)}`;
+}
+
+async function recall(options: GpuOptions): Promise<Measured | undefined> {
+  if (options.memory === undefined || typeof caches === "undefined") return undefined;
+  try {
+    const stored = await (await caches.open(DEVICE_CACHE)).match(memoryKey(options));
+    const value = (await stored?.json()) as Partial<Measured> | undefined;
+    const good = (times: Partial<Times> | undefined) => Number.isFinite(times?.cpu) && Number.isFinite(times?.gpu);
+    return good(value?.encoder) && good(value?.maxsim) ? (value as Measured) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function remember(options: GpuOptions, measured: Measured): Promise<void> {
+  if (options.memory === undefined || typeof caches === "undefined") return;
+  try {
+    const cache = await caches.open(DEVICE_CACHE);
+    await cache.put(memoryKey(options), new Response(JSON.stringify(measured), { headers: { "content-type": "application/json" } }));
+  } catch {
+    // Nothing is kept here; the next visit times again.
+  }
+}

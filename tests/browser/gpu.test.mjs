@@ -1,0 +1,210 @@
+// The same searches on WebGPU and on the CPU. Chromium computes WebGPU with SwiftShader here, on the CPU: that proves results, never speed.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { brotliCompressSync } from "node:zlib";
+import { assert, site, useBrowser, visit } from "./harness.mjs";
+
+useBrowser(["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]);
+
+const QUERIES = ["再レンダリングを減らしたい", "所有権を渡さずに値を使う", "env", "ﾃﾞｰﾀを取得 😀", "状態管理とは何か。なぜ必要なのか。", "x"];
+
+/** Scores are sums over query tokens; each token's share may move where rounding moved an activation to the next of 127 steps. */
+const SCORE_BOUND = 0.02;
+
+/** SwiftShader compiles slowly; the tests wait, the package's own limit for a query does not matter before the pipelines are there. */
+const blank = async (page, url) => page.goto(`${url}blank.html`);
+
+/** In the page: loads the package and answers the queries. */
+async function search(page, { device, worker = true, cache = false, queries = QUERIES }) {
+  return page.evaluate(
+    async ({ device, worker, cache, queries }) => {
+      const { Shirube } = await import("/shirube/shirube.js");
+      const shirube = await Shirube.load({ bundle: "/bundle/", model: "/model/", worker, cache, device });
+      const loaded = structuredClone(shirube.status.device);
+      const answers = [];
+      for (const query of queries) {
+        const { hits, device, timings } = await shirube.search(query, { lexicalWeight: 0, queue: true });
+        answers.push({ device, timings, hits: hits.map(({ document, score }) => ({ document, score })) });
+      }
+      const after = structuredClone(shirube.status.device);
+      shirube.dispose();
+      return { loaded, after, answers };
+    },
+    { device, worker, cache, queries },
+  );
+}
+
+const kinds = (status) => [status.encoder.kind, status.maxsim.kind];
+
+function sameHits(found, expected, what) {
+  assert.equal(found.length, expected.length, what);
+  for (const [i, hit] of found.entries()) {
+    assert.ok(Math.abs(hit.score - expected[i].score) <= SCORE_BOUND, `${what}: hit ${i} has ${hit.score}, expected ${expected[i].score}`);
+    if (hit.document === expected[i].document) continue;
+    const other = expected.find(({ document }) => document === hit.document);
+    const near = (other?.score ?? expected.at(-1).score) - expected[i].score;
+    assert.ok(Math.abs(near) <= SCORE_BOUND, `${what}: hit ${i} is ${hit.document}, expected ${expected[i].document}`);
+  }
+}
+
+test("WebGPU gives the hits of the CPU, in the worker and on the page", async () => {
+  await visit({}, async (page, { url }) => {
+    await blank(page, url);
+    const cpu = await search(page, { device: "wasm" });
+    assert.deepEqual(kinds(cpu.after), ["wasm", "wasm"]);
+    for (const worker of [true, false]) {
+      const gpu = await search(page, { device: "webgpu", worker });
+      assert.deepEqual(kinds(gpu.loaded), ["webgpu", "webgpu"], gpu.loaded.encoder.reason);
+      assert.deepEqual(kinds(gpu.after), ["webgpu", "webgpu"], gpu.after.encoder.reason);
+      for (const [i, query] of QUERIES.entries()) {
+        assert.deepEqual(kinds(gpu.answers[i].device), ["webgpu", "webgpu"]);
+        sameHits(gpu.answers[i].hits, cpu.answers[i].hits, query);
+      }
+    }
+  });
+});
+
+test("auto never takes a software adapter, and fetches nothing for it", async () => {
+  await visit({}, async (page, { url, requests }) => {
+    await blank(page, url);
+    const { loaded } = await search(page, { device: "auto", queries: ["env"] });
+    assert.deepEqual(kinds(loaded), ["wasm", "wasm"]);
+    assert.match(loaded.encoder.reason, /computes on the CPU/);
+    assert.deepEqual(requests.filter((path) => /gpu/.test(path)), []);
+  });
+});
+
+test("auto times both, takes the faster and remembers it", async () => {
+  await visit({}, async (page, { url, requests }) => {
+    await blank(page, url);
+    // An adapter that does not say what it is; timing finds out.
+    await page.evaluate(() => {
+      Object.defineProperty(GPUAdapter.prototype, "info", { get: () => ({ vendor: "unknown", architecture: "", device: "", description: "" }) });
+      Object.defineProperty(GPUAdapter.prototype, "isFallbackAdapter", { get: () => false });
+    });
+    const first = await search(page, { device: "auto", worker: false, cache: true, queries: ["env"] });
+    assert.match(first.loaded.encoder.reason, /^timed here: [\d.]+ ms on the GPU, [\d.]+ ms on the CPU$/);
+    assert.match(first.loaded.maxsim.reason, /^timed here/);
+    const fetched = requests.filter((path) => path.includes("gpu_bg.wasm")).length;
+    const second = await search(page, { device: "auto", worker: false, cache: true, queries: ["env"] });
+    assert.match(second.loaded.encoder.reason, /^timed on an earlier visit/);
+    assert.deepEqual(kinds(second.loaded), kinds(first.loaded));
+    // SwiftShader is far slower than SIMD: with both parts on the CPU the module is not even fetched again.
+    if (kinds(first.loaded).every((kind) => kind === "wasm")) {
+      assert.equal(requests.filter((path) => path.includes("gpu_bg.wasm")).length, fetched);
+    }
+  });
+});
+
+test("a wrong result is caught by the self-check and the CPU is used", async () => {
+  await visit({}, async (page, { url }) => {
+    await blank(page, url);
+    const cpu = await search(page, { device: "wasm", queries: ["所有権"] });
+    await page.evaluate(() => {
+      const read = GPUBuffer.prototype.getMappedRange;
+      GPUBuffer.prototype.getMappedRange = function (...range) {
+        const bytes = read.apply(this, range);
+        const values = new Float32Array(bytes);
+        values[5] += 0.5;
+        return bytes;
+      };
+    });
+    const gpu = await search(page, { device: "webgpu", worker: false, queries: ["所有権"] });
+    assert.deepEqual(kinds(gpu.loaded), ["wasm", "wasm"]);
+    assert.match(gpu.loaded.encoder.reason, /^self-check: an embedding differs/);
+    assert.deepEqual(gpu.answers[0].hits, cpu.answers[0].hits);
+  });
+});
+
+test("a device lost in the middle of a query loses no query", async () => {
+  await visit({ expected: [/destroyed|lost|GPU/i] }, async (page, { url }) => {
+    await blank(page, url);
+    const cpu = await search(page, { device: "wasm" });
+    // In the worker, where the device lives: the third submission after loading takes the device with it.
+    await page.addInitScript(() => {});
+    const lost = await page.evaluate(async (queries) => {
+      const { Shirube } = await import("/shirube/shirube.js");
+      const shirube = await Shirube.load({ bundle: "/bundle/", model: "/model/", worker: false, cache: false, device: "webgpu" });
+      const before = structuredClone(shirube.status.device);
+      const request = GPUQueue.prototype.submit;
+      let submissions = 0;
+      const create = GPUDevice.prototype.createCommandEncoder;
+      GPUDevice.prototype.createCommandEncoder = function (...args) {
+        const device = this;
+        GPUQueue.prototype.submit = function (...commands) {
+          request.apply(this, commands);
+          if (++submissions === 3) device.destroy();
+        };
+        return create.apply(this, args);
+      };
+      const answers = [];
+      for (const query of queries) {
+        const { hits, device } = await shirube.search(query, { lexicalWeight: 0, queue: true });
+        answers.push({ device, hits: hits.map(({ document, score }) => ({ document, score })) });
+      }
+      const after = structuredClone(shirube.status.device);
+      shirube.dispose();
+      return { before, after, answers };
+    }, QUERIES);
+    assert.deepEqual(kinds(lost.before), ["webgpu", "webgpu"], lost.before.encoder.reason);
+    assert.deepEqual(lost.answers.map(({ device }) => device.encoder.kind), ["webgpu", "webgpu", "wasm", "wasm", "wasm", "wasm"]);
+    assert.match(lost.after.encoder.reason, /lost/);
+    for (const [i, query] of QUERIES.entries()) sameHits(lost.answers[i].hits, cpu.answers[i].hits, query);
+  });
+});
+
+test("without the GPU's module the CPU answers and the status says why", async () => {
+  const damage = (path) => (path.includes("gpu_bg.wasm") ? { status: 404 } : undefined);
+  await visit({ damage, expected: [/404/] }, async (page, { url }) => {
+    await blank(page, url);
+    const { loaded, answers } = await search(page, { device: "webgpu", queries: ["env"] });
+    assert.deepEqual(kinds(loaded), ["wasm", "wasm"]);
+    assert.match(loaded.maxsim.reason, /404/);
+    assert.equal(answers[0].hits.length, 10);
+  });
+});
+
+test("queries leave no buffer behind on the device", async () => {
+  await visit({}, async (page, { url }) => {
+    await blank(page, url);
+    const alive = await page.evaluate(async () => {
+      let alive = 0;
+      const create = GPUDevice.prototype.createBuffer;
+      GPUDevice.prototype.createBuffer = function (...args) {
+        alive++;
+        return create.apply(this, args);
+      };
+      const destroy = GPUBuffer.prototype.destroy;
+      const gone = new WeakSet();
+      GPUBuffer.prototype.destroy = function () {
+        if (!gone.has(this)) {
+          gone.add(this);
+          alive--;
+        }
+        return destroy.apply(this);
+      };
+      const { Shirube } = await import("/shirube/shirube.js");
+      const shirube = await Shirube.load({ bundle: "/bundle/", model: "/model/", worker: false, cache: false, device: "webgpu" });
+      const counts = [];
+      for (let i = 0; i < 40; i++) {
+        await shirube.search(`状態管理 ${"あ".repeat(i % 7)}`, { queue: true });
+        counts.push(alive);
+      }
+      const kind = shirube.status.device.encoder.kind;
+      shirube.dispose();
+      return { counts, kind, after: alive };
+    });
+    assert.equal(alive.kind, "webgpu");
+    assert.ok(alive.counts[0] > 20, `only ${alive.counts[0]} buffers were counted`);
+    assert.equal(alive.counts.at(-1), alive.counts[9], `buffers grew: ${alive.counts}`);
+  });
+});
+
+test("each module stays within its budget", () => {
+  // What a visitor downloads, compressed as servers do; 500 kB a module.
+  for (const name of ["shirube_wasm_bg.wasm", "shirube_gpu_bg.wasm"]) {
+    const bytes = brotliCompressSync(readFileSync(join(site, "shirube", name))).length;
+    assert.ok(bytes <= 500_000, `${name} takes ${bytes} bytes`);
+  }
+});
