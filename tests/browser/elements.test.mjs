@@ -645,7 +645,7 @@ test("every CSS variable is documented, and every documented one is used", () =>
 
 test("every attribute and part of the elements is documented", () => {
   const documented = readFileSync(join(root, "docs", "ui.md"), "utf8");
-  const source = ["search", "modal", "trigger", "rows", "filters"].map((name) => readFileSync(join(root, "pkg", "src", "ui", `${name}.ts`), "utf8")).join("\n");
+  const source = ["search", "view", "modal", "trigger", "rows", "filters"].map((name) => readFileSync(join(root, "pkg", "src", "ui", `${name}.ts`), "utf8")).join("\n");
   const attributes = [...source.matchAll(/(?:getAttribute|hasAttribute|number)\("([a-z-]+)"/g)].map(([, name]) => name).filter((name) => !["for", "autofocus"].includes(name));
   const parts = [...source.matchAll(/part: "([a-z -]+)"/g)].flatMap(([, list]) => list.split(" "));
   for (const name of new Set([...attributes, ...parts])) assert.match(documented, new RegExp(`\`${name}[\`=]`), `${name} is not in docs/ui.md`);

@@ -1,25 +1,23 @@
 /** `<shirube-search>`: a field and the list of what it found. */
 
-import type { ProgressEvent } from "../types.js";
-import { Announcer } from "./announce.js";
-import { Base, CROSS, LENS, adopt, element, icon } from "./dom.js";
-import { engineFor, forgetEngine, meaningPolicy, type EngineWish } from "./engine.js";
+import { Base, adopt } from "./dom.js";
+import { meaningPolicy, type EngineWish } from "./engine.js";
 import { FilterPanel } from "./filters.js";
 import { keyName, listen, onApple, owned, shortcutsOf, unlisten, type Opener } from "./keys.js";
 import { grouped, refined } from "./refine.js";
 import { Rows, type Row } from "./rows.js";
 import { followScheme } from "./scheme.js";
-import { TEXT_ATTRIBUTES, errorText, languageOf, textFor, type TextKey, type Texts } from "./texts.js";
+import { Session } from "./session.js";
+import { TEXT_ATTRIBUTES, textFor, type TextKey, type Texts } from "./texts.js";
 import { TOUCH_COMPOSING_MS, Typing } from "./typing.js";
-import type { FilterChoice, SearchState, Searcher, SelectDetail, ShownError, ShownResult } from "./types.js";
+import type { FilterChoice, SearchState, Searcher, SelectDetail, ShownResult } from "./types.js";
+import { View, type Layout } from "./view.js";
 import css from "./search.css";
 import tokens from "./tokens.css";
 
 const LIMIT = 15;
 const SUB_RESULTS = 3;
 const EXCERPT_LENGTH = 120;
-/** Room between a popup and the window's edge. */
-const EDGE = 8;
 /** Addresses have limits that a pasted book does not. */
 const LONGEST_IN_ADDRESS = 500;
 
@@ -43,57 +41,43 @@ export class ShirubeSearch extends Base {
     return [...ENGINE_ATTRIBUTES, ...LOOK_ATTRIBUTES];
   }
 
-  private readonly input = element("input", {
-    id: "query",
-    part: "input",
-    type: "text",
-    inputmode: "search",
-    enterkeyhint: "search",
-    role: "combobox",
-    "aria-autocomplete": "list",
-    "aria-haspopup": "listbox",
-    "aria-controls": "list",
-    "aria-expanded": "false",
-    "aria-describedby": "keys",
-    autocomplete: "off",
-    autocapitalize: "off",
-    autocorrect: "off",
-    spellcheck: "false",
+  private readonly session = new Session({
+    wish: () => this.wish(),
+    options: () => this.options(),
+    text: () => this.input.value,
+    changed: () => this.paint(),
+    show: (result, refinement) => this.showRows(result, refinement),
+    clear: () => (this.select(undefined), this.rows.show([], this.look())),
+    tell: (name, detail) => void this.emit(name, detail),
   });
-  private readonly label = element("label", { class: "hidden", for: "query" });
-  private readonly keysHelp = element("span", { class: "hidden", id: "keys" });
-  private readonly hint = element("kbd", { part: "hint", "aria-hidden": "true" });
-  private readonly clearButton = element("button", { type: "button", class: "clear", part: "clear" }, icon("cross", ...CROSS));
-  private readonly bar = element("div", { class: "progress", part: "progress", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100" }, element("i"));
-  private readonly stateLine = element("p", { class: "state", part: "state" });
-  private readonly ask = element("button", { type: "button", class: "ask", part: "ask" });
-  private readonly problem = element("div", { class: "problem", part: "problem", role: "alert" });
-  private readonly nothing = element("div", { class: "nothing", part: "nothing" });
-  private readonly list = element("div", { class: "list", part: "list", id: "list", role: "listbox" });
-  private readonly start = element("div", { class: "start" }, element("slot", { name: "start" }));
-  private readonly form: HTMLElement;
-  private readonly panel: HTMLElement;
-  private readonly root: HTMLElement;
-  private readonly announcer = new Announcer();
+  private readonly filters = new FilterPanel(() => void this.session.run(this.input.value, true));
+  private readonly opener: Opener = {
+    rank: 0,
+    shortcuts: () => (this.layout === "modal" ? [] : shortcutsOf(this)),
+    open: () => (this.input.focus(), this.input.select()),
+    changed: () => this.view.paintField(),
+  };
+  private readonly view = new View({
+    element: this,
+    session: this.session,
+    filters: this.filters,
+    text: (key, values) => this.text(key, values),
+    layout: () => this.layout,
+    shortcut: () => owned(this.opener).map(keyName)[0],
+    asks: () => meaningPolicy(this.getAttribute("meaning")) === "ask",
+    open: () => this.open,
+  });
+  private readonly input = this.view.input;
+  private readonly list = this.view.list;
   private readonly rows = new Rows(this.list);
-  private readonly filters = new FilterPanel(() => void this.run(this.input.value, true));
-  private readonly typing: Typing;
-  private readonly opener: Opener;
+  private readonly typing = new Typing(this.input, {
+    onQuery: (text) => (this.remember(text), void this.session.run(text)),
+    onKey: (event) => this.onKey(event),
+    composingDelay: () => this.composingDelay(),
+  });
 
-  private ownSearcher: Searcher | undefined;
   private ownTexts: Partial<Texts> = {};
   private sourceNames: Record<string, string> = {};
-  private loaded: Searcher | undefined;
-  private engineLoading: EngineWish | undefined;
-  private wanting: EngineWish | undefined;
-  private loadedBytes: { loaded: number; total: number } | undefined;
-  private current: SearchState = "idle";
-  private wanted = "";
-  private controller: AbortController | undefined;
-  private result: ShownResult | undefined;
-  private shownFor = "";
-  private failure: ShownError | undefined;
-  private meaningFailed = false;
   private active: HTMLAnchorElement | undefined;
   private pointed: HTMLElement | undefined;
   private open = false;
@@ -103,26 +87,18 @@ export class ShirubeSearch extends Base {
     super();
     const shadow = this.attachShadow({ mode: "open" });
     adopt(shadow, tokens, css);
-    this.panel = element("div", { class: "panel", part: "panel" }, element("div", { class: "status" }, this.stateLine, this.ask), this.problem, this.filters.node, this.nothing, this.list, this.start);
-    const field = element("div", { class: "field", part: "field" }, icon("lens", ...LENS), this.input, this.hint, this.clearButton, element("slot", { name: "end" }));
-    this.form = element("div", { class: "form", part: "form" }, this.label, field, this.bar, this.keysHelp);
-    this.root = element("div", { class: "root" }, this.form, this.panel, ...this.announcer.nodes);
-    shadow.append(this.root);
-    this.typing = new Typing(this.input, {
-      onQuery: (text) => void this.run(text),
-      onKey: (event) => this.onKey(event),
-      composingDelay: () => this.composingDelay(),
-    });
-    this.opener = { rank: 0, shortcuts: () => (this.inModal ? [] : shortcutsOf(this)), open: () => (this.input.focus(), this.input.select()), changed: () => this.paintField() };
-    this.input.addEventListener("input", () => this.paintField());
-    this.clearButton.addEventListener("click", () => this.clear());
-    this.ask.addEventListener("click", () => void this.loadMeaning());
+    shadow.append(this.view.root);
+    const { clear, ask, retry, startSlot, panel } = this.view;
+    this.input.addEventListener("input", () => this.view.paintField());
+    clear.addEventListener("click", () => this.clear());
+    ask.addEventListener("click", () => (this.input.focus(), void this.loadMeaning()));
+    retry.addEventListener("click", () => (this.session.retry(), this.input.focus()));
+    startSlot.addEventListener("slotchange", () => this.paint());
     this.list.addEventListener("click", (event) => this.onClick(event));
     this.list.addEventListener("pointermove", (event) => (this.pointed = (event.target as HTMLElement).closest<HTMLElement>(".row") ?? undefined));
     this.list.addEventListener("pointerleave", () => (this.pointed = undefined));
     // The field keeps the focus while somebody points at rows; buttons and check boxes take it.
     this.list.addEventListener("pointerdown", (event) => event.pointerType === "mouse" && event.button === 0 && event.preventDefault());
-    this.start.firstElementChild?.addEventListener("slotchange", () => this.paint());
     shadow.addEventListener("focusin", () => {
       this.setOpen(true);
       if (this.getAttribute("load") !== "manual") this.preload();
@@ -132,8 +108,8 @@ export class ShirubeSearch extends Base {
       if (!(next instanceof Node) || (!shadow.contains(next) && !this.contains(next))) this.setOpen(false);
     });
     // Keys inside the panel (check boxes, the retry button).
-    this.panel.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && !this.inModal) this.input.focus();
+    panel.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && this.layout !== "modal") this.input.focus();
     });
   }
 
@@ -146,14 +122,14 @@ export class ShirubeSearch extends Base {
       Object.assign(this, { [name]: value });
     }
     listen(this.opener);
-    this.stopFollowing = followScheme(this, (scheme) => (this.root.dataset["scheme"] = scheme));
+    this.stopFollowing = followScheme(this, (scheme) => (this.view.root.dataset["scheme"] = scheme));
     const parameter = this.getAttribute("query-param");
     const asked = parameter ? new URLSearchParams(location.search).get(parameter) : null;
     if (asked && this.input.value === "") this.input.value = asked;
     this.paint();
     const load = this.getAttribute("load");
     if (load === "eager" || this.input.value.trim() !== "") this.preload();
-    if (this.input.value.trim() !== "") void this.run(this.input.value);
+    if (this.input.value.trim() !== "") void this.session.run(this.input.value);
     if (this.hasAttribute("autofocus")) this.input.focus();
   }
 
@@ -161,39 +137,33 @@ export class ShirubeSearch extends Base {
     unlisten(this.opener);
     this.stopFollowing?.();
     this.typing.stop();
-    this.announcer.stop();
-    this.controller?.abort();
+    this.view.announcer.stop();
+    this.session.stop();
   }
 
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
     if (!this.isConnected || before === after) return;
-    if (ENGINE_ATTRIBUTES.includes(name)) {
-      this.loaded = undefined;
-      this.engineLoading = undefined;
-      if (this.input.value.trim() !== "") void this.run(this.input.value, true);
-    }
-    if (name === "lexical-weight" && this.input.value.trim() !== "") void this.run(this.input.value, true);
+    if (ENGINE_ATTRIBUTES.includes(name)) this.session.forget();
+    if (name === "lexical-weight") this.session.again();
     if (name === "theme") {
       this.stopFollowing?.();
-      this.stopFollowing = followScheme(this, (scheme) => (this.root.dataset["scheme"] = scheme));
+      this.stopFollowing = followScheme(this, (scheme) => (this.view.root.dataset["scheme"] = scheme));
     }
     this.paint(true);
   }
 
   /** What answers queries; by default an engine over the attribute `bundle`. */
   get searcher(): Searcher | undefined {
-    return this.ownSearcher;
+    return this.session.own;
   }
   set searcher(searcher: Searcher | undefined) {
-    this.ownSearcher = searcher;
-    if (!this.isConnected) return;
-    if (this.input.value.trim() === "") this.setState(this.engine ? "ready" : "idle");
-    else void this.run(this.input.value, true);
+    this.session.own = searcher;
+    if (this.isConnected) this.session.again();
   }
 
   /** What answers queries now, once it is loaded: `Shirube` with its `status`, or the property `searcher`. */
   get engine(): Searcher | undefined {
-    return this.ownSearcher ?? this.loaded;
+    return this.session.engine;
   }
 
   /** Texts in place of the built-in ones. */
@@ -220,7 +190,7 @@ export class ShirubeSearch extends Base {
   }
   set value(text: string) {
     this.typing.set(text);
-    this.paintField();
+    this.view.paintField();
   }
 
   /** The ticked filters; setting them searches again. */
@@ -229,17 +199,17 @@ export class ShirubeSearch extends Base {
   }
   set choice(choice: FilterChoice | undefined) {
     this.filters.choice = choice;
-    if (this.isConnected) void this.run(this.input.value, true);
+    if (this.isConnected) this.session.again();
   }
 
   /** Where the search stands; also the attribute `state`. */
   get state(): SearchState {
-    return this.current;
+    return this.session.state;
   }
 
   /** The result on view. */
   get shown(): ShownResult | undefined {
-    return this.result;
+    return this.session.result;
   }
 
   override focus(options?: FocusOptions): void {
@@ -254,53 +224,12 @@ export class ShirubeSearch extends Base {
 
   /** Loads the engine ahead of the first query. */
   preload(): void {
-    if (this.engine || this.engineLoading || this.failure) return;
-    const wish = this.wish();
-    this.engineLoading = wish;
-    this.wanting = wish;
-    if (this.current === "idle") this.setState("loading");
-    engineFor(wish, (event) => this.onProgress(wish, event)).then(
-      (engine) => {
-        if (this.engineLoading !== wish) return;
-        this.engineLoading = undefined;
-        this.loaded = engine;
-        this.setState("ready");
-        if (engine.status?.meaning?.state === "loading") void this.followMeaning(engine);
-        if (this.input.value.trim() !== "") void this.run(this.input.value, true);
-      },
-      (error: unknown) => {
-        if (this.engineLoading !== wish) return;
-        this.engineLoading = undefined;
-        this.fail(error);
-      },
-    );
+    this.session.preload();
   }
 
   /** Loads the model where the attribute `meaning` left it out, and refines what is on view. */
-  async loadMeaning(): Promise<void> {
-    const { engine } = this;
-    if (!engine?.loadMeaning) return;
-    this.meaningFailed = false;
-    this.failure = undefined;
-    const done = this.followMeaning(engine);
-    this.paint();
-    this.input.focus();
-    if (!(await done)) return;
-    if (this.input.value.trim() !== "" && this.engine === engine) void this.run(this.input.value, true, true);
-  }
-
-  /** Waits for the model of `engine` and tells the page; whether it came. */
-  private async followMeaning(engine: Searcher): Promise<boolean> {
-    let failure: unknown;
-    // A load under way is joined, not begun again.
-    await engine.loadMeaning?.().catch((error: unknown) => (failure = error));
-    if (this.engine !== engine) return false;
-    this.loadedBytes = undefined;
-    this.meaningFailed = failure !== undefined;
-    this.paint();
-    this.emit("shirube-meaning", engine.status?.meaning);
-    if (failure !== undefined) this.emit("shirube-error", failure);
-    return failure === undefined;
+  loadMeaning(): Promise<void> {
+    return this.session.loadMeaning();
   }
 
   /** Whether `event` belongs to an input method: a modal around the element must let it pass. */
@@ -308,8 +237,15 @@ export class ShirubeSearch extends Base {
     return this.typing.isComposing(event);
   }
 
-  private get inModal(): boolean {
-    return this.getAttribute("results") === "modal";
+  private get layout(): Layout {
+    const results = this.getAttribute("results");
+    return results === "inline" || results === "modal" ? results : "popup";
+  }
+
+  private options(): { limit: number; lexicalWeight?: number; filters?: FilterChoice } {
+    const lexicalWeight = Number.parseFloat(this.getAttribute("lexical-weight") ?? "");
+    const filters = this.filters.choice;
+    return { limit: Math.min(100, Math.max(1, this.number("limit", LIMIT))), ...(Number.isFinite(lexicalWeight) && { lexicalWeight }), ...(filters && { filters }) };
   }
 
   private wish(): EngineWish {
@@ -342,63 +278,11 @@ export class ShirubeSearch extends Base {
     return this.dispatchEvent(new CustomEvent(name, { detail, cancelable, bubbles: true, composed: true }));
   }
 
-  /* Searching */
+  /* Rows */
 
-  private async run(text: string, again = false, refine = false): Promise<void> {
-    if (text === this.wanted && !again) return;
-    this.wanted = text;
-    this.remember(text);
-    this.controller?.abort();
-    if (text.trim() === "") {
-      this.result = undefined;
-      this.meaningFailed = false;
-      if (this.engine) this.failure = undefined;
-      this.select(undefined);
-      this.rows.show([], this.look());
-      this.setState(this.failure ? "failed" : this.engine ? "ready" : this.engineLoading ? "loading" : "idle");
-      return;
-    }
-    const searcher = this.engine;
-    if (!searcher) {
-      this.failure = undefined;
-      this.preload();
-      this.paint();
-      return;
-    }
-    const controller = new AbortController();
-    this.controller = controller;
-    this.setState("searching");
-    const filters = this.filters.choice;
-    const weight = Number.parseFloat(this.getAttribute("lexical-weight") ?? "");
-    // What is on view for the same text is refined, whoever asked for more.
-    let steps = refine && this.result && this.shownFor === text ? 1 : 0;
-    const before = steps;
-    try {
-      const answer = searcher.search(text, { limit: Math.min(100, Math.max(1, this.number("limit", LIMIT))), signal: controller.signal, ...(Number.isFinite(weight) && { lexicalWeight: weight }), ...(filters && { filters }) });
-      for await (const result of inSteps(answer)) {
-        if (controller.signal.aborted) return;
-        this.show(text, result, steps++ > 0);
-      }
-      if (controller.signal.aborted || !this.result) return;
-      this.meaningFailed = searcher.status?.meaning?.state === "failed";
-      this.setState("done");
-    } catch (error) {
-      if (controller.signal.aborted || (error as ShownError).code === "ABORTED") return;
-      if (steps === before) return this.fail(error);
-      // The words' hits stay: they are right, only not refined.
-      this.meaningFailed = true;
-      this.emit("shirube-error", error);
-      this.setState("done");
-    }
-  }
-
-  private show(text: string, result: ShownResult, refinement: boolean): void {
+  private showRows(result: ShownResult, refinement: boolean): void {
     const groups = grouped(result, this.number("sub-results", SUB_RESULTS));
     const pinned = refinement ? this.reading() : undefined;
-    this.failure = undefined;
-    this.meaningFailed = false;
-    this.result = result;
-    this.shownFor = text;
     if (!refinement) {
       this.select(undefined);
       this.pointed = undefined;
@@ -406,10 +290,8 @@ export class ShirubeSearch extends Base {
     }
     this.rows.show(refinement ? refined(this.rows.shown, groups, pinned) : groups, this.look());
     if (this.active && !this.active.isConnected) this.select(undefined);
-    this.setState(result.stage === "words" ? "words" : "done");
     const n = String(result.hits.length);
-    this.announcer.say(result.hits.length === 0 ? this.text("nothing") : this.text(refinement ? "refinedAloud" : "foundAloud", { n, query: short(result.query) }));
-    this.emit("shirube-result", result);
+    this.view.announcer.say(result.hits.length === 0 ? this.text("nothing") : this.text(refinement ? "refinedAloud" : "foundAloud", { n, query: short(result.query) }));
   }
 
   /** The group that the reader is on: chosen by keys, under the pointer, or the last on view after scrolling. */
@@ -421,39 +303,6 @@ export class ShirubeSearch extends Base {
     const scrolled = places[0] !== undefined && places[0].rect.top < frame.top - 1;
     const last = places.filter(({ rect }) => rect.top < frame.bottom).at(-1);
     return scrolled && last ? this.rows.keyOf(last.node) : undefined;
-  }
-
-  private fail(error: unknown): void {
-    const { code, message } = error as Partial<ShownError>;
-    this.failure = { code: typeof code === "string" ? code : "INTERNAL", message: typeof message === "string" ? message : String(error) };
-    this.result = undefined;
-    this.select(undefined);
-    this.rows.show([], this.look());
-    this.setState("failed");
-    this.emit("shirube-error", error);
-  }
-
-  private retry(): void {
-    const { code } = this.failure ?? {};
-    this.failure = undefined;
-    // After these the engine itself is gone.
-    if (code === "WORKER_FAILED" || code === "INTERNAL") {
-      forgetEngine(this.wish());
-      this.loaded = undefined;
-    }
-    if (this.engine) void this.run(this.input.value, true);
-    else this.preload();
-    this.paint();
-    this.input.focus();
-  }
-
-  private onProgress(wish: EngineWish, event: ProgressEvent): void {
-    // Also after the engine is there: its model may still be under way.
-    if (this.wanting !== wish) return;
-    this.emit("shirube-progress", event);
-    if (event.status !== "progress_total") return;
-    this.loadedBytes = event;
-    this.paintState();
   }
 
   /** The query stands in the address where the page wants it, so that a search can be shared and survives a reload. */
@@ -474,8 +323,8 @@ export class ShirubeSearch extends Base {
     if (key === "ArrowDown" || (emacs && key === "n")) this.move(1, event);
     else if (key === "ArrowUp" || (emacs && key === "p")) this.move(-1, event);
     else if (key === "Enter") this.onEnter(event);
-    else if (key === "Escape" && !this.inModal) {
-      if (this.popup && this.open) this.setOpen(false);
+    else if (key === "Escape" && this.layout !== "modal") {
+      if (this.layout === "popup" && this.open) this.setOpen(false);
       else if (this.input.value !== "") this.clear();
       else return this.input.blur();
       event.preventDefault();
@@ -494,9 +343,10 @@ export class ShirubeSearch extends Base {
   private onEnter(event: KeyboardEvent): void {
     event.preventDefault();
     this.setOpen(true);
-    if (this.failure) return this.retry();
+    const { session } = this;
+    if (session.failure) return session.retry();
     // Rows of an older text are not what somebody who presses Enter has read.
-    if (!this.result || this.shownFor !== this.input.value || this.current === "searching") return;
+    if (!session.result || session.shownFor !== this.input.value || session.state === "searching") return;
     if (!this.active) return this.select(this.rows.all[0]);
     this.active.dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true, composed: true, ctrlKey: event.ctrlKey, metaKey: event.metaKey, shiftKey: event.shiftKey }));
   }
@@ -517,7 +367,7 @@ export class ShirubeSearch extends Base {
     const node = (event.target as HTMLElement).closest<HTMLAnchorElement>("a.row");
     const row = this.rows.all.find((other) => other.node === node);
     if (!node || !row || !node.href) return;
-    const detail: SelectDetail = { hit: row.hit, url: node.href, query: this.result?.query ?? this.input.value };
+    const detail: SelectDetail = { hit: row.hit, url: node.href, query: this.session.result?.query ?? this.input.value };
     if (!this.emit("shirube-select", detail, true)) event.preventDefault();
     // A link into the page itself leaves the panel standing over its target.
     if (!event.ctrlKey && !event.metaKey && !event.shiftKey) this.setOpen(false);
@@ -525,23 +375,10 @@ export class ShirubeSearch extends Base {
 
   /* Painting */
 
-  private get popup(): boolean {
-    const results = this.getAttribute("results");
-    return results !== "inline" && results !== "modal";
-  }
-
   private setOpen(open: boolean): void {
     if (this.open === open) return;
     this.open = open;
-    this.paintPanel();
-  }
-
-  private setState(state: SearchState): void {
-    const changed = this.current !== state;
-    this.current = state;
-    this.setAttribute("state", state);
-    this.paint();
-    if (changed) this.emit("shirube-state", state);
+    this.view.paintPanel();
   }
 
   private look() {
@@ -556,110 +393,16 @@ export class ShirubeSearch extends Base {
   }
 
   private paint(rowsToo = false): void {
-    this.root.lang = languageOf(this);
-    // Inside a dialog, which has a name of its own, a landmark would be a second one.
-    if (this.inModal) this.form.removeAttribute("role");
-    else this.form.setAttribute("role", "search");
-    this.label.textContent = this.getAttribute("label") ?? this.text("label");
-    this.list.setAttribute("aria-label", this.text("results"));
-    this.input.placeholder = this.getAttribute("placeholder") ?? this.text("placeholder");
-    this.keysHelp.textContent = this.text("keys");
-    this.clearButton.setAttribute("aria-label", this.text("clear"));
-    if (rowsToo && this.result) {
+    const { state, result } = this.session;
+    if (this.getAttribute("state") !== state && this.isConnected) this.setAttribute("state", state);
+    if (rowsToo && result) {
       this.select(undefined);
-      this.rows.show(grouped(this.result, this.number("sub-results", SUB_RESULTS)), this.look());
+      this.rows.show(grouped(result, this.number("sub-results", SUB_RESULTS)), this.look());
     }
     const only = this.getAttribute("filters");
-    this.filters.show(only === "none" ? undefined : this.result?.filters, only?.split(",").map((name) => name.trim()), this.text("filters"), this.look().language);
-    this.paintField();
-    this.paintState();
-    this.paintProblem();
-    this.paintPanel();
-  }
-
-  private paintField(): void {
-    const [shortcut] = owned(this.opener);
-    const empty = this.input.value === "";
-    this.hint.textContent = shortcut ? keyName(shortcut) : "";
-    this.hint.hidden = !shortcut || !empty;
-    this.clearButton.hidden = empty;
-  }
-
-  private paintState(): void {
-    const typed = this.input.value.trim() !== "";
-    const meaning = this.engine?.status?.meaning?.state;
-    const busy = this.engineLoading !== undefined || (meaning === "loading" && this.loadedBytes !== undefined);
-    this.bar.hidden = !busy;
-    const { loaded, total } = this.loadedBytes ?? { loaded: 0, total: 0 };
-    const megabytes = (bytes: number) => (bytes / 1e6).toFixed(1);
-    if (busy) {
-      const share = total > 0 ? loaded / total : 0;
-      this.bar.setAttribute("aria-label", this.text("preparing"));
-      this.bar.setAttribute("aria-valuenow", String(Math.round(100 * share)));
-      this.bar.style.setProperty("--share", String(share));
-    }
-    const n = String(this.result?.hits.length ?? 0);
-    let line = "";
-    const found = this.result !== undefined && this.result.hits.length > 0;
-    if (busy && this.engine) line = found ? this.text("meaningLoading", { n, loaded: megabytes(loaded), total: megabytes(total) }) : "";
-    else if (busy) line = total > 0 ? this.text("downloading", { loaded: megabytes(loaded), total: megabytes(total) }) : this.text("preparing");
-    else if (this.failure || !typed) line = "";
-    else if (this.meaningFailed) line = this.text("meaningFailed");
-    else if (this.current === "words") line = this.text("refining", { n });
-    else if (this.result && found) line = this.text("found", { n }) + (this.result.truncated ? `　${this.text("truncated")}` : "");
-    else if (this.current === "searching") line = this.text("searching");
-    this.stateLine.textContent = line;
-    this.stateLine.hidden = line === "";
-    this.ask.hidden = !(typed && !busy && meaning === "off" && this.result && meaningPolicy(this.getAttribute("meaning")) === "ask");
-    this.ask.textContent = this.text("meaningAsk");
-    this.ask.title = this.text("meaningAskWhy");
-    this.list.toggleAttribute("data-stale", this.current === "searching");
-  }
-
-  private paintProblem(): void {
-    this.problem.hidden = !this.failure;
-    if (!this.failure) return this.problem.replaceChildren();
-    const { code, message } = this.failure;
-    const gentle = code === "EMPTY_QUERY";
-    const retry = element("button", { type: "button", part: "retry" }, this.text("retry"));
-    retry.addEventListener("click", () => this.retry());
-    this.problem.replaceChildren(
-      element("p", {}, this.text(errorText(code))),
-      ...(gentle ? [] : [element("p", { class: "detail", lang: "en" }, `${code}: ${message}`), retry]),
-    );
-  }
-
-  private paintPanel(): void {
-    const typed = this.input.value.trim() !== "";
-    const found = this.rows.all.length > 0;
-    const none = typed && this.result !== undefined && !found && !this.failure;
-    this.list.hidden = !found;
-    this.nothing.hidden = !none;
-    this.nothing.replaceChildren(...(none ? [element("p", {}, this.text("nothing")), element("p", {}, this.text("nothingHint"))] : []));
-    const slot = this.start.firstElementChild as HTMLSlotElement;
-    const hasStart = slot.assignedNodes().length > 0;
-    this.start.hidden = typed || !hasStart || this.failure !== undefined;
-    const content = found || none || this.failure !== undefined || !this.start.hidden || (typed && !this.stateLine.hidden);
-    const visible = content && (!this.popup || this.open);
-    this.panel.hidden = !visible;
-    this.input.setAttribute("aria-expanded", String(visible && found));
-    if (visible && this.popup) this.place();
-  }
-
-  /** Pushes the popup sideways where it would stick out of the window. */
-  private place(): void {
-    this.panel.style.setProperty("--shift", "0px");
-    const { left, right } = this.panel.getBoundingClientRect();
-    const end = document.documentElement.clientWidth - EDGE;
-    const shift = Math.max(EDGE - left, Math.min(0, end - right));
-    this.panel.style.setProperty("--shift", `${left < EDGE || right > end ? shift : 0}px`);
+    this.filters.show(only === "none" ? undefined : result?.filters, only?.split(",").map((name) => name.trim()), this.text("filters"), this.look().language);
+    this.view.paint();
   }
 }
 
 const short = (text: string) => ([...text.slice(0, 80)].length > 40 ? `${[...text.slice(0, 80)].slice(0, 40).join("")}…` : text);
-
-/** A promise is one step; an iterable as many as it has. */
-async function* inSteps(answer: PromiseLike<ShownResult> | AsyncIterable<ShownResult>): AsyncGenerator<ShownResult> {
-  if (Symbol.asyncIterator in answer) yield* answer;
-  else yield await answer;
-}
