@@ -3,8 +3,8 @@ import { createHash } from "node:crypto";
 import { readFile, readdir } from "node:fs/promises";
 import { join } from "node:path";
 
-/** Code that a page loads; data and model are kept by the package itself, which verifies them. */
-const CODE = /\.(?:js|css|wasm)$/;
+/** Code that a page loads; data and model are kept by the package itself, which verifies them. The GPU's module is never needed, so it is not kept. */
+const CODE = /^(?!(?:.*\/)?(?:gpu\.js|shirube_gpu)).*\.(?:js|css|wasm)$/;
 
 /**
  * The files of `folder` (as `shirube build` wrote it) for a service worker's precache list, `[{url, revision}]` as Workbox takes it; `base` comes before
