@@ -13,6 +13,9 @@ const QUERIES = ["再レンダリングを減らしたい", "env", "状態管理
 /** Scores are sums over query tokens; each token's share may move where rounding moved an activation to the next of 127 steps. */
 const SCORE_BOUND = 0.02;
 
+/** Queries of the soak; `SOAK=10000` makes it a long one. */
+const SOAK = Number(process.env.SOAK ?? 8);
+
 const blank = async (page, url) => page.goto(`${url}blank.html`);
 
 /** In the page: loads the package and answers the queries. */
@@ -153,6 +156,29 @@ test("a device lost in the middle of a query loses no query", async () => {
   });
 });
 
+test("killing the GPU process in the middle of a query loses no query", async () => {
+  await visit({ expected: [/GPU|lost|instance/i] }, async (page, { url, context }) => {
+    await blank(page, url);
+    const cpu = await search(page, { device: "wasm" });
+    const before = await page.evaluate(async () => {
+      const { Shirube } = await import("/shirube/shirube.js");
+      globalThis.shirube = await Shirube.load({ bundle: "/bundle/", model: "/model/", worker: true, cache: false, device: "webgpu" });
+      return structuredClone(globalThis.shirube.status.device);
+    });
+    assert.deepEqual(kinds(before), ["webgpu", "webgpu"], before.encoder.reason);
+    const answers = page.evaluate(async (queries) => {
+      const found = await Promise.all(queries.map((query) => globalThis.shirube.search(query, { lexicalWeight: 0, queue: true })));
+      return found.map(({ hits, device }) => ({ device, hits: hits.map(({ document, score }) => ({ document, score })) }));
+    }, QUERIES);
+    const control = await context.browser().newBrowserCDPSession();
+    await control.send("Browser.crashGpuProcess").catch(() => {});
+    const found = await answers;
+    for (const [i, query] of QUERIES.entries()) sameHits(found[i].hits, cpu.answers[i].hits, query);
+    assert.deepEqual(kinds(found.at(-1).device), ["wasm", "wasm"]);
+    assert.match(found.at(-1).device.encoder.reason, /lost/);
+  });
+});
+
 test("without the GPU's module the CPU answers and the status says why", async () => {
   const damage = (path) => (path.includes("gpu_bg.wasm") ? { status: 404 } : undefined);
   await visit({ damage, expected: [/404/] }, async (page, { url }) => {
@@ -167,7 +193,7 @@ test("without the GPU's module the CPU answers and the status says why", async (
 test("queries leave no buffer behind on the device", async () => {
   await visit({}, async (page, { url }) => {
     await blank(page, url);
-    const alive = await page.evaluate(async () => {
+    const alive = await page.evaluate(async (rounds) => {
       let alive = 0;
       const create = GPUDevice.prototype.createBuffer;
       GPUDevice.prototype.createBuffer = function (...args) {
@@ -186,14 +212,14 @@ test("queries leave no buffer behind on the device", async () => {
       const { Shirube } = await import("/shirube/shirube.js");
       const shirube = await Shirube.load({ bundle: "/bundle/", model: "/model/", worker: false, cache: false, device: "webgpu" });
       const counts = [];
-      for (let i = 0; i < 8; i++) {
+      for (let i = 0; i < rounds; i++) {
         await shirube.search(`状態管理 ${"あ".repeat(i % 3)}`, { queue: true });
         counts.push(alive);
       }
       const kind = shirube.status.device.encoder.kind;
       shirube.dispose();
-      return { counts, kind, after: alive };
-    });
+      return { counts, kind };
+    }, SOAK);
     assert.equal(alive.kind, "webgpu");
     assert.ok(alive.counts[0] > 20, `only ${alive.counts[0]} buffers were counted`);
     assert.equal(alive.counts.at(-1), alive.counts[2], `buffers grew: ${alive.counts}`);
