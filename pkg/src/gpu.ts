@@ -57,17 +57,23 @@ export async function probe(wish: "auto" | "webgpu" | "wasm"): Promise<Probe> {
   return { usable: true, software, name, reason: "" };
 }
 
-/** What `start` needs. */
-export interface GpuOptions {
+/** What is known before the model and the index are here. */
+export interface Early {
   wish: "auto" | "webgpu" | "wasm";
   adapter: Probe;
-  engine: Engine;
-  files: Files;
   /** Where the module and its WebAssembly are. */
   urls: { module: string; wasm: string };
   /** Under which a measured choice is remembered; `undefined` where nothing may be kept. */
   memory: string | undefined;
   signal: AbortSignal;
+}
+
+/** What `start` needs. */
+export interface GpuOptions extends Early {
+  engine: Engine;
+  files: Files;
+  /** From {@link prepare}. */
+  remembered: Promise<Measured | undefined>;
 }
 
 interface Input {
@@ -95,12 +101,12 @@ interface Found {
 }
 
 /** Milliseconds on each side. */
-interface Times {
+export interface Times {
   cpu: number;
   gpu: number;
 }
 
-interface Measured {
+export interface Measured {
   encoder: Times;
   maxsim: Times;
 }
@@ -121,13 +127,28 @@ const RUNS = 3;
 
 let started: Promise<typeof import("../dist/shirube_gpu.js")> | undefined;
 
-async function startModule({ module, wasm }: GpuOptions["urls"], signal: AbortSignal): Promise<typeof import("../dist/shirube_gpu.js")> {
+async function startModule({ module, wasm }: Early["urls"], signal: AbortSignal): Promise<typeof import("../dist/shirube_gpu.js")> {
   const [glue, compiled] = await Promise.all([
     import(/* webpackIgnore: true */ /* @vite-ignore */ module) as Promise<typeof import("../dist/shirube_gpu.js")>,
     compileWasm(wasm, signal),
   ]);
   await glue.default({ module_or_path: compiled });
   return glue;
+}
+
+function module(options: Early): NonNullable<typeof started> {
+  started ??= startModule(options.urls, options.signal);
+  started.catch(() => (started = undefined));
+  return started;
+}
+
+/** What an earlier visit measured; the module is fetched beside the model's files unless that says that it will not be used. */
+export async function prepare(options: Early): Promise<Measured | undefined> {
+  const remembered = options.wish === "auto" ? await recall(options) : undefined;
+  const { encoder, maxsim } = remembered ? decide(remembered, "") : onCpu("");
+  // Its failure is seen where it is waited for.
+  if (!remembered || encoder.kind === "webgpu" || maxsim.kind === "webgpu") module(options).catch(() => {});
+  return remembered;
 }
 
 export class GpuSide {
@@ -146,17 +167,14 @@ export class GpuSide {
   static async start(options: GpuOptions): Promise<GpuSide> {
     const { engine, wish, adapter } = options;
     const side = new GpuSide(engine, undefined, both({ kind: "wasm", reason: "" }));
-    const remembered = wish === "auto" ? await recall(options) : undefined;
+    const remembered = await options.remembered;
     if (remembered) {
       side.choice = decide(remembered, "on an earlier visit");
       if (!side.active) return side;
     }
     let gpu: GpuEngine | undefined;
     try {
-      started ??= startModule(options.urls, options.signal);
-      const loading = started;
-      loading.catch(() => (started = undefined));
-      gpu = await (await loading).GpuEngine.create(adapter.software && wish === "webgpu");
+      gpu = await (await module(options)).GpuEngine.create(adapter.software && wish === "webgpu");
       side.gpu = gpu;
       const { manifest, weights } = options.files;
       await gpu.loadModel(manifest, weights.map(([path]) => path), weights.map(([, bytes]) => bytes));
@@ -329,11 +347,11 @@ async function inTime<T>(work: Promise<T>): Promise<T> {
 }
 
 /** A URL that names the adapter, the bundle and this choice: Cache Storage keeps responses by URL. */
-function memoryKey(options: GpuOptions): string {
+function memoryKey(options: Early): string {
   return `${options.memory}&device=${encodeURIComponent(options.adapter.name)}`;
 }
 
-async function recall(options: GpuOptions): Promise<Measured | undefined> {
+async function recall(options: Early): Promise<Measured | undefined> {
   if (options.memory === undefined || typeof caches === "undefined") return undefined;
   try {
     const stored = await (await caches.open(DEVICE_CACHE)).match(memoryKey(options));
@@ -345,7 +363,7 @@ async function recall(options: GpuOptions): Promise<Measured | undefined> {
   }
 }
 
-async function remember(options: GpuOptions, measured: Measured): Promise<void> {
+async function remember(options: Early, measured: Measured): Promise<void> {
   if (options.memory === undefined || typeof caches === "undefined") return;
   try {
     const cache = await caches.open(DEVICE_CACHE);

@@ -3,7 +3,7 @@
 import init, { Engine } from "../dist/shirube_wasm.js";
 import { Assets, type FileEntry } from "./assets.js";
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
-import { GpuSide, onCpu, probe, type Files } from "./gpu.js";
+import { GpuSide, onCpu, prepare, probe, type Files } from "./gpu.js";
 import type { HostOptions, Results } from "./protocol.js";
 import type { DeviceStatus, Embeddings, ProgressEvent, SearchResult } from "./types.js";
 import { compileWasm } from "./wasm.js";
@@ -40,6 +40,10 @@ export class Host {
         return engine.openModel(bytes) as FileEntry[];
       });
       const adapter = await probed;
+      const fingerprint = [...modelFiles, ...bundleFiles].map((file) => file.sha256.slice(0, 4)).join("");
+      const memory = options.cache ? `${options.bundle}?fingerprint=${fingerprint}` : undefined;
+      const early = { wish: options.device, adapter, urls: options.gpu, memory, signal };
+      const remembered = adapter.usable ? prepare(early) : undefined;
       const acceptModel = (path: string, bytes: Uint8Array) => {
         engine.provideModel(path, bytes);
         if (adapter.usable && path.endsWith(".safetensors")) files.weights.push([path, bytes]);
@@ -50,11 +54,10 @@ export class Host {
       ]);
       engine.finish();
       let device = onCpu(adapter.reason);
-      if (adapter.usable) {
-        const fingerprint = [...modelFiles, ...bundleFiles].map((file) => file.sha256.slice(0, 4)).join("");
-        const memory = options.cache ? `${options.bundle}?fingerprint=${fingerprint}` : undefined;
-        this.gpu = await GpuSide.start({ wish: options.device, adapter, engine, files, urls: options.gpu, memory, signal });
+      if (remembered) {
+        this.gpu = await GpuSide.start({ ...early, engine, files, remembered });
         device = this.gpu.status;
+        if (signal.aborted) throw aborted();
       }
       const status = engine.status() as Pick<Results["load"], "backend" | "model" | "bundle">;
       this.engine = engine;

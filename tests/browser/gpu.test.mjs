@@ -52,10 +52,11 @@ function sameHits(found, expected, what) {
 }
 
 test("WebGPU gives the hits of the CPU, in the worker and on the page", async () => {
-  await visit({}, async (page, { url }) => {
+  await visit({}, async (page, { url, requests }) => {
     await blank(page, url);
     const cpu = await search(page, { device: "wasm" });
     assert.deepEqual(kinds(cpu.after), ["wasm", "wasm"]);
+    assert.ok(!requests.some((path) => path.includes("gpu")), "nothing is fetched for a GPU");
     for (const worker of [true, false]) {
       const gpu = await search(page, { device: "webgpu", worker });
       assert.deepEqual(kinds(gpu.loaded), ["webgpu", "webgpu"], gpu.loaded.encoder.reason);
@@ -65,6 +66,8 @@ test("WebGPU gives the hits of the CPU, in the worker and on the page", async ()
         sameHits(gpu.answers[i].hits, cpu.answers[i].hits, query);
       }
     }
+    const [first, second] = requests.flatMap((path, at) => (path.includes("shirube_gpu_bg.wasm") ? [at] : []));
+    assert.ok(requests.slice(first, second).some((path) => path.endsWith(".safetensors")), "the module comes beside the model's files, not after them");
   });
 });
 
