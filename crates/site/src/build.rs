@@ -46,6 +46,75 @@ pub struct BuildReport {
     pub removed: Vec<String>,
 }
 
+/// A bundle in the making: sections with their embeddings, in order, then [`Self::finish`]. For callers that encode in their own way; [`make_bundle`]
+/// does both.
+#[derive(Debug)]
+pub struct Assembly {
+    builder: IndexBuilder,
+    options: BuildOptions,
+    model: ModelRef,
+    sections: Vec<Section>,
+    token_maps: Vec<Option<Vec<u16>>>,
+    n_truncated: usize,
+}
+
+impl Assembly {
+    /// An empty bundle of `model`.
+    ///
+    /// # Errors
+    /// [`SiteError::Index`] for settings out of range.
+    pub fn new(model: &Model, options: &BuildOptions) -> Result<Self, SiteError> {
+        Ok(Self {
+            builder: IndexBuilder::new(model.dim(), options.index)?,
+            options: options.clone(),
+            model: ModelRef::of(model.manifest()),
+            sections: Vec::new(),
+            token_maps: Vec::new(),
+            n_truncated: 0,
+        })
+    }
+
+    /// Adds the next section with its `embeddings [n_tokens, dim]`; `truncated` says whether the model read only a part of it.
+    ///
+    /// # Errors
+    /// As [`IndexBuilder::push`].
+    pub fn push(&mut self, section: Section, embeddings: &[f32], truncated: bool) -> Result<(), SiteError> {
+        self.token_maps.push(self.builder.push(embeddings)?);
+        self.sections.push(section);
+        self.add_truncated(usize::from(truncated));
+        Ok(())
+    }
+
+    /// Counts sections of which the model read only a part.
+    pub fn add_truncated(&mut self, n: usize) {
+        self.n_truncated += n;
+    }
+
+    /// The bundle, and how many sections were cut.
+    ///
+    /// # Errors
+    /// [`SiteError::NoSections`], [`SiteError::Index`].
+    pub fn finish(self, progress: impl FnMut(BuildStage)) -> Result<(Bundle, usize), SiteError> {
+        if self.sections.is_empty() {
+            return Err(SiteError::NoSections { path: "the list of sections".to_owned() });
+        }
+        let built = self.builder.finish(progress)?;
+        let bundle = Bundle {
+            name: self.options.name,
+            model: self.model,
+            pool_factor: self.options.index.pool_factor as u32,
+            tokens_before_pooling: built.tokens_before_pooling,
+            tables: built.codec.tables().clone(),
+            lengths: built.lengths,
+            codes: built.packed.codes,
+            residuals: built.packed.residuals,
+            sections: self.sections,
+            token_maps: self.token_maps,
+        };
+        Ok((bundle, self.n_truncated))
+    }
+}
+
 /// The bundle of `sections`, and how many of them were cut. Equal sections, model and settings give an equal bundle, on any number of cores.
 ///
 /// # Errors
@@ -56,13 +125,14 @@ pub fn make_bundle(
     options: &BuildOptions,
     mut progress: impl FnMut(Progress),
 ) -> Result<(Bundle, usize), SiteError> {
-    if sections.is_empty() {
-        return Err(SiteError::NoSections { path: "the list of sections".to_owned() });
-    }
-    let mut builder = IndexBuilder::new(model.dim(), options.index)?;
-    let mut token_maps = Vec::with_capacity(sections.len());
-    let mut n_truncated = 0;
-    for batch in sections.chunks(BATCH) {
+    let mut assembly = Assembly::new(model, options)?;
+    let of = sections.len();
+    let mut sections = sections.into_iter();
+    loop {
+        let batch: Vec<Section> = sections.by_ref().take(BATCH).collect();
+        if batch.is_empty() {
+            break;
+        }
         let encoded: Vec<(Vec<f32>, bool)> = batch
             .par_iter()
             .map_init(
@@ -76,26 +146,12 @@ pub fn make_bundle(
                 },
             )
             .collect::<Result<_, SiteError>>()?;
-        for (embeddings, truncated) in encoded {
-            token_maps.push(builder.push(&embeddings)?);
-            n_truncated += usize::from(truncated);
+        for (section, (embeddings, truncated)) in batch.into_iter().zip(encoded) {
+            assembly.push(section, &embeddings, truncated)?;
         }
-        progress(Progress::Encode { sections: token_maps.len(), of: sections.len() });
+        progress(Progress::Encode { sections: assembly.sections.len(), of });
     }
-    let built = builder.finish(|stage| progress(Progress::Index(stage)))?;
-    let bundle = Bundle {
-        name: options.name.clone(),
-        model: ModelRef::of(model.manifest()),
-        pool_factor: options.index.pool_factor as u32,
-        tokens_before_pooling: built.tokens_before_pooling,
-        tables: built.codec.tables().clone(),
-        lengths: built.lengths,
-        codes: built.packed.codes,
-        residuals: built.packed.residuals,
-        sections,
-        token_maps,
-    };
-    Ok((bundle, n_truncated))
+    assembly.finish(|stage| progress(Progress::Index(stage)))
 }
 
 /// Builds a bundle and puts it in `out`, in place of an earlier one: see [`folder::write`] for what a killed build leaves.

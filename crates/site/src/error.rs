@@ -28,8 +28,26 @@ pub enum SiteError {
         /// What serde found.
         source: serde_json::Error,
     },
+    /// A setting that is not understood.
+    #[error("{path}: {what}")]
+    Settings {
+        /// File or variable.
+        path: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A CSS selector that does not parse.
+    #[error("{text:?} is no CSS selector: {what}")]
+    Selector {
+        /// Selector given.
+        text: String,
+        /// What is wrong.
+        what: String,
+    },
     /// Nothing to index.
-    #[error("{path}: no section has any text; give a JSON Lines file of sections")]
+    #[error(
+        "{path}: nothing to search was found; give a folder of built HTML or of Markdown, or a JSON Lines file of sections"
+    )]
     NoSections {
         /// File, or what was given instead.
         path: String,

@@ -1,0 +1,281 @@
+//! What a build says when it is done.
+
+use crate::page::DropReason;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+use shirube_format::bundle::{BundleEntry, PartKind};
+use std::collections::BTreeMap;
+
+/// Largest file that free hosts take (Cloudflare Pages: 25 MiB).
+const MOST_FILE_BYTES: u64 = 25 << 20;
+/// Largest number of files that free hosts take (Cloudflare Pages: 20,000).
+const MOST_FILES: usize = 20_000;
+/// Paths named for one reason.
+const EXAMPLES: usize = 3;
+
+/// What was read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceSummary {
+    /// Where from.
+    pub source: String,
+    /// Pages with something to search.
+    pub n_pages: usize,
+    /// Their sections.
+    pub n_sections: usize,
+    /// What is indexed: passages of sections, most sections being one.
+    pub n_passages: usize,
+    /// Passages whose end was left out because they are longer than the model reads.
+    pub n_truncated: usize,
+    /// Files and sections that give nothing, with reasons.
+    pub dropped: Vec<(String, DropReason)>,
+    /// Pages of each language that pages state.
+    pub languages: BTreeMap<String, usize>,
+    /// Characters of code blocks that were left out.
+    pub code_chars: usize,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BundleSummary {
+    /// Where to.
+    pub out: String,
+    /// Token embeddings stored.
+    pub n_tokens: u64,
+    /// Token embeddings before pooling.
+    pub n_tokens_before_pooling: u64,
+    /// Centroids.
+    pub n_centroids: usize,
+    /// Name, files and bytes of each part.
+    pub parts: Vec<(String, usize, u64)>,
+    /// The largest file.
+    pub largest: Option<(String, u64)>,
+    /// Files that the whole site has, bundle included.
+    pub n_site_files: usize,
+    /// Files of an earlier bundle that were removed.
+    pub n_removed: usize,
+    /// What visitors download.
+    pub download: Option<Download>,
+}
+
+/// Bytes that a visitor downloads, predicted from the bundle itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Download {
+    /// Code, where its folder is known.
+    pub code: u64,
+    /// Model.
+    pub model: u64,
+    /// What is read before the first word query.
+    pub words_start: u64,
+    /// A query by words, mean of the sample.
+    pub word_query: u64,
+    /// What is read before the first query by meaning, beside the model.
+    pub meaning_start: u64,
+    /// A sentence searched by words and meaning, mean of the sample.
+    pub sentence_query: u64,
+    /// Queries sampled of each kind.
+    pub n_sampled: usize,
+}
+
+/// `1234567` as `1,234,567`.
+pub fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Bytes in the largest fitting unit.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        _ => format!("{:.2} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+impl fmt::Display for SourceSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let n = |n: usize| thousands(n as u64);
+        write!(f, "{}: {} pages, {} sections", self.source, n(self.n_pages), n(self.n_sections))?;
+        if self.n_passages > self.n_sections {
+            write!(f, " in {} passages", n(self.n_passages))?;
+        }
+        let stated: Vec<String> = self
+            .languages
+            .iter()
+            .filter(|(lang, _)| !lang.is_empty())
+            .map(|(lang, pages)| format!("{lang} {}", n(*pages)))
+            .collect();
+        if stated.len() > 1 {
+            write!(f, " ({})", stated.join(", "))?;
+        }
+        writeln!(f)?;
+        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (path, reason) in &self.dropped {
+            reasons.entry(reason.kind()).or_default().push(path);
+        }
+        for (reason, paths) in reasons {
+            let more = if paths.len() > EXAMPLES { ", …" } else { "" };
+            let examples = paths[..paths.len().min(EXAMPLES)].join(", ");
+            writeln!(f, "  left out: {} {reason} ({examples}{more})", n(paths.len()))?;
+        }
+        if self.code_chars > 0 {
+            writeln!(
+                f,
+                "  left out: {} characters of code blocks; --code searches them too",
+                n(self.code_chars)
+            )?;
+        }
+        if self.n_truncated > 0 {
+            writeln!(
+                f,
+                "  {} passages are longer than the model reads: their titles leave no room",
+                n(self.n_truncated)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for BundleSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}: {} tokens stored of {}, {} centroids",
+            self.out,
+            thousands(self.n_tokens),
+            thousands(self.n_tokens_before_pooling),
+            thousands(self.n_centroids as u64),
+        )?;
+        let bytes = self.parts.iter().map(|(_, _, bytes)| bytes).sum();
+        let files: usize = self.parts.iter().map(|(_, files, _)| files).sum();
+        let parts: Vec<String> =
+            self.parts.iter().map(|(name, _, bytes)| format!("{name} {}", size(*bytes))).collect();
+        writeln!(f, "  {} in {} files: {}", size(bytes), thousands(files as u64), parts.join(", "))?;
+        if self.n_removed > 0 {
+            writeln!(f, "  {} files of the earlier bundle were removed", self.n_removed)?;
+        }
+        if let Some(d) = &self.download {
+            let code = if d.code > 0 { format!("code {}, ", size(d.code)) } else { String::new() };
+            writeln!(
+                f,
+                "  download, first visit: {code}index {} for words; model {} and index {} for meaning",
+                size(d.words_start),
+                size(d.model),
+                size(d.meaning_start)
+            )?;
+            writeln!(
+                f,
+                "  download, a query: {} by words, {} for a sentence (mean of {} from this site)",
+                size(d.word_query),
+                size(d.sentence_query),
+                d.n_sampled
+            )?;
+        }
+        for warning in self.warnings() {
+            writeln!(f, "warning: {warning}")?;
+        }
+        Ok(())
+    }
+}
+
+impl BundleSummary {
+    /// What the entry says about the bundle's parts.
+    pub fn of(entry: &BundleEntry) -> Self {
+        let part = |(name, kind): (&str, PartKind)| {
+            let files: Vec<u64> = entry.files_of(kind).map(|f| f.file.bytes).collect();
+            (name.to_owned(), files.len(), files.iter().sum())
+        };
+        let parts = [
+            ("codes", PartKind::Codes),
+            ("centroids", PartKind::Centroids),
+            ("sections", PartKind::Sections),
+        ];
+        let entry_part = ("entry".to_owned(), 1, entry.to_bytes().len() as u64);
+        Self {
+            n_tokens: entry.counts.tokens,
+            n_tokens_before_pooling: entry.counts.tokens_before_pooling,
+            n_centroids: entry.codec.n_centroids,
+            parts: parts.map(part).into_iter().chain([entry_part]).collect(),
+            largest: entry
+                .files
+                .iter()
+                .max_by_key(|f| f.file.bytes)
+                .map(|f| (f.file.path.clone(), f.file.bytes)),
+            ..Self::default()
+        }
+    }
+
+    /// What a free host would refuse.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some((path, bytes)) = self.largest.as_ref().filter(|(_, bytes)| *bytes > MOST_FILE_BYTES) {
+            warnings.push(format!(
+                "{path} has {}; some hosts take no file above {}",
+                size(*bytes),
+                size(MOST_FILE_BYTES)
+            ));
+        }
+        if self.n_site_files > MOST_FILES {
+            warnings.push(format!(
+                "the site has {} files; some hosts take no more than {}",
+                thousands(self.n_site_files as u64),
+                thousands(MOST_FILES as u64)
+            ));
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0, 1023, 1024, 5 << 20].map(size), ["0 B", "1023 B", "1.0 KiB", "5.00 MiB"]);
+    }
+
+    #[test]
+    fn reasons_are_counted_with_examples() {
+        let redirect = |n: usize| (format!("{n}.html"), DropReason::Redirect("/".to_owned()));
+        let mut dropped: Vec<_> = (0..5).map(redirect).collect();
+        dropped.push(("x.html".to_owned(), DropReason::NoIndex));
+        let summary = SourceSummary {
+            source: "dist".to_owned(),
+            n_pages: 1234,
+            n_sections: 5000,
+            n_passages: 6000,
+            dropped,
+            languages: BTreeMap::from([("ja".to_owned(), 1200), ("en".to_owned(), 34)]),
+            ..SourceSummary::default()
+        };
+        assert_eq!(
+            summary.to_string(),
+            "dist: 1,234 pages, 5,000 sections in 6,000 passages (en 34, ja 1,200)\n  left out: 1 noindex (x.html)\n  left out: 5 redirects (0.html, 1.html, 2.html, …)\n"
+        );
+    }
+
+    #[test]
+    fn limits_of_hosts_are_warned_of() {
+        let fine = BundleSummary {
+            largest: Some(("a".to_owned(), MOST_FILE_BYTES)),
+            n_site_files: MOST_FILES,
+            ..BundleSummary::default()
+        };
+        assert!(fine.warnings().is_empty());
+        let over = BundleSummary {
+            largest: Some(("a".to_owned(), MOST_FILE_BYTES + 1)),
+            n_site_files: MOST_FILES + 1,
+            ..fine
+        };
+        assert_eq!(over.warnings().len(), 2);
+        assert!(over.to_string().contains("warning: a has 25.00 MiB"), "{over}");
+    }
+}
