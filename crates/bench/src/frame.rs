@@ -8,9 +8,15 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What the command line asks for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) quick: bool,
+    /// Folder of the retrieval sets.
+    pub(crate) data: PathBuf,
+    /// Model folder.
+    pub(crate) model: PathBuf,
+    /// Folder for records and for what a bench keeps between runs.
+    pub(crate) out: PathBuf,
 }
 
 /// One measured number.

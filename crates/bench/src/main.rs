@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a bench prints its result")]
 
+mod corpus;
 mod engine;
 mod frame;
+mod index;
 mod timing;
 
 use anyhow::{Context as _, bail};
@@ -23,11 +25,24 @@ struct Bench {
 }
 
 /// Every bench.
-const BENCHES: [Bench; 1] = [Bench {
-    name: "engine",
-    what: "kernels, query encoding and MaxSim: every backend of this machine",
-    run: engine::run,
-}];
+const BENCHES: [Bench; 4] = [
+    Bench {
+        name: "engine",
+        what: "kernels, query encoding and MaxSim: every backend of this machine",
+        run: engine::run,
+    },
+    Bench {
+        name: "index",
+        what: "codecs by quality per byte on the sets of --data, then search beside next-plaid and fast-plaid",
+        run: index::run,
+    },
+    Bench { name: "search", what: "the second half of `index` alone", run: index::run_search },
+    Bench {
+        name: "million",
+        what: "a million passages built within a memory cap, and searched",
+        run: index::million::run,
+    },
+];
 
 /// Measures one part of shirube.
 #[derive(Debug, Parser)]
@@ -37,6 +52,12 @@ struct Arguments {
     /// Less than a minute, noisier.
     #[arg(long)]
     quick: bool,
+    /// Folder of the retrieval sets, for benches that need them.
+    #[arg(long, default_value = "../shared/data")]
+    data: PathBuf,
+    /// Model folder, for benches that need one.
+    #[arg(long, default_value = "pkg/model")]
+    model: PathBuf,
     /// Folder for the JSON record.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
@@ -54,8 +75,13 @@ fn main() -> anyhow::Result<()> {
         let names: Vec<&str> = BENCHES.iter().map(|b| b.name).collect();
         bail!("there is no bench {name:?}; the benches are: {}", names.join(", "));
     };
-    let mut report =
-        (bench.run)(&Settings { quick: arguments.quick }).with_context(|| format!("bench {name}"))?;
+    let settings = Settings {
+        quick: arguments.quick,
+        data: arguments.data,
+        model: arguments.model,
+        out: arguments.out.clone(),
+    };
+    let mut report = (bench.run)(&settings).with_context(|| format!("bench {name}"))?;
     report.name = name;
     report.quick = arguments.quick;
     print!("{}", report.table());

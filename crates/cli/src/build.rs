@@ -53,6 +53,12 @@ enum Codec {
     Bits2,
     /// Three values a dimension
     Ternary,
+    /// One of 256 vectors for each four dimensions
+    Product4,
+    /// One of 256 vectors for each eight dimensions
+    Product8,
+    /// One of 256 vectors for each ten dimensions
+    Product10,
     /// Two values a dimension
     Bits1,
     /// Signs only
@@ -92,6 +98,9 @@ pub(crate) fn run(arguments: &BuildArguments) -> Result<()> {
                     Codec::Bits4 => CodecKind::Bits4,
                     Codec::Bits2 => CodecKind::Bits2,
                     Codec::Ternary => CodecKind::Ternary,
+                    Codec::Product4 => CodecKind::Product { dims: 4 },
+                    Codec::Product8 => CodecKind::Product { dims: 8 },
+                    Codec::Product10 => CodecKind::Product { dims: 10 },
                     Codec::Bits1 => CodecKind::Bits1,
                     Codec::Sign => CodecKind::Sign,
                 },

@@ -12,4 +12,4 @@ mod packing;
 pub use encoder::{Architecture, DenseConfig, EncoderConfig, LayerKind, ProjectionConfig};
 pub use ids::DocId;
 pub use input::{Expansion, ExpansionRule, InputRules, Role};
-pub use packing::Packing;
+pub use packing::{Packing, run_start};

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 /// | `Bits1` | 2 | 8 | `byte >> i & 1` |
 /// | `Ternary` | 3 | 5 | `byte / 3^i % 3`; a byte is at most 242 |
 ///
+/// | `Product` | 256 | 1 | the byte itself: a codeword that stands for a run of dimensions |
+///
 /// Values of one token follow each other, the first in the lowest place; the last byte is filled up with level 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -24,10 +26,20 @@ pub enum Packing {
     Bits1,
     /// Three levels, five to a byte.
     Ternary,
+    /// A codeword of one byte for each of `bytes` runs of dimensions; run `b` is [`run_start`]`(b)..run_start(b + 1)`.
+    Product {
+        /// Bytes of a token, and runs.
+        bytes: u8,
+    },
+}
+
+/// First dimension of run `b` of `bytes` over `dim` dimensions: runs differ by at most one in length.
+pub const fn run_start(b: usize, bytes: usize, dim: usize) -> usize {
+    b * dim / bytes
 }
 
 impl Packing {
-    /// Every packing, widest first.
+    /// Every packing of single values, widest first.
     pub const ALL: [Self; 4] = [Self::Bits4, Self::Bits2, Self::Ternary, Self::Bits1];
 
     /// Levels a value has.
@@ -37,6 +49,7 @@ impl Packing {
             Self::Bits2 => 4,
             Self::Bits1 => 2,
             Self::Ternary => 3,
+            Self::Product { .. } => 256,
         }
     }
 
@@ -47,12 +60,21 @@ impl Packing {
             Self::Bits2 => 4,
             Self::Bits1 => 8,
             Self::Ternary => 5,
+            Self::Product { .. } => 1,
         }
     }
 
     /// Bytes of one token of `dim` values.
     pub const fn row_bytes(self, dim: usize) -> usize {
-        dim.div_ceil(self.values_per_byte())
+        match self {
+            Self::Product { bytes } => bytes as usize,
+            _ => dim.div_ceil(self.values_per_byte()),
+        }
+    }
+
+    /// Length of the longest run of a `Product` of `bytes` over `dim` dimensions.
+    pub const fn run_width(bytes: usize, dim: usize) -> usize {
+        dim.div_ceil(bytes)
     }
 
     /// Level of value `i` of a byte. A `Ternary` byte above 242 counts modulo 243.
@@ -62,6 +84,7 @@ impl Packing {
             Self::Bits2 => byte >> (2 * i) & 3,
             Self::Bits1 => byte >> i & 1,
             Self::Ternary => byte / [1, 3, 9, 27, 81][i] % 3,
+            Self::Product { .. } => byte,
         }
     }
 
@@ -81,6 +104,7 @@ impl Packing {
             Self::Bits2 => 1 << (2 * i),
             Self::Bits1 => 1 << i,
             Self::Ternary => [1, 3, 9, 27, 81][i],
+            Self::Product { .. } => 1,
         };
         let byte = |chunk: &[u8]| {
             chunk

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `Bits4`, `Bits2`, `Bits1` | centroid + one of 16, 4, 2 values a dimension | 32, 16, 8 |
 //! | `Ternary` | centroid + one of -w, 0, w: small residuals fall into a dead zone | 13 |
+//! | `Product` | centroid + for each run of `dims` dimensions one of 256 learned vectors (Jégou, Douze and Schmid 2011) | `⌈64 / dims⌉` |
 //! | `Sign` | ±1/√dim by the sign of the embedding; the centroid only finds candidates | 8 |
 //!
 //! Values are chosen by one table for all dimensions, in two ways. *Quantile*: equally full buckets, each decoded to its median, as in ColBERTv2.
@@ -12,11 +13,11 @@
 //! nDCG@10 at one bit in published measurements. `docs/BENCHMARKS.md` has the kinds side by side.
 
 use crate::error::{IndexError, rows};
-use crate::kmeans::Nearest;
+use crate::kmeans::{self, KMeansOptions, Nearest};
 use crate::parallel;
-use shirube_core::Packing;
+use shirube_core::{Packing, run_start};
 use shirube_format::bundle::{CentroidForm, CodecTables};
-use shirube_kernels::{Kernels, ResidualTable};
+use shirube_kernels::{Codebooks, KernelError, Kernels, MAX_RUN, MaxsimQuery, ResidualTable};
 
 /// How bucket values are chosen. `Ternary` and `Sign` have one way only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +41,11 @@ pub enum CodecKind {
     Bits1,
     /// Residual of three values a dimension.
     Ternary,
+    /// Residual of one byte for each run of dimensions: one of 256 vectors that were fitted to that run.
+    Product {
+        /// Dimensions of a run, 1 to 16.
+        dims: u8,
+    },
     /// The sign of each dimension of the embedding.
     Sign,
 }
@@ -56,12 +62,24 @@ pub struct CodecOptions {
 }
 
 impl CodecKind {
-    /// Every kind, most bytes first.
-    pub const ALL: [Self; 5] = [Self::Bits4, Self::Bits2, Self::Ternary, Self::Bits1, Self::Sign];
+    /// Every kind, most bytes first; three of the products.
+    pub const ALL: [Self; 8] = [
+        Self::Bits4,
+        Self::Bits2,
+        Self::Product { dims: 4 },
+        Self::Ternary,
+        Self::Bits1,
+        Self::Product { dims: 8 },
+        Self::Sign,
+        Self::Product { dims: 10 },
+    ];
 
-    /// How its levels share bytes.
-    pub fn packing(self) -> Packing {
+    /// How its levels share bytes at `dim` dimensions.
+    pub fn packing(self, dim: usize) -> Packing {
         match self {
+            Self::Product { dims } => {
+                Packing::Product { bytes: dim.div_ceil(usize::from(dims.clamp(1, 16))).min(255) as u8 }
+            }
             Self::Bits4 => Packing::Bits4,
             Self::Bits2 => Packing::Bits2,
             Self::Ternary => Packing::Ternary,
@@ -74,8 +92,8 @@ impl CodecKind {
 #[derive(Clone, Debug)]
 pub struct ResidualCodec {
     tables: CodecTables,
-    /// `[256]` what the values of each byte decode to; the rest 0.
-    by_byte: Vec<[f32; 8]>,
+    /// `[256]` what the values of each byte decode to, the rest 0; for codewords `[bytes * 256]`.
+    by_byte: Vec<[f32; MAX_RUN]>,
 }
 
 impl PartialEq for ResidualCodec {
@@ -101,7 +119,15 @@ impl ResidualCodec {
         let value = |byte: usize, i: usize| {
             if i < n { weights[usize::from(tables.packing.level(byte as u8, i))] } else { 0.0 }
         };
-        let by_byte = (0..256).map(|byte| core::array::from_fn(|i| value(byte, i))).collect();
+        let by_byte = if let Packing::Product { bytes } = tables.packing {
+            let width = Packing::run_width(usize::from(bytes), tables.dim);
+            let word = |w: &[i8]| {
+                core::array::from_fn(|i| w.get(i).map_or(0.0, |&v| f32::from(v) * tables.weight_scale))
+            };
+            tables.codebooks.chunks_exact(width).map(word).collect()
+        } else {
+            (0..256).map(|byte| core::array::from_fn(|i| value(byte, i))).collect()
+        };
         Self { tables, by_byte }
     }
 
@@ -120,10 +146,10 @@ impl ResidualCodec {
         }
         let mut centroids = centroids.to_vec();
         options.centroid_form.round(&mut centroids, dim);
-        let packing = options.kind.packing();
+        let packing = options.kind.packing(dim);
         let buckets = if options.kind == CodecKind::Sign {
             let scale = 1.0 / (127.0 * (dim as f32).sqrt());
-            Buckets { cutoffs: vec![0.0], weights: vec![-127, 127], scale }
+            Buckets { cutoffs: vec![0.0], weights: vec![-127, 127], scale, codebooks: Vec::new() }
         } else {
             let mut codes = vec![(0, 0.0); sample.len() / dim];
             Nearest::new(&centroids, dim, Kernels::detect()).find_all(sample, &mut codes);
@@ -131,6 +157,9 @@ impl ResidualCodec {
             for (row, (code, _)) in sample.chunks_exact(dim).zip(codes) {
                 let centroid = &centroids[usize::from(code) * dim..][..dim];
                 values.extend(row.iter().zip(centroid).map(|(v, c)| v - c));
+            }
+            if let Packing::Product { bytes } = packing {
+                return Ok(Self::with_codebooks(&values, centroids, dim, bytes, options));
             }
             values.sort_by(f32::total_cmp);
             match (options.kind, options.buckets) {
@@ -146,9 +175,45 @@ impl ResidualCodec {
             centroid_form: options.centroid_form,
             bucket_cutoffs: buckets.cutoffs,
             bucket_weights: buckets.weights,
+            codebooks: buckets.codebooks,
             weight_scale: buckets.scale,
             centroids,
         }))
+    }
+
+    /// Codebooks fitted to `residuals [n, dim]`, run by run.
+    fn with_codebooks(
+        residuals: &[f32],
+        centroids: Vec<f32>,
+        dim: usize,
+        bytes: u8,
+        options: CodecOptions,
+    ) -> Self {
+        let n_runs = usize::from(bytes);
+        let width = Packing::run_width(n_runs, dim);
+        let mut words = vec![0.0_f32; n_runs * 256 * width];
+        for (b, book) in words.chunks_exact_mut(256 * width).enumerate() {
+            let (start, end) = (run_start(b, n_runs, dim), run_start(b + 1, n_runs, dim));
+            let points: Vec<f32> =
+                residuals.chunks_exact(dim).flat_map(|row| &row[start..end]).copied().collect();
+            let settings = KMeansOptions { n_centroids: 256, n_rounds: 10, seed: b as u64 };
+            let found = kmeans::train(&points, end - start, settings, |_| {});
+            for (to, from) in book.chunks_exact_mut(width).zip(found.chunks_exact(end - start)) {
+                to[..end - start].copy_from_slice(from);
+            }
+        }
+        let scale = words.iter().fold(1e-6_f32, |a, v| a.max(v.abs())) / 127.0;
+        Self::new(CodecTables {
+            dim,
+            packing: Packing::Product { bytes },
+            add_centroid: true,
+            centroid_form: options.centroid_form,
+            bucket_cutoffs: Vec::new(),
+            bucket_weights: Vec::new(),
+            codebooks: words.iter().map(|v| (v / scale).round_ties_even() as i8).collect(),
+            weight_scale: scale,
+            centroids,
+        })
     }
 
     /// Centroids and bucket tables.
@@ -166,8 +231,26 @@ impl ResidualCodec {
         self.tables.row_bytes()
     }
 
-    /// The table that kernels look levels up in.
-    pub fn residual_table(&self) -> ResidualTable {
+    /// A query prepared for the kernels that score tokens of this codec.
+    pub(crate) fn maxsim_query(
+        &self,
+        kernels: Kernels,
+        query_embeddings: &[f32],
+    ) -> Result<MaxsimQuery, KernelError> {
+        match self.tables.packing {
+            Packing::Product { bytes } => {
+                let codebooks = Codebooks {
+                    bytes: usize::from(bytes),
+                    ints: &self.tables.codebooks,
+                    step: self.tables.weight_scale,
+                };
+                kernels.maxsim_query_product(query_embeddings, self.dim(), codebooks)
+            }
+            _ => kernels.maxsim_query(query_embeddings, self.dim(), self.residual_table()),
+        }
+    }
+
+    fn residual_table(&self) -> ResidualTable {
         let weight = |i| self.tables.bucket_weights.get(i).copied().unwrap_or(0);
         ResidualTable {
             packing: self.tables.packing,
@@ -224,6 +307,16 @@ impl ResidualCodec {
         } else {
             out.fill(0.0);
         }
+        if let Packing::Product { bytes } = self.tables.packing {
+            for (b, &byte) in residual.iter().enumerate() {
+                let (bytes, dim) = (usize::from(bytes), self.dim());
+                let run = &mut out[run_start(b, bytes, dim)..run_start(b + 1, bytes, dim)];
+                for (value, add) in run.iter_mut().zip(&self.by_byte[256 * b + usize::from(byte)]) {
+                    *value += add;
+                }
+            }
+            return;
+        }
         for (values, &byte) in out.chunks_mut(self.tables.packing.values_per_byte()).zip(residual) {
             for (value, add) in values.iter_mut().zip(&self.by_byte[usize::from(byte)]) {
                 *value += add;
@@ -236,13 +329,28 @@ impl ResidualCodec {
 pub struct Packer<'a> {
     codec: &'a ResidualCodec,
     nearest: Nearest,
+    /// Codewords of each run.
+    words: Vec<Nearest>,
 }
 
 impl<'a> Packer<'a> {
     /// Lays out the centroids.
     pub fn new(codec: &'a ResidualCodec) -> Self {
         let tables = codec.tables();
-        Self { codec, nearest: Nearest::new(&tables.centroids, tables.dim, Kernels::detect()) }
+        let kernels = Kernels::detect();
+        let n_runs = codec.by_byte.len() / 256;
+        let words = match tables.packing {
+            Packing::Product { .. } => (0..n_runs)
+                .map(|b| {
+                    let width = run_start(b + 1, n_runs, tables.dim) - run_start(b, n_runs, tables.dim);
+                    let book = &codec.by_byte[256 * b..256 * (b + 1)];
+                    let book: Vec<f32> = book.iter().flat_map(|word| &word[..width]).copied().collect();
+                    Nearest::new(&book, width, kernels)
+                })
+                .collect(),
+            _ => Vec::new(),
+        };
+        Self { codec, nearest: Nearest::new(&tables.centroids, tables.dim, kernels), words }
     }
 
     /// Packs `embeddings [n, dim]`.
@@ -255,8 +363,25 @@ impl<'a> Packer<'a> {
         let n = rows("embeddings", embeddings, dim)?;
         let mut found = vec![(0, 0.0); n];
         self.nearest.find_all(embeddings, &mut found);
-        let codes: Vec<u16> = found.into_iter().map(|(code, _)| code).collect();
+        let codes: Vec<u16> = found.iter().map(|&(code, _)| code).collect();
         let mut residuals = Vec::with_capacity(n * tables.row_bytes());
+        if !self.words.is_empty() {
+            let n_runs = self.words.len();
+            residuals.resize(n * n_runs, 0);
+            for (b, words) in self.words.iter().enumerate() {
+                let run = run_start(b, n_runs, dim)..run_start(b + 1, n_runs, dim);
+                let mut values = Vec::with_capacity(n * run.len());
+                for (row, &code) in embeddings.chunks_exact(dim).zip(&codes) {
+                    let centroid = &self.codec.centroid(code)[run.clone()];
+                    values.extend(row[run.clone()].iter().zip(centroid).map(|(v, c)| v - c));
+                }
+                words.find_all(&values, &mut found);
+                for (row, &(word, _)) in residuals.chunks_exact_mut(n_runs).zip(&found) {
+                    row[b] = word as u8;
+                }
+            }
+            return Ok(Packed { codes, residuals });
+        }
         let mut levels = vec![0_u8; dim];
         for (row, &code) in embeddings.chunks_exact(dim).zip(&codes) {
             let centroid = self.codec.centroid(code);
@@ -288,6 +413,7 @@ struct Buckets {
     cutoffs: Vec<f32>,
     weights: Vec<i8>,
     scale: f32,
+    codebooks: Vec<i8>,
 }
 
 /// `values` are sorted and not empty.
@@ -301,6 +427,7 @@ fn quantile_buckets(values: &[f32], n_levels: usize) -> Buckets {
         cutoffs: (1..n_levels).map(|i| at(i as f64 / n)).collect(),
         weights: medians.iter().map(|w| (w / scale).round().clamp(-127.0, 127.0) as i8).collect(),
         scale,
+        codebooks: Vec::new(),
     }
 }
 
@@ -337,6 +464,7 @@ fn uniform_buckets(values: &[f32], n_levels: usize) -> Buckets {
         cutoffs: (1..n_levels).map(|i| (i as f32 - half) * step).collect(),
         weights: (0..n_levels as i32).map(|i| ((2 * i + 1 - n_levels as i32) * unit) as i8).collect(),
         scale: step / (2 * unit) as f32,
+        codebooks: Vec::new(),
     }
 }
 
@@ -356,7 +484,8 @@ fn ternary_buckets(values: &[f32]) -> Buckets {
         })
         .min_by(|a, b| a.0.total_cmp(&b.0));
     let (_, zone, weight) = best.unwrap_or((0.0, 1e-6, 1e-6));
-    Buckets { cutoffs: vec![-zone, zone], weights: vec![-127, 0, 127], scale: weight.max(1e-6) / 127.0 }
+    let scale = weight.max(1e-6) / 127.0;
+    Buckets { cutoffs: vec![-zone, zone], weights: vec![-127, 0, 127], scale, codebooks: Vec::new() }
 }
 
 #[cfg(test)]
@@ -377,6 +506,7 @@ mod tests {
             centroid_form: CentroidForm::F16,
             bucket_cutoffs: (0..15).map(|i| (i as f32 - 7.0) * 0.125).collect(),
             bucket_weights: (0..16).map(|i| 2 * i - 15).collect(),
+            codebooks: Vec::new(),
             weight_scale: 0.0625,
             centroids: vec![0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0],
         })
@@ -404,7 +534,7 @@ mod tests {
         let mut values: Vec<f32> = (0..1000).map(|i| ((i * 37) % 1000) as f32 / 4000.0 - 0.125).collect();
         values.sort_by(f32::total_cmp);
         for n_levels in [16, 4, 2] {
-            let Buckets { cutoffs, weights, scale } = uniform_buckets(&values, n_levels);
+            let Buckets { cutoffs, weights, scale, .. } = uniform_buckets(&values, n_levels);
             assert_eq!((cutoffs.len(), weights.len()), (n_levels - 1, n_levels));
             for (cutoff, pair) in cutoffs.iter().zip(weights.windows(2)) {
                 let middle = (f32::from(pair[0]) + f32::from(pair[1])) / 2.0 * scale;
@@ -431,7 +561,7 @@ mod tests {
             low as f32
         };
         let values: Vec<f32> = (0..512).map(|i| quantile((f64::from(i) + 0.5) / 512.0)).collect();
-        let Buckets { cutoffs, weights, scale } = ternary_buckets(&values);
+        let Buckets { cutoffs, weights, scale, .. } = ternary_buckets(&values);
         assert!((cutoffs[1] - 0.612).abs() < 0.04 && cutoffs[0] == -cutoffs[1], "{cutoffs:?}");
         assert!((f32::from(weights[2]) * scale - 1.224).abs() < 0.03, "{}", f32::from(weights[2]) * scale);
     }
@@ -439,7 +569,13 @@ mod tests {
     #[test]
     fn training_on_tokens_that_equal_their_centroid_decodes_to_the_centroid() {
         let centroids = [1.0, 0.0, 0.0, 1.0];
-        for kind in [CodecKind::Bits4, CodecKind::Bits2, CodecKind::Bits1, CodecKind::Ternary] {
+        for kind in [
+            CodecKind::Bits4,
+            CodecKind::Bits2,
+            CodecKind::Bits1,
+            CodecKind::Ternary,
+            CodecKind::Product { dims: 2 },
+        ] {
             for rule in [BucketRule::Quantile, BucketRule::Uniform] {
                 let codec = ResidualCodec::train(&centroids, &centroids, 2, options(kind, rule)).unwrap();
                 let packed = codec.pack(&centroids).unwrap();
@@ -472,7 +608,7 @@ mod tests {
 
         #[test]
         fn packing_keeps_embeddings_close_and_of_length_one(
-            rows in prop::collection::vec(prop::collection::vec(-1.0_f32..1.0, 8), 40..120), uniform: bool, kind in 0_usize..5,
+            rows in prop::collection::vec(prop::collection::vec(-1.0_f32..1.0, 8), 40..120), uniform: bool, kind in 0_usize..8,
         ) {
             let embeddings: Vec<f32> = rows
                 .iter()
@@ -499,7 +635,7 @@ mod tests {
             let mean = sum / (embeddings.len() / 8) as f32;
             // Random points around eight random centroids are hard; these floors only tell a working codec from a broken one.
             let floor = match kind {
-                CodecKind::Bits4 => 0.97,
+                CodecKind::Bits4 | CodecKind::Product { .. } => 0.97,
                 CodecKind::Bits2 | CodecKind::Ternary => 0.85,
                 CodecKind::Bits1 | CodecKind::Sign => 0.7,
             };

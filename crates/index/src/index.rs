@@ -294,7 +294,7 @@ mod tests {
 
         #[test]
         fn search_agrees_with_maxsim_over_rebuilt_vectors(
-            lengths in prop::collection::vec(0_usize..20, 1..30), n_query in 1_usize..9, pool_factor in 1_usize..=4, seed in 0_u64..1000, kind in 0_usize..5,
+            lengths in prop::collection::vec(0_usize..20, 1..30), n_query in 1_usize..9, pool_factor in 1_usize..=4, seed in 0_u64..1000, kind in 0_usize..8,
         ) {
             prop_assume!(lengths.iter().any(|&n| n > 0));
             let dim = 16;

@@ -52,10 +52,7 @@ impl Scorer {
     pub fn prepare(&self, query_embeddings: &[f32]) -> Result<PreparedQuery, IndexError> {
         let tables = self.codec.tables();
         rows("query embeddings", query_embeddings, tables.dim)?;
-        let query = self
-            .kernels
-            .maxsim_query(query_embeddings, tables.dim, self.codec.residual_table())
-            .map_err(kernel)?;
+        let query = self.codec.maxsim_query(self.kernels, query_embeddings).map_err(kernel)?;
         let mut base = vec![0.0; tables.n_centroids() * query.stride()];
         self.kernels.centroid_scores(&query, &tables.centroids, &mut base).map_err(kernel)?;
         let mut bytes = Vec::new();

@@ -388,6 +388,19 @@ impl Suite {
                     Ok(out)
                 })?;
             }
+            for bytes in [dim.div_ceil(MAX_RUN), dim.div_ceil(9), dim.div_ceil(8), dim] {
+                let ints = self.ints(bytes * 256 * Packing::run_width(bytes, dim));
+                let codebooks = Codebooks { bytes, ints: &ints, step: 0.001 };
+                let residuals: Vec<u8> = (0..n_tokens * bytes).map(|_| self.below(256) as u8).collect();
+                let tokens =
+                    CompressedTokens { codes: &codes, residuals: &residuals, inverse_norms: &inverse_norms };
+                self.check(&format!("maxsim {shape}, codewords {bytes}"), &Tolerance::Exact, |kernels| {
+                    let query = kernels.maxsim_query_product(&query, dim, codebooks)?;
+                    let mut scores = vec![0.0; documents.len()];
+                    kernels.maxsim(&query, &centroid_scores, tokens, &documents, &mut scores)?;
+                    Ok(scores)
+                })?;
+            }
             let mut bytes = Vec::new();
             quantize_centroid_scores(&centroid_scores, &mut bytes);
             self.check(&format!("maxsim_approximate {shape}"), &Tolerance::Exact, |kernels| {

@@ -3,8 +3,8 @@
 use crate::backend::Backend;
 use crate::int4::{GroupedI4, PackedI4};
 use crate::maxsim::{
-    CompressedTokens, MAX_DIM, MAX_QUERY_TOKENS, MaxsimQuery, ResidualTable, TokenMatch, TokenRange,
-    best_matches,
+    Codebooks, CompressedTokens, MAX_DIM, MAX_QUERY_TOKENS, MAX_RUN, MaxsimQuery, ResidualTable, TokenMatch,
+    TokenRange, best_matches,
 };
 use crate::pack::{Activations, F32_PANEL, PackedF32, PackedI8, check_len, check_limit};
 use crate::{KernelError, quantize_rows};
@@ -433,6 +433,56 @@ impl Kernels {
         dim: usize,
         table: ResidualTable,
     ) -> Result<MaxsimQuery, KernelError> {
+        let by_byte = match table.packing {
+            Packing::Product { .. } => {
+                let kernel = "maxsim_query";
+                return Err(KernelError::Layout {
+                    kernel,
+                    what: "table: a product has codebooks, use maxsim_query_product",
+                });
+            }
+            Packing::Bits4 => self.activations(),
+            _ => Activations::of_ints(self.backend.layout().form, &table.by_byte(), 256, 8),
+        };
+        self.prepared(query_embeddings, dim, table, by_byte, Vec::new())
+    }
+
+    /// The same for tokens whose bytes are codewords of `codebooks`.
+    ///
+    /// # Errors
+    /// As [`Self::maxsim_query`]; [`KernelError::Limit`] for no bytes, more than `dim`, or runs above [`MAX_RUN`]; [`KernelError::Shape`] for codebooks of
+    /// another length.
+    pub fn maxsim_query_product(
+        &self,
+        query_embeddings: &[f32],
+        dim: usize,
+        codebooks: Codebooks<'_>,
+    ) -> Result<MaxsimQuery, KernelError> {
+        let kernel = "maxsim_query";
+        check_limit(kernel, "dim", dim, MAX_DIM)?;
+        check_limit(kernel, "bytes", codebooks.bytes, dim.min(255))?;
+        let width = Packing::run_width(codebooks.bytes, dim);
+        check_limit(kernel, "run", width, MAX_RUN)?;
+        check_len(kernel, "codebooks", codebooks.ints.len(), codebooks.bytes * 256 * width)?;
+        let entry = if width <= 8 { 8 } else { MAX_RUN };
+        let mut ints = vec![0; codebooks.bytes * 256 * entry];
+        for (to, from) in ints.chunks_exact_mut(entry).zip(codebooks.ints.chunks_exact(width)) {
+            to[..width].copy_from_slice(from);
+        }
+        let by_byte = Activations::of_ints(self.backend.layout().form, &ints, codebooks.bytes * 256, entry);
+        let packing = Packing::Product { bytes: codebooks.bytes as u8 };
+        let table = ResidualTable { packing, ints: [0; 16], step: codebooks.step };
+        self.prepared(query_embeddings, dim, table, by_byte, codebooks.ints.to_vec())
+    }
+
+    fn prepared(
+        &self,
+        query_embeddings: &[f32],
+        dim: usize,
+        table: ResidualTable,
+        by_byte: Activations,
+        codebooks: Vec<i8>,
+    ) -> Result<MaxsimQuery, KernelError> {
         let kernel = "maxsim_query";
         check_limit(kernel, "dim", dim, MAX_DIM)?;
         check_len(kernel, "dim", dim, dim / 2 * 2)?;
@@ -455,10 +505,8 @@ impl Kernels {
             plain: PackedF32::new(&padded, stride, dim)?,
             table,
             row_bytes: table.packing.row_bytes(dim),
-            by_byte: match table.packing {
-                Packing::Bits4 => self.activations(),
-                _ => Activations::of_ints(self.backend.layout().form, &table.by_byte(), 256, 8),
-            },
+            by_byte,
+            codebooks,
         })
     }
 

@@ -37,7 +37,7 @@ pub use error::KernelError;
 pub use int4::{GROUP, GroupedI4, MAX_K_I4, PackedI4};
 pub use kernels::{AttentionShape, BackendKind, Epilogue, Kernels};
 pub use maxsim::{
-    CompressedTokens, EMPTY_DOCUMENT, MAX_DIM, MAX_QUERY_TOKENS, MaxsimQuery, ResidualTable, TokenMatch,
-    TokenRange, quantize_centroid_scores,
+    Codebooks, CompressedTokens, EMPTY_DOCUMENT, MAX_DIM, MAX_QUERY_TOKENS, MAX_RUN, MaxsimQuery,
+    ResidualTable, TokenMatch, TokenRange, quantize_centroid_scores,
 };
 pub use pack::{Activations, MAX_K, PackedF32, PackedI8, quantize_rows};

@@ -84,6 +84,20 @@ impl ResidualTable {
     }
 }
 
+/// What the bytes of a product-quantised token stand for ([`Packing::Product`]).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Codebooks<'a> {
+    /// Bytes of a token.
+    pub bytes: usize,
+    /// `[bytes, 256, width]` integers, -127 to 127, `width` the longest run ([`Packing::run_width`]), at most [`MAX_RUN`]; a shorter run's last is not used.
+    pub ints: &'a [i8],
+    /// Value of one unit.
+    pub step: f32,
+}
+
+/// Longest run of dimensions that one byte stands for.
+pub const MAX_RUN: usize = 16;
+
 /// Compressed tokens of many documents, one after the other.
 #[derive(Clone, Copy, Debug)]
 pub struct CompressedTokens<'a> {
@@ -109,8 +123,11 @@ pub struct MaxsimQuery {
     pub(crate) table: ResidualTable,
     /// Bytes of one token's residuals.
     pub(crate) row_bytes: usize,
-    /// [`ResidualTable::by_byte`] in the backend's form of activations; empty for 4 bits, which a shuffle looks up.
+    /// [`ResidualTable::by_byte`], or codebooks padded to 8 or 16 a codeword, in the backend's form of activations; empty for 4 bits, which a
+    /// shuffle looks up.
     pub(crate) by_byte: Activations,
+    /// [`Codebooks::ints`], for the oracle; empty without them.
+    pub(crate) codebooks: Vec<i8>,
 }
 
 impl MaxsimQuery {

@@ -87,7 +87,7 @@ impl CodesShard {
         if !dim.is_multiple_of(2) {
             return Err(cursor.invalid(format!("dim is {dim}, expected an even number")));
         }
-        let packing = read_packing(&mut cursor, version)?;
+        let packing = read_packing(&mut cursor, version, dim)?;
         let n_centroids = cursor.count("n_centroids", 1, 1 << 16)?;
         let first_document = cursor.count("first_document", 0, MAX_DOCUMENTS as usize)? as u32;
         let n_documents = cursor.count("n_documents", 1, MAX_SHARD)?;
@@ -182,9 +182,9 @@ mod tests {
 
         #[test]
         fn a_shard_survives_its_file(
-            lengths in prop::collection::vec(0_u16..9, 1..12), n_centroids in 1_usize..=65_536, packing in 0_usize..4, seed: u32,
+            lengths in prop::collection::vec(0_u16..9, 1..12), n_centroids in 1_usize..=65_536, packing in 0_usize..6, seed: u32,
         ) {
-            let packing = Packing::ALL[packing];
+            let packing = Packing::ALL.get(packing).copied().unwrap_or_else(|| Packing::Product { bytes: packing as u8 - 3 });
             let n: usize = lengths.iter().map(|&n| usize::from(n)).sum();
             let hash = |i: usize| (i as u32 ^ seed).wrapping_mul(2_654_435_761) >> 9;
             let shard = CodesShard {

@@ -59,6 +59,8 @@ pub enum CodecKind {
     Residual,
     /// Nearest centroid and a residual of three levels a value, five values to a byte.
     Ternary,
+    /// Nearest centroid and a residual of a codeword of one byte for each run of dimensions.
+    Product,
     /// One bit a value of the embedding itself; the centroid only finds candidates.
     Sign,
 }
@@ -68,7 +70,7 @@ pub enum CodecKind {
 pub struct CodecInfo {
     /// Kind.
     pub kind: CodecKind,
-    /// Bits a value takes: 4, 2 or 1; 2 for three levels.
+    /// Bits a value takes, rounded up: 4, 2 or 1; 2 for three levels; 1 to 8 for codewords.
     pub nbits: u32,
     /// Width of a token embedding.
     pub dim: usize,
@@ -116,6 +118,9 @@ impl CodecInfo {
             (Packing::Bits2, true) => (CodecKind::Residual, 2),
             (Packing::Bits1, true) => (CodecKind::Residual, 1),
             (Packing::Ternary, true) => (CodecKind::Ternary, 2),
+            (Packing::Product { bytes }, true) => {
+                (CodecKind::Product, (8 * u32::from(bytes)).div_ceil(tables.dim as u32))
+            }
         };
         Self { kind, nbits, dim: tables.dim, n_centroids: tables.n_centroids(), pool_factor }
     }
@@ -210,7 +215,7 @@ impl BundleEntry {
         let codec = &self.codec;
         let ranges = [
             ("counts.documents", self.counts.documents as usize, 1, MAX_DOCUMENTS as usize),
-            ("codec.nbits", codec.nbits as usize, 1, 4),
+            ("codec.nbits", codec.nbits as usize, 1, 8),
             ("codec.dim", codec.dim, 2, MAX_DIM),
             ("codec.n_centroids", codec.n_centroids, 1, 1 << 16),
             ("codec.pool_factor", codec.pool_factor as usize, 1, 4),

@@ -6,11 +6,12 @@
 //! | 4 | `u32` | version, 2 |
 //! | 8 | `u32` | `dim`, even, 2 to 512 |
 //! | 12 | `u32` | `n_centroids`, 1 to 65,536 |
-//! | 16 | `u32` | packing: 4, 2 or 1 bits a value, or 3 for ternary |
+//! | 16 | `u32` | packing: 4, 2 or 1 bits a value, 3 for ternary, or 5 + 256 * bytes for codewords |
 //! | 20 | `u32` | flags: 1 = decoded values stand alone (sign bits), 2 = `i8` centroids; others 0 |
 //! | 24 | `f32[n_levels - 1]` | `bucket_cutoffs`, ascending: a value's level is the count of cutoffs at or below it |
 //! | . | `f32` | `weight_scale`, above 0 |
 //! | . | `i8[n_levels]` | `bucket_weights`, ascending: level `b` decodes to `bucket_weights[b] * weight_scale`; then zeros to a multiple of four bytes |
+//! | . | `i8[bytes, 256, width]` | with codewords instead of the two rows about buckets: `codebooks`, `width = ⌈dim / bytes⌉`, at most 16; then zeros to a multiple of four bytes |
 //! | . | `f16[n_centroids, dim]` | centroids, row-major, without flag 2; with it: |
 //! | . | `i8[n_centroids]` | exponent of each centroid, -32 to 2; then zeros to a multiple of four bytes |
 //! | . | `i8[n_centroids, dim]` | value = `this * 2^exponent` |
@@ -30,6 +31,8 @@ const FLAG_ALONE: u32 = 1;
 const FLAG_I8: u32 = 2;
 /// Exponents of `i8` centroids: `127 * 2^2` is far above any value allowed, and below `2^-32` a row counts as zero.
 const EXPONENTS: core::ops::RangeInclusive<i32> = -32..=2;
+/// Longest run of dimensions that one codeword stands for.
+const MAX_RUN: usize = 16;
 /// No value of an embedding of length 1, centroid or residual, leaves this.
 const MAX_VALUE: f32 = 4.0;
 
@@ -58,7 +61,10 @@ pub struct CodecTables {
     pub bucket_cutoffs: Vec<f32>,
     /// `[n_levels]`, ascending; level `b` decodes to `bucket_weights[b] * weight_scale`.
     pub bucket_weights: Vec<i8>,
-    /// Step of the weights; above 0.
+    /// `[bytes, 256, width]` of [`Packing::Product`], else empty: codeword `w` of byte `b` decodes to `codebooks[b][w] * weight_scale` over the dimensions of
+    /// run `b`; a shorter run leaves the last unused. With them there are no cutoffs and no weights.
+    pub codebooks: Vec<i8>,
+    /// Step of the weights or codebooks; above 0.
     pub weight_scale: f32,
     /// `[n_centroids, dim]`, row-major; every value one that [`CentroidForm::round`] leaves as it is.
     pub centroids: Vec<f32>,
@@ -117,7 +123,7 @@ impl CodecTables {
         }
         put_f32s(&mut out, &self.bucket_cutoffs);
         put_f32s(&mut out, &[self.weight_scale]);
-        out.extend(self.bucket_weights.iter().map(|w| w.cast_unsigned()));
+        out.extend(self.bucket_weights.iter().chain(&self.codebooks).map(|w| w.cast_unsigned()));
         pad(&mut out);
         match self.centroid_form {
             CentroidForm::F16 => {
@@ -148,20 +154,26 @@ impl CodecTables {
             return Err(cursor.invalid(format!("dim is {dim}, expected an even number")));
         }
         let n_centroids = cursor.count("n_centroids", 1, 1 << 16)?;
-        let packing = read_packing(&mut cursor, version)?;
+        let packing = read_packing(&mut cursor, version, dim)?;
         let flags =
             cursor.count("flags", 0, if version == 1 { 0 } else { (FLAG_ALONE | FLAG_I8) as usize })? as u32;
         let centroid_form = if flags & FLAG_I8 == 0 { CentroidForm::F16 } else { CentroidForm::I8 };
-        let n_levels = packing.n_levels();
+        let n_words = match packing {
+            Packing::Product { bytes } => {
+                usize::from(bytes) * 256 * Packing::run_width(usize::from(bytes), dim)
+            }
+            _ => 0,
+        };
+        let n_levels = if n_words > 0 { 0 } else { packing.n_levels() };
         cursor.expect_left(
-            4 * n_levels
-                + n_levels.next_multiple_of(4)
+            4 * n_levels.max(1)
+                + (n_levels + n_words).next_multiple_of(4)
                 + match centroid_form {
                     CentroidForm::F16 => 2 * n_centroids * dim,
                     CentroidForm::I8 => n_centroids.next_multiple_of(4) + n_centroids * dim,
                 },
         )?;
-        let bucket_cutoffs = cursor.f32s(n_levels - 1)?;
+        let bucket_cutoffs = cursor.f32s(n_levels.saturating_sub(1))?;
         // A wild table would only overflow later.
         if bucket_cutoffs.windows(2).any(|w| w[0] > w[1])
             || bucket_cutoffs.iter().any(|v| v.abs() > MAX_VALUE)
@@ -175,8 +187,12 @@ impl CodecTables {
             );
         }
         let bucket_weights: Vec<i8> = cursor.take(n_levels)?.iter().map(|b| b.cast_signed()).collect();
-        if bucket_weights.windows(2).any(|w| w[0] > w[1]) || bucket_weights[0] == i8::MIN {
+        if bucket_weights.windows(2).any(|w| w[0] > w[1]) || bucket_weights.first() == Some(&i8::MIN) {
             return Err(cursor.invalid("bucket_weights are not ascending inside -127 to 127".to_owned()));
+        }
+        let codebooks: Vec<i8> = cursor.take(n_words)?.iter().map(|b| b.cast_signed()).collect();
+        if let Some(i) = codebooks.iter().position(|&v| v == i8::MIN) {
+            return Err(cursor.invalid(format!("codebook value {i} is -128, expected -127 to 127")));
         }
         cursor.align()?;
         let centroids: Vec<f32> = match centroid_form {
@@ -219,6 +235,7 @@ impl CodecTables {
             centroid_form,
             bucket_cutoffs,
             bucket_weights,
+            codebooks,
             weight_scale,
             centroids,
         })
@@ -237,16 +254,22 @@ pub(super) fn packing_number(packing: Packing) -> u32 {
         Packing::Bits2 => 2,
         Packing::Bits1 => 1,
         Packing::Ternary => 3,
+        Packing::Product { bytes } => 5 + 256 * u32::from(bytes),
     }
 }
 
 /// Reads such a number; version 1 knew 4 only.
-pub(super) fn read_packing(cursor: &mut Cursor<'_>, version: u8) -> Result<Packing, FormatError> {
-    let number = cursor.count("packing", if version == 1 { 4 } else { 1 }, 4)? as u32;
-    Ok(Packing::ALL
-        .into_iter()
-        .find(|&p| packing_number(p) == number)
-        .expect("each number from 1 to 4 has one"))
+pub(super) fn read_packing(cursor: &mut Cursor<'_>, version: u8, dim: usize) -> Result<Packing, FormatError> {
+    let number =
+        cursor.count("packing", if version == 1 { 4 } else { 1 }, if version == 1 { 4 } else { 0xffff })?;
+    if let Some(packing) = Packing::ALL.into_iter().find(|&p| packing_number(p) as usize == number) {
+        return Ok(packing);
+    }
+    let bytes = number >> 8;
+    if number & 0xff != 5 || bytes == 0 || bytes > dim || Packing::run_width(bytes, dim) > MAX_RUN {
+        return Err(cursor.invalid(format!("packing {number} is unknown, or not for {dim} dimensions")));
+    }
+    Ok(Packing::Product { bytes: bytes as u8 })
 }
 
 fn pad(out: &mut Vec<u8>) {
@@ -263,10 +286,14 @@ mod tests {
 
         #[test]
         fn tables_survive_their_file(
-            values in prop::collection::vec(-1.0_f32..1.0, 6..40), exponent in -30_i32..1, packing in 0_usize..4, add_centroid: bool, i8_form: bool,
+            values in prop::collection::vec(-1.0_f32..1.0, 6..40), exponent in -30_i32..1, packing in 0_usize..7, add_centroid: bool, i8_form: bool,
         ) {
-            let packing = Packing::ALL[packing];
-            let (dim, n) = (6, packing.n_levels());
+            let packing = Packing::ALL.get(packing).copied().unwrap_or_else(|| Packing::Product { bytes: packing as u8 - 3 });
+            let dim = 6_usize;
+            let (n, n_words) = match packing {
+                Packing::Product { bytes } => (0, usize::from(bytes) * 256 * dim.div_ceil(usize::from(bytes))),
+                packing => (packing.n_levels(), 0),
+            };
             let centroid_form = if i8_form { CentroidForm::I8 } else { CentroidForm::F16 };
             let mut centroids: Vec<f32> = values[..values.len() / dim * dim].iter().map(|v| v * 2.0_f32.powi(exponent)).collect();
             let exact = centroids.clone();
@@ -281,6 +308,7 @@ mod tests {
                 dim, packing, add_centroid, centroid_form,
                 bucket_cutoffs: (1..n).map(|i| i as f32 / 16.0 - 0.5).collect(),
                 bucket_weights: (0..n).map(|i| (i as i32 * 15 - 120) as i8).collect(),
+                codebooks: (0..n_words).map(|i| (i % 255) as u8 as i8 ^ i8::from(i % 255 == 128)).collect(),
                 weight_scale: 1.0 / 512.0,
                 centroids,
             };

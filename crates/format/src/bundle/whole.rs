@@ -287,6 +287,7 @@ mod tests {
                 centroid_form: CentroidForm::F16,
                 bucket_cutoffs: (0..15).map(|i| (i as f32 - 7.0) / 32.0).collect(),
                 bucket_weights: (0..16).map(|i| (16 * i - 120) as i8).collect(),
+                codebooks: Vec::new(),
                 weight_scale: 1.0 / 512.0,
                 centroids: (0..n_centroids * dim).map(|i| (hash(i) % 64) as f32 / 64.0 - 0.5).collect(),
             },

@@ -4,6 +4,7 @@ use super::gemm::dot;
 use crate::KernelError;
 use crate::maxsim::{CompressedTokens, EMPTY_DOCUMENT, MaxsimQuery, TokenRange, sum_of_maxima};
 use crate::pack::PackedF32;
+use shirube_core::{Packing, run_start};
 
 fn centroid_row<'a>(
     kernel: &'static str,
@@ -30,7 +31,16 @@ fn similarity(
     i: usize,
 ) -> f32 {
     let row = &query.packed.data[i * query.packed.k_padded..][..query.dim];
-    let table = |d: usize| query.table.ints[usize::from(query.table.packing.level_of(residuals, d))];
+    let table = |d: usize| match query.table.packing {
+        Packing::Product { bytes } => {
+            let bytes = usize::from(bytes);
+            let width = Packing::run_width(bytes, query.dim);
+            let run = (0..bytes).rfind(|&b| run_start(b, bytes, query.dim) <= d).unwrap_or(0);
+            let word = run * 256 + usize::from(residuals[run]);
+            query.codebooks[word * width + d - run_start(run, bytes, query.dim)]
+        }
+        packing => query.table.ints[usize::from(packing.level_of(residuals, d))],
+    };
     let sum: i32 = (0..query.dim).map(|d| i32::from(row[d]) * i32::from(table(d))).sum();
     inverse_norm * (centroid_score + query.factors[i] * sum as f32)
 }

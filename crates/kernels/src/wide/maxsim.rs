@@ -9,10 +9,11 @@ use super::Lanes;
 use super::gemm::{by_rows, dot_tile, sum_tile};
 use crate::KernelError;
 use crate::maxsim::{
-    CompressedTokens, EMPTY_DOCUMENT, MAX_DIM, MAX_QUERY_TOKENS, MaxsimQuery, TokenRange, sum_of_maxima,
+    CompressedTokens, EMPTY_DOCUMENT, MAX_DIM, MAX_QUERY_TOKENS, MAX_RUN, MaxsimQuery, TokenRange,
+    sum_of_maxima,
 };
 use crate::pack::{F32_PANEL, PackedF32};
-use shirube_core::Packing;
+use shirube_core::{Packing, run_start};
 
 /// Bytes that one look-up decodes.
 const DECODE_BYTES: usize = 16;
@@ -107,6 +108,8 @@ unsafe fn tile<L: Lanes, const TOKENS: usize, const STORE: bool>(
             Packing::Bits2 => decode_bytes::<L, 4>(by_byte, from, query.row_bytes, to),
             Packing::Ternary => decode_bytes::<L, 5>(by_byte, from, query.row_bytes, to),
             Packing::Bits1 => decode_bytes::<L, 8>(by_byte, from, query.row_bytes, to),
+            Packing::Product { .. } if query.by_byte.k <= 8 => decode_words::<L, 8>(query, by_byte, from, to),
+            Packing::Product { .. } => decode_words::<L, MAX_RUN>(query, by_byte, from, to),
         }
     }
     let panels = query.packed.scale.len() / L::N;
@@ -121,9 +124,9 @@ unsafe fn tile<L: Lanes, const TOKENS: usize, const STORE: bool>(
     Ok(())
 }
 
-/// Activations from one decoded token to the next: whole 32s, as a shuffle decodes, and room for the last copy of 8.
+/// Activations from one decoded token to the next: whole 32s, as a shuffle decodes, and room for the last copy.
 const fn act_stride(dim: usize) -> usize {
-    dim.next_multiple_of(2 * DECODE_BYTES) + 8
+    dim.next_multiple_of(2 * DECODE_BYTES) + MAX_RUN
 }
 
 /// Values past the last byte's end meet zeros in the packed query, here and in [`decode_bytes`].
@@ -155,6 +158,22 @@ unsafe fn decode_bytes<L: Lanes, const VALUES: usize>(
     }
 }
 
+/// Copies the `WIDTH` values of each byte's codeword to where its run starts; the next run's copy overwrites what is beyond.
+#[inline(always)]
+unsafe fn decode_words<L: Lanes, const WIDTH: usize>(
+    query: &MaxsimQuery,
+    by_byte: *const L::Act,
+    from: *const u8,
+    to: *mut L::Act,
+) {
+    let bytes = query.row_bytes;
+    for b in 0..bytes {
+        let word = 256 * b + usize::from(*from.add(b));
+        let values = by_byte.add(WIDTH * word).cast::<[L::Act; WIDTH]>().read_unaligned();
+        to.add(run_start(b, bytes, query.dim)).cast::<[L::Act; WIDTH]>().write_unaligned(values);
+    }
+}
+
 #[inline(always)]
 unsafe fn similar<L: Lanes, const TOKENS: usize, const PANELS: usize, const STORE: bool>(
     scan: &Scan<'_, L>,
@@ -178,6 +197,8 @@ unsafe fn similar<L: Lanes, const TOKENS: usize, const PANELS: usize, const STOR
     for v in 0..PANELS {
         let column = (panel + v) * L::N;
         let factors = L::load(scan.query.factors.as_ptr().add(column));
+        // The maxima wait in a register for the whole tile.
+        let mut largest = if STORE { L::splat(0.0) } else { L::load(out.add(column)) };
         for r in 0..TOKENS {
             let inverse_norm = L::splat(*scan.tokens.inverse_norms.get_unchecked(first + r));
             let x = L::add(L::load(rows[r].add(column)), L::mul(factors, L::to_f(acc[r][v])));
@@ -185,9 +206,11 @@ unsafe fn similar<L: Lanes, const TOKENS: usize, const PANELS: usize, const STOR
             if STORE {
                 L::store(out.add(r * scan.query.stride + column), x);
             } else {
-                let best = out.add(column);
-                L::store(best, L::max(L::load(best), x));
+                largest = L::max(largest, x);
             }
+        }
+        if !STORE {
+            L::store(out.add(column), largest);
         }
     }
 }
