@@ -8,6 +8,7 @@ use crate::program::{Batch, GemmF32, RowShape};
 use crate::shaders::{self, RowSource, Spec};
 use crate::weights::act_bytes;
 use bytemuck::{Pod, Zeroable};
+use shirube_core::Packing;
 use shirube_kernels::{
     CompressedTokens, EMPTY_DOCUMENT, MAX_DIM, MAX_QUERY_TOKENS, ResidualTable, TokenRange,
 };
@@ -131,6 +132,14 @@ impl GpuIndex {
         if dim == 0 || dim > MAX_DIM || !dim.is_multiple_of(4) {
             let found = dim.to_string();
             return Err(GpuError::Unsupported { what: "dim", found, expected: "multiples of 4 up to 512" });
+        }
+        if let Packing::Product { .. } = table.packing {
+            let found = "codewords".to_owned();
+            return Err(GpuError::Unsupported {
+                what: "the packing of residuals",
+                found,
+                expected: "levels of single values",
+            });
         }
         let n_tokens = tokens.codes.len();
         let shape = |what, found, expected| {

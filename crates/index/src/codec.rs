@@ -250,7 +250,8 @@ impl ResidualCodec {
         }
     }
 
-    fn residual_table(&self) -> ResidualTable {
+    /// The table that kernels look levels up in. For codewords only its packing and step count: their integers are the tables' `codebooks`.
+    pub fn residual_table(&self) -> ResidualTable {
         let weight = |i| self.tables.bucket_weights.get(i).copied().unwrap_or(0);
         ResidualTable {
             packing: self.tables.packing,
