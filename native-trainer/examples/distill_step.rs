@@ -1,8 +1,8 @@
-//! The other side of `npm run bench -- train`: a distillation step of ours on one thread, in f32.
+//! The other side of `npm run bench -- train`: a distillation step of ours on one thread or a GPU, in f32.
 //!
-//! Started as `distill_step FOLDER` after `native-trainer/scripts/pylate_step.py FOLDER` has written the weights: reads them, compares the
+//! Started as `distill_step FOLDER [cpu|composed|cuda]` after `native-trainer/scripts/pylate_step.py FOLDER` has written the weights: reads them, compares the
 //! gradients of the first batch with PyTorch's, then takes one optimiser step for each line on standard input, which names a batch, and answers
-//! with one line of JSON.
+//! with one line of JSON. `composed` is what a GPU runs, on the CPU.
 
 use anyhow::{Context as _, Result, ensure};
 use candle_core::{Device, Tensor, Var};
@@ -47,7 +47,7 @@ struct Task {
     batches: BTreeMap<String, Batch>,
 }
 
-fn student(shape: &Shape, folder: &std::path::Path) -> Result<Student> {
+fn student(shape: &Shape, folder: &std::path::Path, device: &Device) -> Result<Student> {
     let encoder = EncoderConfig {
         architecture: Architecture::ModernBert,
         vocab_size: shape.vocab_size,
@@ -67,7 +67,7 @@ fn student(shape: &Shape, folder: &std::path::Path) -> Result<Student> {
         DenseConfig { in_features: shape.hidden_size, out_features: shape.dim, bias: false, residual: false };
     let projection = ProjectionConfig { dense: vec![dense], query_weight: false };
     let values: BTreeMap<String, Tensor> =
-        candle_core::safetensors::load(folder.join("model.safetensors"), &Device::Cpu)?.into_iter().collect();
+        candle_core::safetensors::load(folder.join("model.safetensors"), device)?.into_iter().collect();
     Ok(Student::from_tensors(encoder, projection, &values)?)
 }
 
@@ -86,7 +86,7 @@ fn loss(student: &Student, batch: &Batch, depth: usize) -> Result<(Tensor, usize
     let n_way = batch.documents.len() / n_queries;
     let pairs: Vec<(u32, u32)> = (0..batch.documents.len()).map(|d| ((d / n_way) as u32, d as u32)).collect();
     let scores = ops::maxsim_pairs(&queries, &query_offsets, &documents, &document_offsets, &pairs)?;
-    let wanted = Tensor::new(batch.scores.clone(), &Device::Cpu)?;
+    let wanted = Tensor::new(batch.scores.clone(), student.device())?;
     // As PyLate: the student's scores are normalised, the teacher's taken as they are.
     let settings = KlMinMax { normalise_teacher: false, ..KlMinMax::default() };
     Ok((ops::kl_min_max(&scores.reshape((n_queries, n_way))?, &wanted, settings)?, n_tokens))
@@ -131,6 +131,15 @@ fn cpu_seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
+/// Bytes of the GPU's memory in use, by whomever.
+fn device_bytes() -> usize {
+    #[cfg(feature = "cuda")]
+    if let Ok((free, total)) = candle_core::cuda_backend::cudarc::driver::result::mem_get_info() {
+        return total - free;
+    }
+    0
+}
+
 #[allow(clippy::print_stdout, reason = "the bench reads the answers")]
 fn main() -> Result<()> {
     // SAFETY: this is the first statement of the program, so no other thread can be reading the environment.
@@ -138,9 +147,12 @@ fn main() -> Result<()> {
         std::env::set_var("CANDLE_NUM_THREADS", "1");
         std::env::set_var("RAYON_NUM_THREADS", "1");
     }
-    let folder = PathBuf::from(std::env::args().nth(1).context("usage: distill_step FOLDER")?);
+    let folder = PathBuf::from(std::env::args().nth(1).context("usage: distill_step FOLDER [DEVICE]")?);
+    let name = std::env::args().nth(2).unwrap_or_else(|| "cpu".to_owned());
+    ops::compose_everything(name == "composed");
+    let device = shirube_train::device::device(if name == "composed" { "cpu" } else { &name }, 0)?;
     let task: Task = serde_json::from_slice(&std::fs::read(folder.join("task.json"))?)?;
-    let (student, depth) = (student(&task.shape, &folder)?, task.shape.n_layers);
+    let (student, depth) = (student(&task.shape, &folder, &device)?, task.shape.n_layers);
     let variables: Vec<(String, Var)> =
         student.variables(depth).map(|(name, v)| (name.clone(), v.clone())).collect();
     let (first, _) = loss(&student, &task.batches[&task.first], depth)?;
@@ -171,6 +183,7 @@ fn main() -> Result<()> {
             "tokens": n_tokens,
             "cpu_s": cpu_seconds() - cpu,
             "wall_s": wall.elapsed().as_secs_f64(),
+            "device_bytes": device_bytes(),
         });
         println!("{answer}");
     }

@@ -1,6 +1,6 @@
-"""One side of `npm run bench -- train`: a distillation step of PyLate on one thread.
+"""One side of `npm run bench -- train`: a distillation step of PyLate on one thread, or on a GPU.
 
-Started as `pylate_step.py FOLDER`. FOLDER/task.json says the shape and the batches. Writes FOLDER/model.safetensors (random weights, named as
+Started as `pylate_step.py FOLDER [cpu|cuda]`. FOLDER/task.json says the shape and the batches. Writes FOLDER/model.safetensors (random weights, named as
 Hugging Face's ModernBERT names them, with the projection as dense.0.weight) and FOLDER/gradients.safetensors (of the first batch), then takes
 one optimiser step for each line on standard input, which names a batch, and answers with one line of JSON.
 
@@ -26,7 +26,7 @@ from tokenizers.models import WordLevel
 from transformers import ModernBertConfig, ModernBertModel, PreTrainedTokenizerFast
 
 
-def make_model(folder: Path, shape: dict) -> models.ColBERT:
+def make_model(folder: Path, shape: dict, device: str) -> models.ColBERT:
     """A ColBERT over a ModernBERT with random weights; texts are never tokenised, so the tokenizer is a dummy of the right size."""
     torch.manual_seed(1)
     vocab = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4, "[Q] ": 5, "[D] ": 6}
@@ -70,7 +70,7 @@ def make_model(folder: Path, shape: dict) -> models.ColBERT:
         document_prefix="[D] ",
         do_query_expansion=False,
         skiplist_words=[],
-        device="cpu",
+        device=device,
     )
     # A small initial deviation leaves most scores equal; the gradients are compared, so they should not be rounding noise.
     with torch.no_grad():
@@ -86,30 +86,31 @@ def ours(name: str) -> str:
     return name.removeprefix("0.auto_model.").replace("1.linear.weight", "dense.0.weight")
 
 
-def features(texts: list[list[int]]) -> dict[str, torch.Tensor]:
+def features(texts: list[list[int]], device: str) -> dict[str, torch.Tensor]:
     longest = max(map(len, texts))
     ids = torch.zeros((len(texts), longest), dtype=torch.long)
     mask = torch.zeros((len(texts), longest), dtype=torch.long)
     for row, text in enumerate(texts):
         ids[row, : len(text)] = torch.tensor(text)
         mask[row, : len(text)] = 1
-    return {"input_ids": ids, "attention_mask": mask}
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
+    device = sys.argv[2] if len(sys.argv) > 2 else "cpu"
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
     task = json.loads((folder / "task.json").read_text())
-    model = make_model(folder, task["shape"])
+    model = make_model(folder, task["shape"], device)
     model.train()
     named = {ours(name): p for name, p in model.named_parameters()}
-    save_file({name: p.detach().contiguous() for name, p in named.items()}, folder / "model.safetensors")
+    save_file({name: p.detach().cpu().contiguous() for name, p in named.items()}, folder / "model.safetensors")
     loss_of = losses.Distillation(model=model)
     batches = {
         name: (
-            [features(b["queries"]), features(b["documents"])],
-            torch.tensor(b["scores"], dtype=torch.float32),
+            [features(b["queries"], device), features(b["documents"], device)],
+            torch.tensor(b["scores"], dtype=torch.float32, device=device),
             sum(map(len, b["queries"])) + sum(map(len, b["documents"])),
         )
         for name, b in task["batches"].items()
@@ -117,7 +118,7 @@ def main() -> None:
 
     texts, scores, _ = batches[next(iter(batches))]
     loss_of([dict(t) for t in texts], scores).backward()
-    save_file({name: p.grad.contiguous() for name, p in named.items()}, folder / "gradients.safetensors")
+    save_file({name: p.grad.cpu().contiguous() for name, p in named.items()}, folder / "gradients.safetensors")
     model.zero_grad(set_to_none=True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.01, fused=True)
 
@@ -130,12 +131,15 @@ def main() -> None:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        if device == "cuda":
+            torch.cuda.synchronize()
         value = loss.item()
         answer = {
             "loss": value,
             "tokens": n_tokens,
             "cpu_s": time.process_time() - cpu,
             "wall_s": time.perf_counter() - wall,
+            "device_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else 0,
         }
         print(json.dumps(answer), flush=True)
 

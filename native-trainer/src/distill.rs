@@ -6,7 +6,7 @@ use crate::recipe::Loss;
 use crate::student::{Packed, Student};
 use crate::train::{BatchLoss, Scored};
 use anyhow::{Result, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use rayon::prelude::*;
@@ -217,7 +217,7 @@ pub fn distill(
     let scores = ops::maxsim_pairs(&e.queries, &e.query_offsets, &e.documents, &e.document_offsets, &pairs)?
         .reshape((drawn.len(), lists.n_way))?;
     let wanted: Vec<f32> = drawn.iter().flat_map(|(_, _, scores)| scores).copied().collect();
-    let wanted = Tensor::from_vec(wanted, (drawn.len(), lists.n_way), &Device::Cpu)?;
+    let wanted = Tensor::from_vec(wanted, (drawn.len(), lists.n_way), student.device())?;
     let value = match loss {
         Loss::MarginMse => ops::margin_mse(&scores, &wanted)?,
         Loss::Distill | Loss::Contrastive => {
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
     use crate::recipe::ModelShape;
     use crate::train::{Objective, Outcome, RunOptions, Schedule, optimise};
-    use candle_core::Var;
+    use candle_core::{Device, Var};
     use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 

@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod data;
+pub mod device;
 pub mod distill;
 pub mod eval;
 pub mod export;
@@ -13,6 +14,8 @@ pub mod metrics;
 pub mod mine;
 #[cfg(feature = "mpi")]
 pub mod mpi;
+#[cfg(feature = "cuda")]
+pub mod nccl;
 pub mod ops;
 pub mod optim;
 pub mod pipeline;

@@ -3,13 +3,14 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its user")]
 
 use anyhow::{Context as _, Result};
+use candle_core::Device;
 use clap::{Parser, Subcommand};
 use shirube_index::IndexOptions;
 use shirube_train::eval::SetReport;
 use shirube_train::export::Dtype;
 use shirube_train::ranks::{Alone, Ranks};
 use shirube_train::train::Outcome;
-use shirube_train::{pipeline, recipe::Recipe};
+use shirube_train::{device, pipeline, recipe::Recipe};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +52,9 @@ enum Command {
         /// Worker threads of this process.
         #[arg(long, default_value_t = 2)]
         workers: usize,
+        /// cpu, cuda or cuda:N; the recipe's if absent.
+        #[arg(long)]
+        device: Option<String>,
         /// Only say what would be done: steps, tokens, memory, time.
         #[arg(long)]
         dry_run: bool,
@@ -124,7 +128,16 @@ fn ranks() -> Result<Box<dyn Ranks>> {
     anyhow::bail!("started by an MPI launcher, but built without MPI; build with `--features mpi`")
 }
 
-fn run(recipe: &Path, out: &Path, workers: usize, ranks: &dyn Ranks) -> Result<()> {
+/// The same processes, summing over NCCL where each has a GPU.
+fn over_gpus(ranks: Box<dyn Ranks>, device: &Device) -> Result<Box<dyn Ranks>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) if ranks.size() > 1 => Ok(Box::new(shirube_train::nccl::Nccl::start(ranks, gpu)?)),
+        _ => Ok(ranks),
+    }
+}
+
+fn run(recipe: &Recipe, out: &Path, (workers, device): (usize, &Device), ranks: &dyn Ranks) -> Result<()> {
     let root = ranks.rank() == 0;
     ctrlc::set_handler(move || {
         if STOP.swap(true, Ordering::Relaxed) {
@@ -151,8 +164,8 @@ fn run(recipe: &Path, out: &Path, workers: usize, ranks: &dyn Ranks) -> Result<(
             println!("{}", state.unwrap_or(&line));
         }
     };
-    let machine = pipeline::Machine { workers, stop: &STOP, ranks };
-    let outcome = pipeline::run(&Recipe::read(recipe)?, out, machine, &mut say)?;
+    let machine = pipeline::Machine { workers, stop: &STOP, ranks, device };
+    let outcome = pipeline::run(recipe, out, machine, &mut say)?;
     if outcome == Outcome::Interrupted && root {
         let command: Vec<String> = std::env::args().collect();
         println!("to go on: {}", command.join(" "));
@@ -284,13 +297,16 @@ fn main() -> Result<()> {
             println!("{}: {} passages, {} questions", to.display(), set.passages.len(), set.queries.len());
             Ok(())
         }
-        Command::Run { recipe, out, workers, dry_run: true } => {
+        Command::Run { recipe, out, workers, dry_run: true, .. } => {
             print!("{}", shirube_train::plan::plan(&Recipe::read(&recipe)?, &out, workers)?);
             Ok(())
         }
-        Command::Run { recipe, out, workers, dry_run: false } => {
-            let ranks = ranks()?;
-            let result = run(&recipe, &out, workers, &*ranks);
+        Command::Run { recipe, out, workers, device, dry_run: false } => {
+            let recipe = Recipe::read(&recipe)?;
+            let name = device.or(recipe.device.clone()).unwrap_or_else(|| "cpu".to_owned());
+            let device = device::device(&name, device::rank_here())?;
+            let ranks = over_gpus(ranks()?, &device)?;
+            let result = run(&recipe, &out, (workers, &device), &*ranks);
             if let (Err(error), true) = (&result, ranks.size() > 1) {
                 eprintln!("Error on rank {}: {error:?}", ranks.rank());
                 ranks.abort();

@@ -34,7 +34,7 @@ const CHUNK: usize = 1 << 15;
 pub struct Parameter {
     /// Name in saved state.
     pub name: String,
-    /// The weights: f32, contiguous, in main memory.
+    /// The weights: f32, contiguous.
     pub var: Var,
     /// Factor on the learning rate.
     pub learning_rate_scale: f64,
@@ -184,6 +184,19 @@ impl Slots {
                 continue;
             }
             let update = make(parameter);
+            if !parameter.var.device().is_cpu() {
+                // The state stays in main memory, where gradients were summed: weights come here and go back.
+                let mut values = parameter.var.flatten_all()?.to_vec1::<f32>()?;
+                values
+                    .par_chunks_mut(CHUNK)
+                    .zip(grad.par_chunks(CHUNK))
+                    .zip(first.par_chunks_mut(CHUNK))
+                    .zip(second.par_chunks_mut(CHUNK))
+                    .for_each(|(((y, g), a), b)| update(y, g, a, b));
+                let var = &parameter.var;
+                var.set(&candle_core::Tensor::from_vec(values, var.dims(), var.device())?)?;
+                continue;
+            }
             let op = InPlace { grad, slots: RefCell::new((first, second)), update: &update };
             parameter.var.inplace_op1(&op)?;
         }

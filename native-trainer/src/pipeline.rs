@@ -16,7 +16,7 @@ use crate::student::Student;
 use crate::teacher::{CrossEncoder, Teacher};
 use crate::train::{Objective, Outcome, Progress, RunOptions, Schedule, contrastive, optimise};
 use anyhow::{Context as _, Result};
-use candle_core::{Tensor, Var};
+use candle_core::{Device, DeviceLocation, Tensor, Var};
 use serde::Serialize;
 use shirube_core::{InputRules, ProjectionConfig};
 use shirube_format::Sha256Hex;
@@ -160,10 +160,16 @@ pub fn step_index(recipe: &Recipe, name: Option<&str>) -> Result<usize> {
 ///
 /// # Errors
 /// A step that has not been trained.
-pub fn read_student(recipe: &Recipe, out: &Path, step: usize, tokenizer: &Tokenizer) -> Result<Student> {
+pub fn read_student(
+    recipe: &Recipe,
+    out: &Path,
+    step: usize,
+    tokenizer: &Tokenizer,
+    device: &Device,
+) -> Result<Student> {
     let path = out.join(recipe.steps()[step].name()).join("model.safetensors");
     let (encoder, projection) = (recipe.model.encoder(tokenizer.vocab_size()), recipe.model.projection());
-    Student::load(encoder, projection, &path, recipe.seed, &DEVICE)
+    Student::load(encoder, projection, &path, recipe.seed, device)
         .with_context(|| format!("cannot read {}; run the recipe first", path.display()))
 }
 
@@ -209,12 +215,14 @@ pub struct Machine<'a> {
     pub stop: &'a AtomicBool,
     /// The processes of the run.
     pub ranks: &'a dyn Ranks,
+    /// Where models are trained and evaluated.
+    pub device: &'a Device,
 }
 
 impl<'a> Machine<'a> {
-    /// This process alone.
+    /// This process alone, on the CPU.
     pub fn alone(workers: usize, stop: &'a AtomicBool) -> Self {
-        Self { workers, stop, ranks: &Alone }
+        Self { workers, stop, ranks: &Alone, device: &DEVICE }
     }
 
     fn is_root(&self) -> bool {
@@ -232,7 +240,12 @@ pub fn run(recipe: &Recipe, out: &Path, machine: Machine<'_>, say: Say<'_>) -> R
     let say: Say<'_> = if root { say } else { &mut nobody };
     recipe.check()?;
     anyhow::ensure!(machine.workers > 0, "0 workers; at least one is needed");
-    if recipe.bf16 && !crate::ops::matmul::allow_bf16(true) {
+    anyhow::ensure!(
+        machine.device.is_cpu() || machine.workers == 1,
+        "{} workers on one GPU would only wait for each other; use --workers 1 and larger batches",
+        machine.workers
+    );
+    if recipe.bf16 && !crate::ops::matmul::allow_bf16(true) && machine.device.is_cpu() {
         say("bf16 products are not available on this processor; training in f32".to_owned());
     }
     let tokenizer = read_tokenizer(recipe)?;
@@ -258,7 +271,10 @@ pub fn run(recipe: &Recipe, out: &Path, machine: Machine<'_>, say: Say<'_>) -> R
             recipe: recipe.clone(),
             workers: machine.workers,
             ranks: ranks.size(),
-            device: format!("CPU, {:?}", crate::ops::simd::level()),
+            device: match machine.device.location() {
+                DeviceLocation::Cpu => format!("CPU, {:?}", crate::ops::simd::level()),
+                other => format!("{other:?}"),
+            },
         };
         std::fs::write(out.join("run.json"), serde_json::to_vec_pretty(&note)?)?;
     }
@@ -311,7 +327,7 @@ pub fn run(recipe: &Recipe, out: &Path, machine: Machine<'_>, say: Say<'_>) -> R
             continue;
         }
         if matches!(step, Step::Train(_) | Step::Merge(_)) {
-            let trained = read_student(recipe, out, i, &run.tokenizer)?;
+            let trained = read_student(recipe, out, i, &run.tokenizer, machine.device)?;
             let reports = run.evaluate(&trained, depth_of(recipe, out, i)?)?;
             reports.iter().for_each(|r| say(r.table()));
             std::fs::write(folder.join("eval.json"), serde_json::to_vec(&reports)?)?;
@@ -341,11 +357,16 @@ impl Run<'_> {
                     "{} makes no student to start from",
                     self.steps[j].name()
                 );
-                read_student(self.recipe, self.out, j, &self.tokenizer)
+                read_student(self.recipe, self.out, j, &self.tokenizer, self.machine.device)
             }
             None => {
                 let encoder = self.recipe.model.encoder(self.tokenizer.vocab_size());
-                Ok(Student::random(encoder, self.recipe.model.projection(), self.recipe.seed, &DEVICE)?)
+                Ok(Student::random(
+                    encoder,
+                    self.recipe.model.projection(),
+                    self.recipe.seed,
+                    self.machine.device,
+                )?)
             }
         }
     }
@@ -517,7 +538,7 @@ impl Run<'_> {
             Some(name) => {
                 let j = step_index(self.recipe, Some(name))?;
                 let depth = depth_of(self.recipe, self.out, j)?;
-                Some((read_student(self.recipe, self.out, j, &self.tokenizer)?, depth))
+                Some((read_student(self.recipe, self.out, j, &self.tokenizer, self.machine.device)?, depth))
             }
             None => None,
         };
@@ -548,13 +569,13 @@ impl Run<'_> {
     fn cross_encoder(&self, weights: Option<&Path>, whole: bool) -> Result<Student> {
         let encoder = self.recipe.model.encoder(self.tokenizer.vocab_size());
         let head = self.recipe.model.scalar_head();
-        let fresh = Student::random(encoder.clone(), head.clone(), self.recipe.seed, &DEVICE)?;
+        let fresh = Student::random(encoder.clone(), head.clone(), self.recipe.seed, self.machine.device)?;
         let Some(path) = weights else { return Ok(fresh) };
         let mut values: BTreeMap<String, Tensor> = fresh
             .variables(encoder.n_layers)
             .map(|(name, v)| (name.clone(), v.as_tensor().clone()))
             .collect();
-        let found = candle_core::safetensors::load(path, &DEVICE)
+        let found = candle_core::safetensors::load(path, self.machine.device)
             .with_context(|| format!("cannot read {}; run the recipe first", path.display()))?;
         for (name, tensor) in found {
             if whole || !(name.starts_with("dense.") || name.starts_with("query_weight.")) {
@@ -678,7 +699,8 @@ impl Run<'_> {
     fn student_of(&self, weights: &BTreeMap<String, Tensor>) -> Result<Student> {
         let encoder = self.recipe.model.encoder(self.tokenizer.vocab_size());
         let projection = self.recipe.model.projection();
-        let fresh = Student::random(encoder.clone(), projection.clone(), self.recipe.seed, &DEVICE)?;
+        let fresh =
+            Student::random(encoder.clone(), projection.clone(), self.recipe.seed, self.machine.device)?;
         let mut values: BTreeMap<String, Tensor> = fresh
             .variables(encoder.n_layers)
             .map(|(name, v)| (name.clone(), v.as_tensor().clone()))
@@ -770,7 +792,7 @@ pub fn eval(options: &EvalOptions<'_>) -> Result<Vec<SetReport>> {
         Some(t) => {
             let tokenizer = read_tokenizer(t.recipe)?;
             let i = step_index(t.recipe, t.step)?;
-            let student = read_student(t.recipe, t.out, i, &tokenizer)?;
+            let student = read_student(t.recipe, t.out, i, &tokenizer, &DEVICE)?;
             Some((t, tokenizer, i, student, depth_of(t.recipe, t.out, i)?))
         }
     };
@@ -826,7 +848,7 @@ pub fn export(
 ) -> Result<String> {
     let tokenizer = read_tokenizer(recipe)?;
     let i = step_index(recipe, step)?;
-    let student = read_student(recipe, out, i, &tokenizer)?;
+    let student = read_student(recipe, out, i, &tokenizer, &DEVICE)?;
     let depth = depth_of(recipe, out, i)?;
     crate::export::export(recipe, recipe_path, (i, depth), &student, &tokenizer, model, dtype)
 }

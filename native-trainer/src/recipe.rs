@@ -25,6 +25,9 @@ pub struct Recipe {
     /// Retrieval sets evaluated after each step, relative to `data`.
     #[serde(default)]
     pub eval: Vec<String>,
+    /// `cpu` (the default), `cuda` or `cuda:N`; a flag of the command goes before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// Training steps, in order; each starts from the one before. The short form of a recipe that only trains.
     #[serde(default)]
     pub train: Vec<TrainStep>,

@@ -216,6 +216,11 @@ impl Student {
         Ok(x)
     }
 
+    /// Where the parameters live.
+    pub fn device(&self) -> &Device {
+        self.table().device()
+    }
+
     /// The embedding table `[vocab, hidden]`, for a tied output layer.
     pub fn table(&self) -> &Tensor {
         self.get("embeddings.tok_embeddings.weight")

@@ -123,6 +123,16 @@ fn every_parameter_gets_a_gradient_and_bf16_products_change_it_little() -> Resul
     let slope = (shifted(1.0)? - shifted(-1.0)?) / (2.0 * step);
     assert!((slope / length - 1.0).abs() < 0.05, "slope {slope} along a gradient of square {length}");
 
+    // What a GPU runs, on the CPU.
+    ops::compose_everything(true);
+    let composed = model.gradients();
+    ops::compose_everything(false);
+    for (name, composed) in composed? {
+        let exact = &exact[&name];
+        let difference = norm(exact.iter().zip(&composed).map(|(a, b)| a - b)) / norm(exact.iter().copied());
+        assert!(difference < 1e-3, "{name}: composed, the gradient moved by {difference}");
+    }
+
     if !ops::matmul::allow_bf16(true) {
         return Ok(()); // Nothing more to compare on this processor.
     }

@@ -1,4 +1,5 @@
-// `npm run bench -- train [--quick]`: one distillation step of ours beside PyLate's, same weights, same batches, f32, one thread each.
+// `npm run bench -- train [--quick] [--device cuda]`: one distillation step of ours beside PyLate's, same weights, same batches, f32, one thread
+// each, or on a GPU (then larger batches, wall time and the GPU's memory; `--features cuda` must build: native-trainer/scripts/build-cuda.sh).
 // Both sides are started once and then take steps in turn, so that whatever else the machine does meets both alike. Speeds are tokens per second
 // of processor time. Gradients of the first batch and the first losses are compared before anything is timed.
 // A throw-away Python environment is made in target/bench; BENCH_PYTHON names an interpreter that has torch and pylate already.
@@ -59,24 +60,25 @@ function side(program, args, env = {}) {
 
 const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 
-export async function benchTrain({ quick }) {
+export async function benchTrain({ quick, device = "cpu" }) {
+  const onGpu = device !== "cpu" && device !== "composed"; // composed: what a GPU runs, on the CPU
   const folder = join(root, "target", "bench", "train");
   mkdirSync(folder, { recursive: true });
   const python = ensurePython(folder);
-  run("cargo", ["build", "--quiet", "--release", "-p", "shirube-train", "--example", "distill_step"]);
+  run("cargo", ["build", "--quiet", "--release", "-p", "shirube-train", "--example", "distill_step", ...(onGpu ? ["--features", "cuda"] : [])]);
 
   const { encoder, projection } = JSON.parse(readFileSync(join(root, "pkg", "model", "manifest.json"), "utf8"));
   const shape = { ...encoder, dim: projection.dense.at(-1).out_features };
-  const common = { nQueries: 2, nWay: 16, queryLength: 32 };
+  const common = onGpu ? { nQueries: 16, nWay: 32, queryLength: 32 } : { nQueries: 2, nWay: 16, queryLength: 32 };
   const batches = {
     equal: batch(1, shape.vocab_size, { ...common, from: 160, to: 160 }),
     mixed: batch(2, shape.vocab_size, { ...common, from: 40, to: 280 }),
   };
   writeFileSync(join(folder, "task.json"), JSON.stringify({ shape, first: "equal", batches }));
 
-  const theirs = side(python, ["native-trainer/scripts/pylate_step.py", folder]);
+  const theirs = side(python, ["native-trainer/scripts/pylate_step.py", folder, onGpu ? "cuda" : "cpu"]);
   const { ready: versions } = await theirs.next();
-  const ours = side(join(root, "target", "release", "examples", "distill_step"), [folder]);
+  const ours = side(join(root, "target", "release", "examples", "distill_step"), [folder, device]);
   const { ready } = await ours.next();
   if (!(ready.gradient_difference < MAX_GRADIENT_DIFFERENCE))
     throw new Error(`the gradients differ by ${ready.gradient_difference} of their length from PyTorch's`);
@@ -103,22 +105,27 @@ export async function benchTrain({ quick }) {
   ours.end();
   theirs.end();
 
-  console.log(`One distillation step, ${common.nQueries} queries x ${common.nWay} documents, ${shape.n_layers} blocks of ${shape.hidden_size}, ${ready.parameters} parameters, f32, one thread`);
+  console.log(`One distillation step, ${common.nQueries} queries x ${common.nWay} documents, ${shape.n_layers} blocks of ${shape.hidden_size}, ${ready.parameters} parameters, f32, ${onGpu ? device : `one thread, ${device}`}`);
   console.log(`PyLate ${versions.pylate}, PyTorch ${versions.torch}; ours with ${ready.instructions}; gradients differ by at most ${ready.gradient_difference.toExponential(1)} of their length`);
-  console.log(`${rounds} pairs of steps in turn; tokens per second of processor time, medians\n`);
+  console.log(`${rounds} pairs of steps in turn; tokens per second${onGpu ? "" : " of processor time"}, medians\n`);
   console.log("lengths          tokens      ours   PyLate   ratio (least to most)");
   const ratios = {};
   for (const name of names) {
     const { ours: a, theirs: b } = times[name];
-    const pairs = a.map((x, i) => b[i].cpu_s / x.cpu_s);
-    const speed = (steps) => median(steps.map((s) => s.tokens / s.cpu_s)).toFixed(0).padStart(8);
+    const time = onGpu ? "wall_s" : "cpu_s";
+    const pairs = a.map((x, i) => b[i][time] / x[time]);
+    const speed = (steps) => median(steps.map((s) => s.tokens / s[time])).toFixed(0).padStart(8);
     ratios[name] = median(pairs);
     const label = name === "equal" ? "all equal" : "40 to 280";
     console.log(`${label.padEnd(14)} ${String(a[0].tokens).padStart(8)}  ${speed(a)} ${speed(b)}   ${ratios[name].toFixed(2)} (${Math.min(...pairs).toFixed(2)} to ${Math.max(...pairs).toFixed(2)})`);
   }
+  if (onGpu) {
+    const most = (side) => (Math.max(...names.flatMap((name) => times[name][side].map((s) => s.device_bytes))) / 2 ** 20).toFixed(0);
+    console.log(`\nGPU memory: ${most("theirs")} MiB allocated by PyTorch; ${most("ours")} MiB in use on the device, both programs together`);
+  }
   const record = join(root, "target", "bench", "train.json");
   writeFileSync(record, JSON.stringify({ shape, versions, ready, times, ratios }, null, 1));
   console.log(`\nrecord: ${record}`);
-  console.log(`ratio step-cpu-vs-pytorch-mixed-lengths ${ratios.mixed.toFixed(2)}`);
-  console.log(`ratio step-cpu-vs-pytorch ${ratios.equal.toFixed(2)}`);
+  console.log(`ratio step-${device}-vs-pytorch-mixed-lengths ${ratios.mixed.toFixed(2)}`);
+  console.log(`ratio step-${device}-vs-pytorch ${ratios.equal.toFixed(2)}`);
 }

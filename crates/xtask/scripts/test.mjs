@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildAll, buildWasm } from "./build.mjs";
 import { ensureChromium, ensureNodePackages, ensureRust, root, run, say } from "./lib.mjs";
+import { haveMpi, testMpi } from "./test-mpi.mjs";
 
 const only = new Set(process.argv.slice(2));
 let passed = 0;
@@ -88,9 +89,19 @@ await step("looking for Rust and Node packages", async () => {
 });
 if (!only.has("--no-cargo")) {
   await step("cargo test: all crates", () => cargoTest());
+  let mpi = false;
+  await step("looking for MPI", () => {
+    mpi = haveMpi();
+  });
   await step("cargo test: the trainer, the browser face, the tools", () =>
-    cargoTest("-p", "shirube-train", "-p", "shirube-wasm", "-p", "shirube-xtask", "-p", "shirube-bench"),
+    cargoTest("-p", "shirube-train", "-p", "shirube-wasm", "-p", "shirube-xtask", "-p", "shirube-bench", ...(mpi ? ["--features", "shirube-train/mpi"] : [])),
   );
+  if (mpi) {
+    await step("training with two MPI processes", () => {
+      testMpi();
+      passed += 1;
+    });
+  }
   await step("cargo test: the shaders on a Vulkan driver", () => {
     ensureVulkan();
     // Mesa's loader complains where this is not set.

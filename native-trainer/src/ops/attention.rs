@@ -11,7 +11,9 @@
 use super::matmul::{Mat, matmul};
 use super::simd::{dot, mad, softmax, vectorized};
 use super::{check_offsets, dims2, floats, slice, tensor};
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor, bail};
+#[cfg(test)]
+use candle_core::D;
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
 use std::sync::Arc;
 
 const OP: &str = "attention";
@@ -43,20 +45,22 @@ pub fn attention(qkv: &Tensor, offsets: &Arc<[u32]>, shape: AttentionShape) -> R
         bail!("{OP}: a width of {width} is not 3 x {heads} heads of an even size")
     }
     check_offsets(OP, "sequence", offsets, n)?;
-    if !qkv.device().is_cpu() {
-        return composed(qkv, offsets, shape);
+    if super::composes(qkv) {
+        return super::batched::attention(qkv, offsets, None, shape);
     }
     qkv.apply_op1(Attention { offsets: offsets.clone(), shape })
 }
 
 /// Cosines and sines `[length, half]` of the rotary angles.
-fn rope_table(length: usize, half: usize, theta: f32) -> (Vec<f32>, Vec<f32>) {
+pub(super) fn rope_table(length: usize, half: usize, theta: f32) -> (Vec<f32>, Vec<f32>) {
     let frequencies: Vec<f32> =
         (0..half).map(|i| (1.0 / f64::from(theta).powf(i as f64 / half as f64)) as f32).collect();
     let angles = (0..length).flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
     angles.map(|angle| (angle.cos(), angle.sin())).unzip()
 }
 
+/// Sequence by sequence, for the tests: plainer than `batched`, which devices run.
+#[cfg(test)]
 fn composed(qkv: &Tensor, offsets: &[u32], shape: AttentionShape) -> Result<Tensor> {
     let device = qkv.device();
     let h = qkv.dim(1)? / 3;
@@ -385,6 +389,12 @@ mod tests {
                 5e-5,
                 || weigh(&attention(&qkv, &offsets, shape)?),
                 || weigh(&composed(&qkv, &offsets, shape)?),
+            )?;
+            agree(
+                std::slice::from_ref(&qkv),
+                5e-5,
+                || weigh(&attention(&qkv, &offsets, shape)?),
+                || weigh(&super::super::batched::attention(&qkv, &offsets, None, shape)?),
             )?;
         }
         Ok(())

@@ -36,7 +36,7 @@ pub fn cross_entropy(
             mask[row * m + column as usize] = false;
         }
     }
-    if !scores.device().is_cpu() {
+    if super::composes(scores) {
         return composed(scores, target, &mask, scale);
     }
     scores.apply_op1(CrossEntropy { target: target.into(), mask, scale, slope: OnceLock::new() })

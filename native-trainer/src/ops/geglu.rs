@@ -15,7 +15,7 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
     if width == 0 || width % 2 != 0 {
         bail!("{OP}: rows must hold two halves, found rows of {width}")
     }
-    if !x.device().is_cpu() {
+    if super::composes(x) {
         return composed(x);
     }
     x.apply_op1(Geglu)

@@ -54,7 +54,7 @@ pub fn kl_min_max(student: &Tensor, teacher: &Tensor, settings: KlMinMax) -> Res
     if settings.temperature.is_nan() || settings.temperature <= 0.0 {
         bail!("{OP}: the temperature must be above 0, found {}", settings.temperature)
     }
-    if !student.device().is_cpu() {
+    if super::composes(student) {
         return composed(student, teacher, settings);
     }
     let teacher = teacher.flatten_all()?.to_vec1::<f32>()?;

@@ -2,7 +2,7 @@
 
 use super::matmul::{Mat, matmul_mixed};
 use super::{dims2, floats, slice, tensor};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
 
 const OP: &str = "linear";
 
@@ -17,8 +17,8 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     {
         bail!("{OP}: the bias must have shape [{m}], found {:?}", bias.dims())
     }
-    if !x.device().is_cpu() {
-        let y = x.matmul(&w.t()?)?;
+    if super::composes(x) {
+        let y = composed(x, w)?;
         return match bias {
             Some(bias) => y.broadcast_add(bias),
             None => Ok(y),
@@ -39,10 +39,19 @@ pub fn linear_add(x: &Tensor, w: &Tensor, residual: &Tensor) -> Result<Tensor> {
     if residual.dims() != [n, m] {
         bail!("{OP}: the residual must have shape [{n}, {m}], found {:?}", residual.dims())
     }
-    if !x.device().is_cpu() {
-        return x.matmul(&w.t()?)? + residual;
+    if super::composes(x) {
+        return composed(x, w)? + residual;
     }
     x.apply_op3(w, residual, LinearWith { addend: Addend::Residual })
+}
+
+/// Weights stay f32; a device multiplies in bf16 where [`allow_bf16`](super::matmul::allow_bf16) is on, with f32 results.
+fn composed(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    if !x.device().is_cpu() && super::matmul::wants_bf16() {
+        let (x, w) = (x.to_dtype(DType::BF16)?, w.to_dtype(DType::BF16)?);
+        return x.matmul(&w.t()?)?.to_dtype(DType::F32);
+    }
+    x.matmul(&w.t()?)
 }
 
 /// n, m and k of `x [n, k]` and `w [m, k]`.

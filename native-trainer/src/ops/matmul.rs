@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static BF16: AtomicBool = AtomicBool::new(false);
+static WANTED: AtomicBool = AtomicBool::new(false);
 
 /// Least size of each axis for a product to be worth the packing of [`matmul_mixed`].
 #[cfg(target_arch = "x86_64")]
@@ -17,6 +18,7 @@ pub fn allow_bf16(allowed: bool) -> bool {
     #[cfg(not(target_arch = "x86_64"))]
     let on = allowed && false;
     BF16.store(on, Ordering::Relaxed);
+    WANTED.store(allowed, Ordering::Relaxed);
     on
 }
 
@@ -61,6 +63,11 @@ fn assert_inside(len: usize, rows: usize, columns: usize, row_stride: usize) {
             "a {rows} x {columns} matrix with stride {row_stride} needs more than {len} values"
         );
     }
+}
+
+/// Whether [`allow_bf16`] was asked for: what a GPU goes by, whatever this processor can.
+pub fn wants_bf16() -> bool {
+    WANTED.load(Ordering::Relaxed)
 }
 
 /// `out = alpha * a * b`, or `out += alpha * a * b` with `accumulate`; `out` is row-major with rows `row_stride` apart.

@@ -32,11 +32,8 @@ pub fn maxsim_all(
     document_offsets: &Arc<[u32]>,
 ) -> Result<Tensor> {
     check(queries, query_offsets, documents, document_offsets)?;
-    if !queries.device().is_cpu() {
-        let (n, m) = (query_offsets.len() - 1, document_offsets.len() - 1);
-        let pairs: Vec<(u32, u32)> =
-            (0..n * m).map(|i| ((i / m.max(1)) as u32, (i % m.max(1)) as u32)).collect();
-        return composed(queries, query_offsets, documents, document_offsets, &pairs)?.reshape((n, m));
+    if super::composes(queries) {
+        return super::batched::maxsim_all(queries, query_offsets, documents, document_offsets);
     }
     queries.apply_op2(
         documents,
@@ -65,8 +62,8 @@ pub fn maxsim_pairs(
     if let Some(pair) = pairs.iter().find(|pair| pair.0 as usize >= n || pair.1 as usize >= m) {
         bail!("{OP}: pair {pair:?} is outside the {n} queries and {m} documents given")
     }
-    if !queries.device().is_cpu() {
-        return composed(queries, query_offsets, documents, document_offsets, pairs);
+    if super::composes(queries) {
+        return super::batched::maxsim_pairs(queries, query_offsets, documents, document_offsets, pairs);
     }
     queries.apply_op2(
         documents,
@@ -97,6 +94,8 @@ fn check(
     Ok(())
 }
 
+/// Pair by pair, for the tests: plainer than `batched`, which devices run.
+#[cfg(test)]
 fn composed(
     queries: &Tensor,
     query_offsets: &[u32],
@@ -379,7 +378,9 @@ mod tests {
         let vars = [q.clone(), d.clone()];
         let oracle = || weigh(&composed(&q, &qo, &d, &doff, &pairs)?);
         agree(&vars, 1e-4, || weigh(&maxsim_all(&q, &qo, &d, &doff)?.flatten_all()?), oracle)?;
-        agree(&vars, 1e-4, || weigh(&maxsim_pairs(&q, &qo, &d, &doff, &pairs)?), oracle)
+        agree(&vars, 1e-4, || weigh(&maxsim_pairs(&q, &qo, &d, &doff, &pairs)?), oracle)?;
+        let batched = || weigh(&super::super::batched::maxsim_pairs(&q, &qo, &d, &doff, &pairs)?);
+        agree(&vars, 1e-4, batched, oracle)
     }
 
     #[test]

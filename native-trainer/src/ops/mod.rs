@@ -24,6 +24,7 @@
 //! Gradients reach only the arguments named as such on each function; teacher scores, ids and offsets are constants.
 
 mod attention;
+mod batched;
 #[cfg(target_arch = "x86_64")]
 mod bf16;
 mod cross_entropy;
@@ -57,6 +58,20 @@ pub use softplus::softplus;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, bail};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+static COMPOSE: AtomicBool = AtomicBool::new(false);
+
+/// Composes every operation from candle's own on the CPU too, as on a GPU: slower, for comparing the two. Returns what was set before. The whole
+/// process is affected.
+pub fn compose_everything(on: bool) -> bool {
+    COMPOSE.swap(on, Ordering::Relaxed)
+}
+
+/// Whether an operation on `x` is composed from candle's own.
+fn composes(x: &Tensor) -> bool {
+    !x.device().is_cpu() || COMPOSE.load(Ordering::Relaxed)
+}
 
 /// The f32 values of a contiguous tensor in main memory, held for reading.
 struct Floats<'a> {
