@@ -12,9 +12,12 @@ case "$*" in
   *--version*) echo "Cuda compilation tools, release 13.0, V13.0.88"; exit 0 ;;
   *--list-gpu-code*) printf 'sm_80\\nsm_90\\n'; exit 0 ;;
 esac
+folder=
 while [ $# -gt 0 ]; do
   case "$1" in
     -o|--output-file) mkdir -p "$(dirname "$2")" && : > "$2"; shift ;;
+    --output-directory) folder=$2; shift ;;
+    *.cu) [ -z "$folder" ] || : > "$folder/$(basename "$1" .cu).ptx" ;;
     --output-file=*) : > "\${1#*=}" ;;
   esac
   shift
