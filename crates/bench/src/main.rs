@@ -10,6 +10,7 @@ mod corpus;
 mod engine;
 mod frame;
 mod index;
+mod peers;
 mod timing;
 
 use anyhow::{Context as _, bail};
@@ -71,6 +72,12 @@ fn main() -> anyhow::Result<()> {
         }
         return Ok(());
     };
+    // The two halves of `crates/bench/engine/run.mjs` that are ours.
+    match name.as_str() {
+        "engine-models" => return peers::write_models(&arguments.out),
+        "engine-server" => return peers::serve(&arguments.out),
+        _ => {}
+    }
     let Some(bench) = BENCHES.iter().find(|b| b.name == name) else {
         let names: Vec<&str> = BENCHES.iter().map(|b| b.name).collect();
         bail!("there is no bench {name:?}; the benches are: {}", names.join(", "));

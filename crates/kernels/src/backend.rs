@@ -15,6 +15,8 @@ pub(crate) trait Backend: Sync {
     fn kind(&self) -> BackendKind;
     fn layout(&self) -> Layout;
     unsafe fn quantize(&self, x: &[f32], out: &mut Activations);
+    #[cfg(feature = "yardstick")]
+    unsafe fn peak_i8(&self, n_steps: usize) -> u64;
     unsafe fn gemm_i8(&self, a: &Activations, w: &PackedI8, epilogue: Epilogue<'_>, out: &mut [f32]);
     unsafe fn gemm_i4(&self, a: &Activations, w: &PackedI4, epilogue: Epilogue<'_>, out: &mut [f32]);
     unsafe fn gemm_f32(&self, a: &[f32], w: &PackedF32, epilogue: Epilogue<'_>, out: &mut [f32]);

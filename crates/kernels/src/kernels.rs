@@ -20,21 +20,34 @@ pub enum BackendKind {
     Portable,
     /// WebAssembly 128-bit SIMD.
     Simd128,
+    /// WebAssembly 128-bit SIMD with the relaxed byte dot product, where that is exact.
+    RelaxedSimd,
     /// x86-64 AVX2.
     Avx2,
+    /// x86-64 AVX2 with VNNI.
+    AvxVnni,
     /// x86-64 AVX-512 with VNNI.
     Avx512Vnni,
+    /// aarch64 NEON.
+    Neon,
+    /// aarch64 NEON with dotprod.
+    NeonDotprod,
 }
 
 impl BackendKind {
-    /// Its name in reports: `scalar`, `portable`, `simd128`, `avx2`, `avx512-vnni`.
+    /// Its name in reports: `scalar`, `portable`, `simd128`, `relaxed-simd`, `avx2`, `avx-vnni`, `avx512-vnni`, `neon`,
+    /// `neon-dotprod`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
             Self::Portable => "portable",
             Self::Simd128 => "simd128",
+            Self::RelaxedSimd => "relaxed-simd",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avx-vnni",
             Self::Avx512Vnni => "avx512-vnni",
+            Self::Neon => "neon",
+            Self::NeonDotprod => "neon-dotprod",
         }
     }
 }
@@ -148,16 +161,36 @@ impl Kernels {
         let mut all: Vec<&'static dyn Backend> = vec![&crate::scalar::Scalar, &crate::portable::Portable];
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
         all.push(&crate::simd128::Simd128);
+        #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+        match crate::simd128::relaxed::meaning() {
+            Some(crate::simd128::relaxed::Meaning::Unsigned) => {
+                all.push(&crate::simd128::relaxed::RelaxedUnsigned);
+            }
+            Some(crate::simd128::relaxed::Meaning::Signed) => {
+                all.push(&crate::simd128::relaxed::RelaxedSigned);
+            }
+            None => {}
+        }
         #[cfg(target_arch = "x86_64")]
         {
             if std::arch::is_x86_feature_detected!("avx2") {
                 all.push(&crate::x86::Avx2);
+                if std::arch::is_x86_feature_detected!("avxvnni") {
+                    all.push(&crate::x86::AvxVnni);
+                }
             }
             if std::arch::is_x86_feature_detected!("avx512f")
                 && std::arch::is_x86_feature_detected!("avx512bw")
                 && std::arch::is_x86_feature_detected!("avx512vnni")
             {
                 all.push(&crate::x86::Avx512Vnni);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            all.push(&crate::aarch64::Neon);
+            if std::arch::is_aarch64_feature_detected!("dotprod") {
+                all.push(&crate::aarch64::NeonDotprod);
             }
         }
         all.into_iter().map(|backend| Self { backend }).collect()
@@ -171,6 +204,13 @@ impl Kernels {
     /// Which instructions these use.
     pub fn kind(&self) -> BackendKind {
         self.backend.kind()
+    }
+
+    /// Runs the integer multiply-add of these kernels with nothing in its way, and returns how many it did; 0 for the oracle.
+    #[cfg(feature = "yardstick")]
+    pub fn peak_i8(&self, n_steps: usize) -> u64 {
+        // SAFETY: the kernel reads its own buffers only.
+        unsafe { self.backend.peak_i8(n_steps) }
     }
 
     /// Weights `[n, k]`, row-major, with one `scale` per row, in the order of these kernels.

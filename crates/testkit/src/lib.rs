@@ -6,8 +6,10 @@
 
 mod compressed;
 mod model;
+mod products;
 mod random;
 
 pub use compressed::RandomIndex;
 pub use model::{RandomModel, RandomShape, random_model};
+pub use products::Products;
 pub use random::Random;

@@ -10,6 +10,8 @@
 mod engine;
 mod error;
 
+#[cfg(feature = "bench")]
+pub mod bench;
 #[cfg(feature = "conformance")]
 mod conformance;
 

@@ -1,4 +1,5 @@
 // `npm run bench -- NAME [--quick]`: one frame for all benches; see crates/bench. `train` needs Python beside Rust: see bench-train.mjs.
+import { enginePeers } from "../../bench/engine/run.mjs";
 import { benchTrain } from "./bench-train.mjs";
 import { ensureRust, run, say } from "./lib.mjs";
 
@@ -7,7 +8,9 @@ try {
   ensureRust();
   if (args[0] === "train") await benchTrain({ quick: args.includes("--quick"), device: args.includes("--device") ? args[args.indexOf("--device") + 1] : "cpu" });
   else {
-    run("cargo", ["run", "--quiet", "--release", "-p", "shirube-bench", "--", ...args]);
+    run("cargo", ["run", "--quiet", "--release", "-p", "shirube-bench", "--", ...args.filter((a) => a !== "--no-peers")]);
+    // The rest of `engine` needs a browser and the peers; `--no-peers` leaves it out.
+    if (args[0] === "engine" && !args.includes("--no-peers")) await enginePeers({ quick: args.includes("--quick") });
     if (args.length === 0) console.log("train      one distillation step beside PyLate on PyTorch (installs them)");
   }
 } catch (error) {

@@ -19,6 +19,8 @@ Builds crates/wasm for the browser: cargo, wasm-bindgen (web target), wasm-opt. 
   --out DIR       where the files go (default pkg/dist)
   --gpu           the GPU's module (crates/wasm-gpu) instead of the engine (crates/wasm)
   --no-simd       plain WebAssembly, without simd128; tests compare it with the normal build
+  --relaxed       with the relaxed-simd instructions too
+  --bench         with the kernels' own face, for benches
   --conformance   with the kernel conformance suite compiled in; for tests
   --no-opt        leave out wasm-opt
   --force         build even when nothing has changed";
@@ -41,7 +43,9 @@ fn main() -> Result<()> {
                 None => bail!("--out needs a folder"),
             },
             "--gpu" => options.gpu = true,
-            "--no-simd" => options.simd = false,
+            "--no-simd" => options.simd = wasm::Simd::None,
+            "--relaxed" => options.simd = wasm::Simd::Relaxed,
+            "--bench" => options.bench = true,
             "--conformance" => options.conformance = true,
             "--no-opt" => options.optimise = false,
             "--force" => options.force = true,

@@ -11,8 +11,10 @@ pub(crate) struct Options {
     pub(crate) out: PathBuf,
     /// Whether the GPU's module is built instead of the engine.
     pub(crate) gpu: bool,
-    /// Whether simd128 instructions may be used.
-    pub(crate) simd: bool,
+    /// Which vector instructions may be used.
+    pub(crate) simd: Simd,
+    /// Whether the bench's face is compiled in.
+    pub(crate) bench: bool,
     /// Whether the kernel conformance suite is compiled in.
     pub(crate) conformance: bool,
     /// Whether wasm-opt runs.
@@ -26,10 +28,30 @@ impl Default for Options {
         Self {
             out: "pkg/dist".into(),
             gpu: false,
-            simd: true,
+            simd: Simd::Simd128,
+            bench: false,
             conformance: false,
             optimise: true,
             force: false,
+        }
+    }
+}
+
+/// Vector instructions of a build. A module with relaxed instructions does not load where the engine lacks them, so they are a build of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Simd {
+    None,
+    Simd128,
+    Relaxed,
+}
+
+impl Simd {
+    /// `RUSTFLAGS`, a word for the target folder, one for messages.
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::None => ("", "plain", "no SIMD"),
+            Self::Simd128 => ("-C target-feature=+simd128", "simd", "simd128"),
+            Self::Relaxed => ("-C target-feature=+simd128,+relaxed-simd", "relaxed", "simd128, relaxed-simd"),
         }
     }
 }
@@ -67,7 +89,8 @@ pub(crate) fn build(options: &Options) -> Result<()> {
     inputs.extend(["Cargo.toml", "crates/xtask/src"].map(|path| root.join(path)));
     inputs.extend([root.join("Cargo.lock")].into_iter().filter(|path| path.exists()));
     let settings = [
-        format!("simd {}", options.simd),
+        format!("simd {:?}", options.simd),
+        format!("bench {}", options.bench),
         format!("conformance {}", options.conformance),
         format!("optimise {}", options.optimise),
     ];
@@ -81,23 +104,19 @@ pub(crate) fn build(options: &Options) -> Result<()> {
 
     let toolchain = toolchain::find()?;
     println!("wasm: {}", toolchain.version()?);
-    let kind = if options.simd { "simd128" } else { "no SIMD" };
+    let (flags, folder, kind) = options.simd.words();
     println!(
         "wasm: building {package} ({kind}{})",
         if options.conformance { ", conformance suite" } else { "" }
     );
     // Each set of flags has its own folder: cargo would otherwise rebuild everything at every change of flags.
-    let target_dir = root.join("target").join(format!(
-        "wasm-{}-{}",
-        toolchain.name(),
-        if options.simd { "simd" } else { "plain" }
-    ));
+    let target_dir = root.join("target").join(format!("wasm-{}-{}", toolchain.name(), folder));
     let mut cargo = toolchain.cargo_build();
     cargo
         .current_dir(root)
         .args(["--release", "-p", package, "--lib", "--target-dir"])
         .arg(&target_dir)
-        .env("RUSTFLAGS", if options.simd { "-C target-feature=+simd128" } else { "" })
+        .env("RUSTFLAGS", flags)
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     // The same for every kind of build, so that test builds share the compiled dependencies.
     for setting in ["panic=\"abort\"", "debug=false", "strip=\"none\"", "lto=\"fat\"", "codegen-units=1"] {
@@ -105,6 +124,9 @@ pub(crate) fn build(options: &Options) -> Result<()> {
     }
     if options.conformance {
         cargo.args(["--features", "conformance"]);
+    }
+    if options.bench {
+        cargo.args(["--features", "bench"]);
     }
     run(&mut cargo)?;
 
@@ -134,8 +156,11 @@ pub(crate) fn build(options: &Options) -> Result<()> {
         let small = out.join(format!("{name}_bg.opt.wasm"));
         let mut command = Command::new("node");
         command.arg(tool).args(WASM_OPT);
-        if options.simd {
+        if options.simd != Simd::None {
             command.arg("--enable-simd");
+        }
+        if options.simd == Simd::Relaxed {
+            command.arg("--enable-relaxed-simd");
         }
         run(command.arg(&wasm).arg("-o").arg(&small))?;
         std::fs::rename(&small, &wasm).with_context(|| format!("cannot replace {}", wasm.display()))?;

@@ -28,6 +28,11 @@ impl Backend for Scalar {
         rows::quantize(x, out);
     }
 
+    #[cfg(feature = "yardstick")]
+    unsafe fn peak_i8(&self, _n_steps: usize) -> u64 {
+        0
+    }
+
     unsafe fn gemm_i8(&self, a: &Activations, w: &PackedI8, epilogue: Epilogue<'_>, out: &mut [f32]) {
         gemm::gemm_i8(a, w, epilogue, out);
     }

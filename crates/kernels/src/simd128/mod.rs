@@ -6,78 +6,115 @@ use crate::pack::{Activations, Form, Layout};
 use crate::wide::{Lanes, backend};
 use core::arch::wasm32::*;
 
+#[cfg(target_feature = "relaxed-simd")]
+pub(crate) mod relaxed;
+
 pub(crate) enum Vectors {}
 
+/// The halves of 16 residual bytes through a table of 16: 32 values in order.
+#[inline(always)]
+unsafe fn look_up(table: v128, bytes: *const u8) -> [v128; 2] {
+    let b = v128_load(bytes.cast());
+    let low = i8x16_swizzle(table, v128_and(b, u8x16_splat(15)));
+    let high = i8x16_swizzle(table, u8x16_shr(b, 4));
+    [
+        i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(low, high),
+        i8x16_shuffle::<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(low, high),
+    ]
+}
+
+/// What does not depend on how integer products are made: types and methods of `Lanes` for every backend of this module.
+macro_rules! shared {
+    () => {
+        const N: usize = 4;
+        type F = v128;
+        type I = v128;
+        type W = v128;
+        type B = v128;
+        type Table = v128;
+        type Bytes = v128;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> v128 {
+            f32x4_splat(x)
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> v128 {
+            v128_load(p.cast())
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, x: v128) {
+            v128_store(p.cast(), x);
+        }
+        #[inline(always)]
+        unsafe fn add(a: v128, b: v128) -> v128 {
+            f32x4_add(a, b)
+        }
+        #[inline(always)]
+        unsafe fn sub(a: v128, b: v128) -> v128 {
+            f32x4_sub(a, b)
+        }
+        #[inline(always)]
+        unsafe fn mul(a: v128, b: v128) -> v128 {
+            f32x4_mul(a, b)
+        }
+        #[inline(always)]
+        unsafe fn div(a: v128, b: v128) -> v128 {
+            f32x4_div(a, b)
+        }
+        #[inline(always)]
+        unsafe fn abs(a: v128) -> v128 {
+            f32x4_abs(a)
+        }
+        #[inline(always)]
+        unsafe fn max(a: v128, b: v128) -> v128 {
+            f32x4_pmax(a, b)
+        }
+        #[inline(always)]
+        unsafe fn min(a: v128, b: v128) -> v128 {
+            f32x4_pmin(a, b)
+        }
+        #[inline(always)]
+        unsafe fn round(a: v128) -> v128 {
+            f32x4_nearest(a)
+        }
+        #[inline(always)]
+        unsafe fn exp2(a: v128) -> v128 {
+            i32x4_shl(i32x4_add(i32x4_trunc_sat_f32x4(a), i32x4_splat(127)), 23)
+        }
+        #[inline(always)]
+        unsafe fn load_i(p: *const i32) -> v128 {
+            v128_load(p.cast())
+        }
+        #[inline(always)]
+        unsafe fn to_f(a: v128) -> v128 {
+            f32x4_convert_i32x4(a)
+        }
+        #[inline(always)]
+        unsafe fn load_bytes(p: *const u8) -> v128 {
+            v128_load(p.cast())
+        }
+        #[inline(always)]
+        unsafe fn store_bytes(p: *mut u8, x: v128) {
+            v128_store(p.cast(), x);
+        }
+        #[inline(always)]
+        unsafe fn max_bytes(a: v128, b: v128) -> v128 {
+            u8x16_max(a, b)
+        }
+    };
+}
+#[cfg(target_feature = "relaxed-simd")]
+use shared;
+
 impl Lanes for Vectors {
-    const N: usize = 4;
+    shared!();
+
     const LAYOUT: Layout = Layout { lanes: 4, group: 2, form: Form::I16 };
     const ROWS: usize = 4;
     const WIDEN: bool = true;
-    type F = v128;
-    type I = v128;
-    type W = v128;
-    type B = v128;
     type Act = i16;
-    type Table = v128;
-    type Bytes = v128;
 
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> v128 {
-        f32x4_splat(x)
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> v128 {
-        v128_load(p.cast())
-    }
-    #[inline(always)]
-    unsafe fn store(p: *mut f32, x: v128) {
-        v128_store(p.cast(), x);
-    }
-    #[inline(always)]
-    unsafe fn add(a: v128, b: v128) -> v128 {
-        f32x4_add(a, b)
-    }
-    #[inline(always)]
-    unsafe fn sub(a: v128, b: v128) -> v128 {
-        f32x4_sub(a, b)
-    }
-    #[inline(always)]
-    unsafe fn mul(a: v128, b: v128) -> v128 {
-        f32x4_mul(a, b)
-    }
-    #[inline(always)]
-    unsafe fn div(a: v128, b: v128) -> v128 {
-        f32x4_div(a, b)
-    }
-    #[inline(always)]
-    unsafe fn abs(a: v128) -> v128 {
-        f32x4_abs(a)
-    }
-    #[inline(always)]
-    unsafe fn max(a: v128, b: v128) -> v128 {
-        f32x4_pmax(a, b)
-    }
-    #[inline(always)]
-    unsafe fn min(a: v128, b: v128) -> v128 {
-        f32x4_pmin(a, b)
-    }
-    #[inline(always)]
-    unsafe fn round(a: v128) -> v128 {
-        f32x4_nearest(a)
-    }
-    #[inline(always)]
-    unsafe fn exp2(a: v128) -> v128 {
-        i32x4_shl(i32x4_add(i32x4_trunc_sat_f32x4(a), i32x4_splat(127)), 23)
-    }
-
-    #[inline(always)]
-    unsafe fn load_i(p: *const i32) -> v128 {
-        v128_load(p.cast())
-    }
-    #[inline(always)]
-    unsafe fn to_f(a: v128) -> v128 {
-        f32x4_convert_i32x4(a)
-    }
     #[inline(always)]
     unsafe fn store_act(p: *mut i16, x: v128) {
         let i = i32x4_trunc_sat_f32x4(x);
@@ -89,7 +126,6 @@ impl Lanes for Vectors {
     fn acts_mut(a: &mut Activations) -> *mut i16 {
         a.words.as_mut_ptr()
     }
-
     #[inline(always)]
     unsafe fn weights(p: *const i8) -> v128 {
         i16x8_load_extend_i8x8(p)
@@ -110,30 +146,13 @@ impl Lanes for Vectors {
     unsafe fn dot(acc: v128, b: v128, w: v128) -> v128 {
         i32x4_add(acc, i32x4_dot_i16x8(b, w))
     }
-
     #[inline(always)]
     unsafe fn table(t: &[i8; 16]) -> v128 {
         v128_load(t.as_ptr().cast())
     }
     #[inline(always)]
-    unsafe fn load_bytes(p: *const u8) -> v128 {
-        v128_load(p.cast())
-    }
-    #[inline(always)]
-    unsafe fn store_bytes(p: *mut u8, x: v128) {
-        v128_store(p.cast(), x);
-    }
-    #[inline(always)]
-    unsafe fn max_bytes(a: v128, b: v128) -> v128 {
-        u8x16_max(a, b)
-    }
-    #[inline(always)]
     unsafe fn decode(t: v128, bytes: *const u8, out: *mut i16) {
-        let b = v128_load(bytes.cast());
-        let low = i8x16_swizzle(t, v128_and(b, u8x16_splat(15)));
-        let high = i8x16_swizzle(t, u8x16_shr(b, 4));
-        let first = i8x16_shuffle::<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(low, high);
-        let second = i8x16_shuffle::<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(low, high);
+        let [first, second] = look_up(t, bytes);
         v128_store(out.cast(), i16x8_extend_low_i8x16(first));
         v128_store(out.add(8).cast(), i16x8_extend_high_i8x16(first));
         v128_store(out.add(16).cast(), i16x8_extend_low_i8x16(second));

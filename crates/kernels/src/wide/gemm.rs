@@ -103,6 +103,41 @@ unsafe fn weights_at<L: Lanes, const WIDE: bool>(panels: *const u8, offset: usiz
     }
 }
 
+/// Runs `n_steps` times as many integer dots as a tile's registers hold, operands in registers or the first-level cache; returns the number of
+/// multiply-adds. The largest tile that fits 16 registers (32 for the widest vectors) hides the instruction's latency.
+#[cfg(feature = "yardstick")]
+#[inline(always)]
+pub(crate) unsafe fn peak_i8<L: Lanes>(n_steps: usize) -> u64 {
+    if L::ROWS == 8 { peak_tile::<L, 8>(n_steps) } else { peak_tile::<L, 4>(n_steps) }
+}
+
+#[cfg(feature = "yardstick")]
+#[inline(always)]
+unsafe fn peak_tile<L: Lanes, const ROWS: usize>(n_steps: usize) -> u64 {
+    let acts = core::hint::black_box([L::Act::default(); 8 * 4 * 16]);
+    let weights = core::hint::black_box([1_i8; 256]);
+    let w = [L::weights(weights.as_ptr()), L::weights(weights.as_ptr().add(64))];
+    let mut acc = [[L::load_i([0_i32; 16].as_ptr()); 2]; ROWS];
+    for step in 0..n_steps {
+        // Other activations each time, or the products would be computed once and only added.
+        let from = acts.as_ptr().add(step % 16 * 4);
+        for r in 0..ROWS {
+            let b = L::broadcast(from.add(r * 64));
+            for v in 0..2 {
+                acc[r][v] = L::dot(acc[r][v], b, w[v]);
+            }
+        }
+    }
+    let mut out = [0.0_f32; 16];
+    for row in acc {
+        for sum in row {
+            L::store(out.as_mut_ptr(), L::add(L::load(out.as_ptr()), L::to_f(sum)));
+        }
+    }
+    core::hint::black_box(out);
+    (n_steps * ROWS * 2 * L::N * L::LAYOUT.group) as u64
+}
+
 #[inline(always)]
 pub(crate) unsafe fn gemm_i8<L: Lanes>(
     a: &Activations,
@@ -199,12 +234,9 @@ unsafe fn panel_pair_i4<L: Lanes, const PANELS: usize>(
     unpacked: *mut u8,
 ) {
     let panel_stride = 2 * w.panel_bytes();
+    let bytes = if L::WIDEN { 2 } else { 1 };
     for v in 0..PANELS {
-        if L::WIDEN {
-            unpack::<L, i16>(w, panel + v, unpacked.cast::<i16>().add(v * panel_stride));
-        } else {
-            unpack::<L, i8>(w, panel + v, unpacked.cast::<i8>().add(v * panel_stride));
-        }
+        unpack::<L>(w, panel + v, unpacked.add(v * panel_stride * bytes));
     }
     let start = w.start.as_ptr().add(panel * L::N);
     let steps = w.k_padded / L::LAYOUT.group;
@@ -219,48 +251,73 @@ unsafe fn panel_pair_i4<L: Lanes, const PANELS: usize>(
     });
 }
 
-/// What weights are unpacked to.
-trait Element: Copy {
-    fn of(x: i16) -> Self;
-}
-
-impl Element for i8 {
-    #[inline(always)]
-    fn of(x: i16) -> i8 {
-        x as i8
-    }
-}
-
-impl Element for i16 {
-    #[inline(always)]
-    fn of(x: i16) -> i16 {
-        x
-    }
-}
-
-/// `(nibble - 8) * group_scale` of one panel. Plain loops over one step of `lanes * group` values, which the compiler turns into vectors.
+/// `(nibble - 8) * group_scale` of one panel, as `i16` or `i8`. Plain loops over arrays of one step of `lanes * group` values, which the compiler
+/// turns into vectors: through the pointers it would have to fear that they overlap.
 #[inline(always)]
-unsafe fn unpack<L: Lanes, T: Element>(w: &PackedI4, panel: usize, to: *mut T) {
+unsafe fn unpack<L: Lanes>(w: &PackedI4, panel: usize, to: *mut u8) {
     let Layout { lanes, group, .. } = L::LAYOUT;
     let step = lanes * group;
     let groups = w.k.div_ceil(GROUP);
     let data = w.data.as_ptr().add(panel * w.panel_bytes());
     for g in 0..groups {
         let scales = w.group_scale.as_ptr().add((panel * groups + g) * lanes);
-        let mut factor = [0_i16; MAX_STEP];
+        let mut factor = [0_u8; MAX_STEP];
         for i in 0..step {
-            factor[i] = (*scales.add(i / group)).into();
+            factor[i] = *scales.add(i / group);
         }
         for pair in g * (GROUP / group / 2)..(g + 1) * (GROUP / group / 2) {
-            let (from, to) = (data.add(pair * step), to.add(2 * pair * step));
-            for i in 0..step {
-                to.add(i).write(T::of((i16::from(*from.add(i) & 15) - 8) * factor[i]));
-            }
-            for i in 0..step {
-                to.add(step + i).write(T::of((i16::from(*from.add(i) >> 4) - 8) * factor[i]));
+            let mut bytes = [0_u8; MAX_STEP];
+            core::ptr::copy_nonoverlapping(data.add(pair * step), bytes.as_mut_ptr(), step);
+            for half in 0..2 {
+                let at = (2 * pair + half) * step;
+                if L::WIDEN {
+                    let values = unpack_words(&bytes, 4 * half, &factor, step);
+                    core::ptr::copy_nonoverlapping(values.as_ptr(), to.cast::<i16>().add(at), step);
+                } else {
+                    let values = unpack_bytes(&bytes, 4 * half, &factor, step);
+                    core::ptr::copy_nonoverlapping(values.as_ptr(), to.add(at), step);
+                }
             }
         }
     }
+}
+
+/// The first `step` values of one half of the bytes.
+#[inline(always)]
+fn unpack_words(
+    bytes: &[u8; MAX_STEP],
+    shift: usize,
+    factor: &[u8; MAX_STEP],
+    step: usize,
+) -> [i16; MAX_STEP] {
+    let mut out = [0; MAX_STEP];
+    for i in 0..step {
+        out[i] = (i16::from(bytes[i] >> shift & 15) - 8) * i16::from(factor[i]);
+    }
+    out
+}
+
+/// The same as the bits of `i8`. Two neighbours of one row share a factor and go through one product of 16 bits: `15 * 15` leaves no carry
+/// between them. The 8 is taken away afterwards, modulo 256.
+#[inline(always)]
+fn unpack_bytes(
+    bytes: &[u8; MAX_STEP],
+    shift: usize,
+    factor: &[u8; MAX_STEP],
+    step: usize,
+) -> [u8; MAX_STEP] {
+    let mut products = [0; MAX_STEP];
+    for i in 0..step / 2 {
+        let pair = u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]) >> shift & 0x0f0f;
+        let [low, high] = (pair * u16::from(factor[2 * i])).to_le_bytes();
+        products[2 * i] = low;
+        products[2 * i + 1] = high;
+    }
+    let mut out = [0; MAX_STEP];
+    for i in 0..step {
+        out[i] = products[i].wrapping_sub(factor[i] << 3);
+    }
+    out
 }
 
 /// Scales and epilogue of one tile.

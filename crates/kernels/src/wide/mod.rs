@@ -130,6 +130,11 @@ macro_rules! backend {
                 <$lanes as $crate::wide::Lanes>::LAYOUT
             }
 
+            #[cfg(feature = "yardstick")]
+            $crate::wide::entry! { [$($feature),*] $lanes;
+                peak_i8 => gemm::peak_i8(n_steps: usize) -> u64;
+            }
+
             $crate::wide::entry! { [$($feature),*] $lanes;
                 quantize => rows::quantize(x: &[f32], out: &mut $crate::pack::Activations);
                 gemm_i8 => gemm::gemm_i8(

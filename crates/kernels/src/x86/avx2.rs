@@ -19,77 +19,98 @@ pub(super) unsafe fn look_up(table: __m128i, bytes: *const u8) -> [__m128i; 2] {
     [_mm_unpacklo_epi8(low, high), _mm_unpackhi_epi8(low, high)]
 }
 
+/// What does not depend on how integer products are made: types and methods of `Lanes` for every backend of 256 bits.
+macro_rules! shared {
+    () => {
+        const N: usize = 8;
+        type F = __m256;
+        type I = __m256i;
+        type W = __m256i;
+        type B = __m256i;
+        type Table = __m128i;
+        type Bytes = __m128i;
+
+        #[inline(always)]
+        unsafe fn splat(x: f32) -> __m256 {
+            _mm256_set1_ps(x)
+        }
+        #[inline(always)]
+        unsafe fn load(p: *const f32) -> __m256 {
+            _mm256_loadu_ps(p)
+        }
+        #[inline(always)]
+        unsafe fn store(p: *mut f32, x: __m256) {
+            _mm256_storeu_ps(p, x);
+        }
+        #[inline(always)]
+        unsafe fn add(a: __m256, b: __m256) -> __m256 {
+            _mm256_add_ps(a, b)
+        }
+        #[inline(always)]
+        unsafe fn sub(a: __m256, b: __m256) -> __m256 {
+            _mm256_sub_ps(a, b)
+        }
+        #[inline(always)]
+        unsafe fn mul(a: __m256, b: __m256) -> __m256 {
+            _mm256_mul_ps(a, b)
+        }
+        #[inline(always)]
+        unsafe fn div(a: __m256, b: __m256) -> __m256 {
+            _mm256_div_ps(a, b)
+        }
+        #[inline(always)]
+        unsafe fn abs(a: __m256) -> __m256 {
+            _mm256_andnot_ps(_mm256_set1_ps(-0.0), a)
+        }
+        #[inline(always)]
+        unsafe fn max(a: __m256, b: __m256) -> __m256 {
+            _mm256_max_ps(b, a) // b > a ? b : a
+        }
+        #[inline(always)]
+        unsafe fn min(a: __m256, b: __m256) -> __m256 {
+            _mm256_min_ps(b, a)
+        }
+        #[inline(always)]
+        unsafe fn round(a: __m256) -> __m256 {
+            _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
+        }
+        #[inline(always)]
+        unsafe fn exp2(a: __m256) -> __m256 {
+            let n = _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n))
+        }
+        #[inline(always)]
+        unsafe fn load_i(p: *const i32) -> __m256i {
+            _mm256_loadu_si256(p.cast())
+        }
+        #[inline(always)]
+        unsafe fn to_f(a: __m256i) -> __m256 {
+            _mm256_cvtepi32_ps(a)
+        }
+        #[inline(always)]
+        unsafe fn load_bytes(p: *const u8) -> __m128i {
+            _mm_loadu_si128(p.cast())
+        }
+        #[inline(always)]
+        unsafe fn store_bytes(p: *mut u8, x: __m128i) {
+            _mm_storeu_si128(p.cast(), x);
+        }
+        #[inline(always)]
+        unsafe fn max_bytes(a: __m128i, b: __m128i) -> __m128i {
+            _mm_max_epu8(a, b)
+        }
+    };
+}
+pub(super) use shared;
+
 impl Lanes for Vectors {
-    const N: usize = 8;
+    shared!();
+
     const LAYOUT: Layout = Layout { lanes: 8, group: 2, form: Form::I16 };
     const ROWS: usize = 4;
     const WIDEN: bool = true;
-    type F = __m256;
-    type I = __m256i;
-    type W = __m256i;
-    type B = __m256i;
     type Act = i16;
-    type Table = __m128i;
-    type Bytes = __m128i;
 
-    #[inline(always)]
-    unsafe fn splat(x: f32) -> __m256 {
-        _mm256_set1_ps(x)
-    }
-    #[inline(always)]
-    unsafe fn load(p: *const f32) -> __m256 {
-        _mm256_loadu_ps(p)
-    }
-    #[inline(always)]
-    unsafe fn store(p: *mut f32, x: __m256) {
-        _mm256_storeu_ps(p, x);
-    }
-    #[inline(always)]
-    unsafe fn add(a: __m256, b: __m256) -> __m256 {
-        _mm256_add_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn sub(a: __m256, b: __m256) -> __m256 {
-        _mm256_sub_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn mul(a: __m256, b: __m256) -> __m256 {
-        _mm256_mul_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn div(a: __m256, b: __m256) -> __m256 {
-        _mm256_div_ps(a, b)
-    }
-    #[inline(always)]
-    unsafe fn abs(a: __m256) -> __m256 {
-        _mm256_andnot_ps(_mm256_set1_ps(-0.0), a)
-    }
-    #[inline(always)]
-    unsafe fn max(a: __m256, b: __m256) -> __m256 {
-        _mm256_max_ps(b, a) // b > a ? b : a
-    }
-    #[inline(always)]
-    unsafe fn min(a: __m256, b: __m256) -> __m256 {
-        _mm256_min_ps(b, a)
-    }
-    #[inline(always)]
-    unsafe fn round(a: __m256) -> __m256 {
-        _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
-    }
-    #[inline(always)]
-    unsafe fn exp2(a: __m256) -> __m256 {
-        let n = _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127));
-        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n))
-    }
-
-    #[inline(always)]
-    unsafe fn load_i(p: *const i32) -> __m256i {
-        _mm256_loadu_si256(p.cast())
-    }
-    #[inline(always)]
-    unsafe fn to_f(a: __m256i) -> __m256 {
-        _mm256_cvtepi32_ps(a)
-    }
     #[inline(always)]
     unsafe fn store_act(p: *mut i16, x: __m256) {
         let i = _mm256_cvtps_epi32(x);
@@ -102,7 +123,6 @@ impl Lanes for Vectors {
     fn acts_mut(a: &mut Activations) -> *mut i16 {
         a.words.as_mut_ptr()
     }
-
     #[inline(always)]
     unsafe fn weights(p: *const i8) -> __m256i {
         _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast()))
@@ -123,22 +143,9 @@ impl Lanes for Vectors {
     unsafe fn dot(acc: __m256i, b: __m256i, w: __m256i) -> __m256i {
         _mm256_add_epi32(acc, _mm256_madd_epi16(b, w))
     }
-
     #[inline(always)]
     unsafe fn table(t: &[i8; 16]) -> __m128i {
         _mm_loadu_si128(t.as_ptr().cast())
-    }
-    #[inline(always)]
-    unsafe fn load_bytes(p: *const u8) -> __m128i {
-        _mm_loadu_si128(p.cast())
-    }
-    #[inline(always)]
-    unsafe fn store_bytes(p: *mut u8, x: __m128i) {
-        _mm_storeu_si128(p.cast(), x);
-    }
-    #[inline(always)]
-    unsafe fn max_bytes(a: __m128i, b: __m128i) -> __m128i {
-        _mm_max_epu8(a, b)
     }
     #[inline(always)]
     unsafe fn decode(t: __m128i, bytes: *const u8, out: *mut i16) {

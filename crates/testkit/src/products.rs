@@ -1,0 +1,103 @@
+//! The matrix products of one forward pass and nothing else, for benches: what a pass takes beyond them is norms, attention, activations, copies.
+
+use crate::{Random, RandomShape};
+use shirube_core::Architecture;
+use shirube_format::model::WeightKind;
+use shirube_kernels::{Activations, Epilogue, GroupedI4, Kernels, PackedI4, PackedI8, quantize_rows};
+
+/// Random quantised matrices of the shapes of a model's blocks and projection.
+#[derive(Debug)]
+pub struct Products {
+    kernels: Kernels,
+    matrices: Vec<Matrix>,
+    acts: Vec<(usize, Activations)>,
+    out: Vec<f32>,
+}
+
+#[derive(Debug)]
+enum Matrix {
+    Int8(PackedI8),
+    Int4(PackedI4),
+}
+
+impl Products {
+    /// Products of a model of `shape` in int8 or int4.
+    ///
+    /// # Panics
+    /// For f32, and for shapes beyond the kernels' limits.
+    pub fn new(shape: &RandomShape, kind: WeightKind, kernels: Kernels) -> Self {
+        let mut random = Random::new(11);
+        let (hidden, inner) = (shape.hidden_size, shape.intermediate_size);
+        let wide = if shape.architecture == Architecture::ModernBert { 2 * inner } else { inner };
+        let block = [(3 * hidden, hidden), (hidden, hidden), (wide, hidden), (hidden, inner)];
+        let shapes = (0..shape.n_layers).flat_map(|_| block).chain([(shape.dim, hidden)]);
+        let matrices = shapes
+            .map(|(n, k)| {
+                let values = random.normals(n * k, 0.05);
+                match kind {
+                    WeightKind::Int4 => {
+                        let packed = kernels.pack_i4(&GroupedI4::quantize(&values, n, k));
+                        Matrix::Int4(packed.expect("widths below the limit"))
+                    }
+                    WeightKind::Int8 => {
+                        let (ints, scale) = quantize_rows(&values, n, k);
+                        Matrix::Int8(kernels.pack_i8(&ints, &scale, n, k).expect("shapes fit"))
+                    }
+                    WeightKind::F32 => panic!("products of integers"),
+                }
+            })
+            .collect();
+        Self { kernels, matrices, acts: Vec::new(), out: Vec::new() }
+    }
+
+    /// Multiply-adds a token.
+    pub fn macs(&self) -> usize {
+        self.matrices.iter().map(|m| m.shape()).map(|(n, k)| n * k).sum()
+    }
+
+    /// Quantises the input of [`Self::run`]: `m` tokens.
+    ///
+    /// # Panics
+    /// Never: shapes fit.
+    pub fn prepare(&mut self, m: usize) {
+        let mut random = Random::new(12);
+        self.acts.clear();
+        for matrix in &self.matrices {
+            let (n, k) = matrix.shape();
+            if self.acts.iter().all(|(width, _)| *width != k) {
+                let mut acts = self.kernels.activations();
+                self.kernels.quantize(&random.normals(m * k, 1.0), m, k, &mut acts).expect("shapes fit");
+                self.acts.push((k, acts));
+            }
+            if self.out.len() < m * n {
+                self.out.resize(m * n, 0.0);
+            }
+        }
+    }
+
+    /// Every product once, on what [`Self::prepare`] made.
+    ///
+    /// # Panics
+    /// Without [`Self::prepare`].
+    pub fn run(&mut self) {
+        for matrix in &self.matrices {
+            let (n, k) = matrix.shape();
+            let (_, acts) = self.acts.iter().find(|(width, _)| *width == k).expect("prepare comes first");
+            let out = &mut self.out[..acts.m() * n];
+            match matrix {
+                Matrix::Int8(w) => self.kernels.gemm_i8(acts, w, Epilogue::STORE, out),
+                Matrix::Int4(w) => self.kernels.gemm_i4(acts, w, Epilogue::STORE, out),
+            }
+            .expect("shapes fit");
+        }
+    }
+}
+
+impl Matrix {
+    fn shape(&self) -> (usize, usize) {
+        match self {
+            Self::Int8(w) => (w.n(), w.k()),
+            Self::Int4(w) => (w.n(), w.k()),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Kernels and encoder alone, driven and timed by a bench page.
+
+use crate::error::Failure;
+use core::hint::black_box;
+use shirube_core::{Architecture, Role};
+use shirube_encoder::Encoder;
+use shirube_format::model::{ModelManifest, WeightKind, Weights};
+use shirube_kernels::{Kernels, PackedF32};
+use shirube_testkit::{Products, Random, RandomIndex, RandomShape};
+use wasm_bindgen::prelude::*;
+
+/// Names of the vector kernels that run here, slowest first.
+#[wasm_bindgen]
+pub fn backends() -> Vec<String> {
+    Kernels::all().iter().map(|k| k.kind().name().to_owned()).collect()
+}
+
+fn kernels(name: &str) -> Result<Kernels, Failure> {
+    let found = Kernels::all().into_iter().find(|k| k.kind().name() == name);
+    found.ok_or_else(|| Failure::bad_argument(format!("no kernels {name:?} here")))
+}
+
+/// Multiply-adds done by `steps` steps of the integer instruction alone.
+///
+/// # Errors
+/// Kernels that do not run here.
+#[wasm_bindgen]
+pub fn peak(backend: &str, steps: usize) -> Result<f64, JsValue> {
+    Ok(kernels(backend)?.peak_i8(steps) as f64)
+}
+
+/// An encoder alone, and the products of its pass alone.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct BenchEncoder {
+    encoder: Encoder,
+    products: Products,
+}
+
+#[wasm_bindgen]
+impl BenchEncoder {
+    /// The encoder of a manifest and one safetensors file.
+    ///
+    /// # Errors
+    /// What does not fit.
+    #[wasm_bindgen(constructor)]
+    pub fn new(manifest: &[u8], weights: Vec<u8>, backend: &str) -> Result<Self, JsValue> {
+        let kernels = kernels(backend)?;
+        let failed = |e: &dyn core::fmt::Display| Failure::internal(e.to_string());
+        let manifest = ModelManifest::parse(manifest).map_err(|e| failed(&e))?;
+        let parts = Weights::read([("weights", weights.as_slice())]).map_err(|e| failed(&e))?;
+        drop(weights);
+        let encoder = Encoder::load(&manifest, parts, kernels).map_err(|e| failed(&e))?;
+        let e = &manifest.encoder;
+        let shape = RandomShape {
+            architecture: e.architecture,
+            hidden_size: e.hidden_size,
+            n_layers: e.n_layers,
+            n_heads: e.n_heads,
+            intermediate_size: e.intermediate_size,
+            dim: manifest.projection.dim(),
+            ..if e.architecture == Architecture::Bert {
+                RandomShape::small_bert()
+            } else {
+                RandomShape::default()
+            }
+        };
+        let kind = match manifest.quantization.linear {
+            WeightKind::F32 => return Err(Failure::bad_argument("int8 or int4 weights").into()),
+            kind => kind,
+        };
+        let products = Products::new(&shape, kind, kernels);
+        Ok(Self { encoder, products })
+    }
+
+    /// Embeddings of `ids`.
+    ///
+    /// # Errors
+    /// Ids outside the vocabulary.
+    pub fn encode(&mut self, ids: &[u32]) -> Result<Vec<f32>, JsValue> {
+        let found = self.encoder.encode(ids, Role::Document).map_err(|e| Failure::internal(e.to_string()))?;
+        Ok(found.data)
+    }
+
+    /// Prepares [`Self::products`] for `m` tokens; returns multiply-adds a token.
+    pub fn prepare(&mut self, m: usize) -> f64 {
+        self.products.prepare(m);
+        self.products.macs() as f64
+    }
+
+    /// Every product of a pass, nothing else.
+    pub fn products(&mut self) {
+        self.products.run();
+    }
+}
+
+/// One product `[m, k] x [k, k]`.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct BenchProduct {
+    run: Products,
+}
+
+#[wasm_bindgen]
+impl BenchProduct {
+    /// A product of `m` rows in `int8` or `int4`.
+    ///
+    /// # Errors
+    /// Kernels that do not run here.
+    #[wasm_bindgen(constructor)]
+    pub fn new(dtype: &str, m: usize, k: usize, backend: &str) -> Result<Self, JsValue> {
+        let kind = if dtype == "int4" { WeightKind::Int4 } else { WeightKind::Int8 };
+        let shape = RandomShape { hidden_size: k, dim: k, n_layers: 0, ..RandomShape::small_bert() };
+        let mut run = Products::new(&shape, kind, kernels(backend)?);
+        run.prepare(m);
+        Ok(Self { run })
+    }
+
+    /// The product, `times` times.
+    pub fn run(&mut self, times: usize) {
+        for _ in 0..times {
+            self.run.run();
+        }
+    }
+}
+
+/// MaxSim of 32 query tokens over compressed codes and over plain embeddings of the same documents.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct BenchMaxsim {
+    kernels: Kernels,
+    index: RandomIndex,
+    plain: Vec<f32>,
+    query: Vec<f32>,
+    packed: PackedF32,
+    centroid_scores: Vec<f32>,
+    scores: Vec<f32>,
+}
+
+#[wasm_bindgen]
+impl BenchMaxsim {
+    /// `documents` of about 100 tokens; `repeat` times the same list is scored.
+    ///
+    /// # Errors
+    /// Kernels that do not run here.
+    #[wasm_bindgen(constructor)]
+    pub fn new(documents: usize, repeat: usize, dim: usize, backend: &str) -> Result<Self, JsValue> {
+        let kernels = kernels(backend)?;
+        let mut index = RandomIndex::new(5, documents, 100, 4096, dim);
+        let query = Random::new(6).unit_rows(32, dim);
+        let plain = (0..index.codes.len()).flat_map(|t| index.decode(t)).collect();
+        index.documents = index.documents.repeat(repeat);
+        let packed = PackedF32::new(&query, 32, dim).map_err(|e| Failure::internal(e.to_string()))?;
+        let scores = vec![0.0; index.documents.len()];
+        Ok(Self { kernels, index, plain, query, packed, centroid_scores: Vec::new(), scores })
+    }
+
+    /// Tokens scored by one call.
+    pub fn tokens(&self) -> f64 {
+        self.index.documents.iter().map(|d| f64::from(d.end - d.start)).sum()
+    }
+
+    /// From compressed codes, the query's preparation and centroid scores included. Returns the scores.
+    ///
+    /// # Errors
+    /// Never: shapes fit.
+    pub fn compressed(&mut self) -> Result<Vec<f32>, JsValue> {
+        self.score().map_err(|e| Failure::internal(e.to_string()))?;
+        Ok(black_box(&self.scores).clone())
+    }
+
+    /// From plain f32 embeddings, without compression. Returns the scores.
+    ///
+    /// # Errors
+    /// Never: shapes fit.
+    pub fn plain(&mut self) -> Result<Vec<f32>, JsValue> {
+        self.kernels
+            .maxsim_f32(&self.packed, &self.plain, &self.index.documents, &mut self.scores)
+            .map_err(|e| Failure::internal(e.to_string()))?;
+        Ok(black_box(&self.scores).clone())
+    }
+}
+
+impl BenchMaxsim {
+    fn score(&mut self) -> Result<(), shirube_kernels::KernelError> {
+        let query = self.kernels.maxsim_query(&self.query, self.index.dim, self.index.table)?;
+        self.centroid_scores.resize(4096 * query.stride(), 0.0);
+        self.kernels.centroid_scores(&query, &self.index.centroids, &mut self.centroid_scores)?;
+        self.kernels.maxsim(
+            &query,
+            &self.centroid_scores,
+            self.index.tokens(),
+            &self.index.documents,
+            &mut self.scores,
+        )
+    }
+}
