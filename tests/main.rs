@@ -5,6 +5,7 @@
 mod native {
     mod damage;
     mod golden;
+    mod life;
     mod map;
     mod search;
     mod support;

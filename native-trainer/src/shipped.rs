@@ -12,12 +12,13 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use shirube_core::Role;
 use shirube_encoder::Model;
-use shirube_format::bundle::{Bundle, PartKind, Section};
+use shirube_format::bundle::{PartKind, Section};
 use shirube_index::IndexOptions;
 use shirube_kernels::Kernels;
 use shirube_lexical::Analyzer;
-use shirube_retriever::{BM25_B, BM25_K1, Retriever, RetrieverError, SearchOptions};
+use shirube_retriever::{BM25_B, BM25_K1, BundleLoader, Need, RetrieverError, SearchOptions};
 use shirube_site::{BuildOptions, make_bundle};
+use std::collections::HashMap;
 use std::path::Path;
 
 /// What a bundle weighs.
@@ -121,16 +122,22 @@ pub fn evaluate(
             label: label.clone(),
             tokens: entry.counts.tokens,
             index_bytes: bytes(PartKind::Codes) + bytes(PartKind::Centroids),
-            bytes: entry.files.iter().map(|f| f.file.bytes).sum(),
+            bytes: entry.files.iter().map(|f| f.file.bytes + f.shard_bytes).sum(),
         });
-        let bundle = Bundle::assemble(&entry, files.iter().map(|(p, b)| (p.as_str(), b.as_slice())))?;
-        let mut retriever = Retriever::new(model.clone(), bundle, Kernels::detect())?;
+        let files: HashMap<String, Vec<u8>> = files.into_iter().collect();
+        let mut loader = BundleLoader::new(&entry.to_bytes())?;
+        for file in loader.required().to_vec() {
+            loader.provide(&file.path, files[&file.path].clone())?;
+        }
+        let mut retriever = loader.open()?;
+        retriever.attach(model.clone(), loader.index(Kernels::detect())?, Kernels::detect())?;
+        let fetch = |need: &Need| Ok(files[&need.path][need.range.start as usize..need.range.end as usize].to_vec());
         for (name, lexical_weight) in [("maxsim", 0.0), ("fused", SearchOptions::default().lexical_weight)] {
             let options =
                 SearchOptions { limit: 100, explain: false, lexical_weight, ..SearchOptions::default() };
             let mut rows = Vec::with_capacity(questions.len());
             for (i, question) in questions.iter().enumerate() {
-                let ranking: Vec<usize> = match retriever.search(question, &options, &|| 0.0) {
+                let ranking: Vec<usize> = match retriever.answer(question, &options, &|| 0.0, fetch) {
                     Ok(found) => found.hits.iter().map(|hit| hit.document.0 as usize).collect(),
                     // Nothing but characters that the tokenizer drops: nothing is found.
                     Err(RetrieverError::EmptyQuery) => Vec::new(),

@@ -12,6 +12,10 @@ import type { ProgressEvent } from "./types.js";
 
 const CACHE_NAME = "shirube-files-1";
 const PARALLEL = 6;
+/** Shards are small, and a search waits for the slowest of them. */
+const SHARDS_PARALLEL = 16;
+/** Tells a stored shard from other files; its name is its checksum. */
+const SHARD_MARK = "?shard";
 
 /** One file of a model or bundle, as its manifest lists it. */
 export interface FileEntry {
@@ -19,6 +23,17 @@ export interface FileEntry {
   bytes: number;
   sha256: string;
 }
+
+/** Bytes of a bundle's shard that a search needs. */
+export interface Need {
+  path: string;
+  start: number;
+  end: number;
+  fileBytes: number;
+}
+
+/** Takes the bytes of a shard from `start`, or throws where they are not what the bundle's directories say. */
+export type AcceptShard = (path: string, start: number, bytes: Uint8Array) => void;
 
 /** Takes a file's bytes, or throws where they are not what the manifest says. */
 export type Accept = (path: string, bytes: Uint8Array) => void;
@@ -30,6 +45,8 @@ export interface FileSet {
   /** Absolute URL with a final slash. */
   folder: string;
   files: FileEntry[];
+  /** Files of the same folder that are loaded at another time. */
+  keep?: FileEntry[];
   accept: Accept;
 }
 
@@ -44,17 +61,25 @@ export class Assets {
   /** Why files are not kept, or `undefined` while they are. */
   memoryReason: string | undefined;
   private cache: Promise<Cache | undefined>;
+  /** Folders whose host answers a range with the whole file. */
+  private readonly noRanges = new Set<string>();
   private loaded = 0;
   private total = 0;
 
   constructor(
     useCache: boolean,
-    private readonly signal: AbortSignal,
-    private readonly report: (event: ProgressEvent) => void,
+    private signal: AbortSignal,
+    private report: (event: ProgressEvent) => void,
     private readonly renamed: Record<string, string> = {},
   ) {
     this.cache = useCache ? this.openCache() : Promise.resolve(undefined);
     if (!useCache) this.memoryReason = "switched off";
+  }
+
+  /** From here on another call loads: its signal ends downloads, and it hears of progress. */
+  continueFor(signal: AbortSignal, report: (event: ProgressEvent) => void): void {
+    this.signal = signal;
+    this.report = report;
   }
 
   private async openCache(): Promise<Cache | undefined> {
@@ -85,8 +110,97 @@ export class Assets {
       return accept(new Uint8Array(await stored.arrayBuffer()));
     }
     const value = accept(bytes);
-    if (cache) await this.store(cache, url, bytes);
+    if (cache) {
+      const before = await cache.match(url);
+      // Shards carry their hash in their names: those of an earlier build are never asked for again.
+      if (before && !same(new Uint8Array(await before.arrayBuffer()), bytes)) await this.forgetShards(cache, new URL(".", url).href);
+      await this.store(cache, url, bytes);
+    }
     return value;
+  }
+
+  /**
+   * Shards that a search needs, all at once: from the cache, else the range where the host knows ranges, else the whole file.
+   */
+  async shards(folder: string, needs: Need[], accept: AcceptShard, signal: AbortSignal): Promise<void> {
+    const stop = new AbortController();
+    const both = AbortSignal.any([signal, stop.signal]);
+    const waiting = [...needs];
+    const lane = async () => {
+      for (let next = waiting.shift(); next && !both.aborted; next = waiting.shift()) await this.shard(folder, next, accept, both);
+    };
+    try {
+      await Promise.all(Array.from({ length: Math.min(SHARDS_PARALLEL, needs.length) }, lane));
+    } catch (error) {
+      stop.abort();
+      throw signal.aborted ? aborted() : error;
+    }
+    if (signal.aborted) throw aborted();
+  }
+
+  /** Fetches and keeps whole shards that are not kept yet; whether all are. `check` refuses a damaged one. */
+  async keep(folder: string, shards: Need[], check: Accept, signal: AbortSignal): Promise<boolean> {
+    const cache = await this.cache;
+    if (!cache || this.memoryReason !== undefined) return false;
+    const kept = new Set((await cache.keys()).map(({ url }) => url));
+    const missing = shards.filter(({ path }) => !kept.has(`${new URL(path, folder).href}${SHARD_MARK}`));
+    await this.shards(folder, missing, (path, _start, bytes) => check(path, bytes), signal);
+    return this.memoryReason === undefined;
+  }
+
+  private async shard(folder: string, need: Need, accept: AcceptShard, signal: AbortSignal): Promise<void> {
+    const url = new URL(need.path, folder).href;
+    const whole = need.start === 0 && need.end === need.fileBytes;
+    const cache = await this.cache;
+    for (const [key, start] of [[`${url}${SHARD_MARK}`, 0], [`${url}${SHARD_MARK}=${need.start}-${need.end}`, need.start]] as const) {
+      const stored = await cache?.match(key);
+      if (!cache || !stored) continue;
+      try {
+        accept(need.path, start, new Uint8Array(await stored.arrayBuffer()));
+        return;
+      } catch {
+        await cache.delete(key);
+      }
+    }
+    // A damaged or broken answer gets one more try, past the HTTP cache and without a range, which some proxies mishandle.
+    for (const mode of ["default", "reload"] as const) {
+      const ranged = !whole && mode === "default" && !this.noRanges.has(folder);
+      try {
+        const { start, bytes } = await this.part(url, ranged ? need : undefined, mode, signal);
+        if (ranged && start === 0 && bytes.length === need.fileBytes) this.noRanges.add(folder);
+        if (signal.aborted) throw aborted();
+        accept(need.path, start, bytes);
+        const all = start === 0 && bytes.length === need.fileBytes;
+        if (cache) await this.store(cache, all ? `${url}${SHARD_MARK}` : `${url}${SHARD_MARK}=${need.start}-${need.end}`, bytes);
+        return;
+      } catch (error) {
+        const { code } = toShirubeError(error);
+        const chance = ranged || code === "ASSET_DAMAGED" || code === "NETWORK" || code === "ASSET_IS_HTML";
+        if (mode === "reload" || !chance || signal.aborted) throw error;
+      }
+    }
+  }
+
+  /** The range asked for, or the whole file where the host answers with that. */
+  private async part(url: string, range: Need | undefined, cache: RequestCache, signal: AbortSignal): Promise<{ start: number; bytes: Uint8Array }> {
+    const headers = range ? { range: `bytes=${range.start}-${range.end - 1}` } : undefined;
+    const response = await request(url, headers ? { cache, signal, headers } : { cache, signal });
+    let bytes: Uint8Array;
+    try {
+      bytes = new Uint8Array(await response.arrayBuffer());
+    } catch (error) {
+      throw networkError(url, error, signal);
+    }
+    if (!range || response.status !== 206) return { start: 0, bytes };
+    const told = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "");
+    if (bytes.length !== range.end - range.start || (told && Number(told[1]) !== range.start)) {
+      throw new ShirubeError("ASSET_DAMAGED", `${url}: ${bytes.length} bytes came for the range ${range.start} to ${range.end}`, "Try again.");
+    }
+    return { start: range.start, bytes };
+  }
+
+  private async forgetShards(cache: Cache, folder: string): Promise<void> {
+    for (const { url } of await cache.keys()) if (url.startsWith(folder) && url.includes(SHARD_MARK)) await cache.delete(url);
   }
 
   /**
@@ -110,7 +224,7 @@ export class Assets {
       stop.abort();
       throw error;
     }
-    for (const { folder, files } of sets) await this.forget(folder, files);
+    for (const { folder, files, keep } of sets) await this.forget(folder, [...files, ...(keep ?? [])]);
     return sets.map((set) => !fetched.has(set));
   }
 
@@ -207,6 +321,10 @@ export class Assets {
       if (url.startsWith(folder) && url.includes("?sha256=") && !current.has(url)) await cache.delete(url);
     }
   }
+}
+
+function same(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && a.every((value, i) => value === b[i]);
 }
 
 /** `fetch` with this package's errors. */

@@ -7,7 +7,9 @@
  * | `ASSET_IS_HTML` | a web page stands in the file's place |
  * | `ASSET_DAMAGED` | wrong length, wrong SHA-256 or a broken structure, also after a second download |
  * | `VERSION_NEWER` | the file's format is newer than this build reads |
+ * | `VERSION_OLDER` | the bundle's format is older than this build reads; build it again |
  * | `MODEL_MISMATCH` | the bundle was built with another model or tokenizer |
+ * | `NO_MODEL` | something was asked that needs the model, which is not loaded |
  * | `EMPTY_QUERY` | nothing is left of the query after normalisation |
  * | `BAD_ARGUMENT` | an option or argument of the wrong type |
  * | `ABORTED` | your signal fired, a newer query took the place of this one, or `dispose()` was called |
@@ -21,7 +23,9 @@ export type ShirubeErrorCode =
   | "ASSET_IS_HTML"
   | "ASSET_DAMAGED"
   | "VERSION_NEWER"
+  | "VERSION_OLDER"
   | "MODEL_MISMATCH"
+  | "NO_MODEL"
   | "EMPTY_QUERY"
   | "BAD_ARGUMENT"
   | "ABORTED"

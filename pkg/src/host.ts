@@ -1,10 +1,10 @@
 /** What runs in the worker (or on the page's own thread): the WebAssembly engine and its files. */
 
 import init, { Engine } from "../dist/shirube_wasm.js";
-import { Assets, type FileEntry } from "./assets.js";
+import { Assets, type FileEntry, type Need } from "./assets.js";
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { GpuSide, onCpu, prepare, probe, type Files } from "./gpu.js";
-import type { HostOptions, Results } from "./protocol.js";
+import type { Call, HostOptions, Results } from "./protocol.js";
 import type { DeviceStatus, Embeddings, ProgressEvent, SearchResult } from "./types.js";
 import { compileWasm } from "./wasm.js";
 
@@ -15,82 +15,129 @@ async function startWasm(url: string | undefined, signal: AbortSignal): Promise<
 
 let wasmStarted: Promise<void> | undefined;
 
+/** What the engine answers: results, or the bytes it cannot go on without. */
+type Answer = SearchResult | { needs: Need[] };
+
+/** What a search is for. */
+type Wish = Omit<Extract<Call, { op: "search" }>, "op" | "queue">;
+
+/** A search asks for words, then for sections; more rounds than this would be a fault. */
+const MOST_ROUNDS = 8;
+
 export class Host {
   private engine: Engine | undefined;
+  private assets: Assets | undefined;
+  private bundle: { folder: string; words: FileEntry[]; meaning: FileEntry[]; cached: boolean } | undefined;
+  private model = { folder: "", cached: false };
   private gpu: GpuSide | undefined;
+  private device: DeviceStatus = onCpu("the model is not loaded");
+  private options: HostOptions | undefined;
 
-  /** Loads wasm, model and bundle. */
+  /** Loads wasm and what every search by words needs of the bundle. */
   async load(options: HostOptions, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
-    const start = performance.now();
     const assets = new Assets(options.cache, signal, report, options.renamed);
-    // The three first downloads need nothing of each other; only parsing needs the engine.
     wasmStarted ??= startWasm(options.wasm, signal);
     const started = wasmStarted;
     started.catch(() => (wasmStarted = undefined));
     await started;
     const engine = new Engine();
-    // Asked while files come; weights are only held back for a GPU where there is one to use.
-    const probed = probe(options.device);
-    const files: Files = { manifest: new Uint8Array(), weights: [] };
     try {
-      // Both manifests before any large file: a bundle of another model is refused after a few kilobytes.
-      const bundleFiles = await assets.manifest(new URL("shirube.json", options.bundle).href, (bytes) => engine.openBundle(bytes) as FileEntry[]);
-      const modelFiles = await assets.manifest(new URL("manifest.json", options.model).href, (bytes) => {
-        files.manifest = bytes.slice();
-        return engine.openModel(bytes) as FileEntry[];
-      });
-      const adapter = await probed;
-      const fingerprint = [...modelFiles, ...bundleFiles].map((file) => file.sha256.slice(0, 4)).join("");
-      const memory = options.cache ? `${options.bundle}?fingerprint=${fingerprint}` : undefined;
-      const early = { wish: options.device, adapter, urls: options.gpu, memory, signal };
-      const remembered = adapter.usable ? prepare(early) : undefined;
-      const acceptModel = (path: string, bytes: Uint8Array) => {
-        engine.provideModel(path, bytes);
-        if (adapter.usable && path.endsWith(".safetensors")) files.weights.push([path, bytes]);
-      };
-      const [modelCached = false, bundleCached = false] = await assets.files([
-        { name: "model", folder: options.model, files: modelFiles, accept: acceptModel },
-        { name: "bundle", folder: options.bundle, files: bundleFiles, accept: (path, bytes) => engine.provideBundle(path, bytes) },
+      const { words, meaning } = await assets.manifest(
+        new URL("shirube.json", options.bundle).href,
+        (bytes) => engine.openBundle(bytes) as { words: FileEntry[]; meaning: FileEntry[] },
+      );
+      const [cached = false] = await assets.files([
+        { name: "bundle", folder: options.bundle, files: words, keep: meaning, accept: (path, bytes) => engine.provideBundle(path, bytes) },
       ]);
-      engine.finish();
-      let device = onCpu(adapter.reason);
-      if (remembered) {
-        this.gpu = await GpuSide.start({ ...early, engine, files, remembered });
-        device = this.gpu.status;
-        if (signal.aborted) throw aborted();
-      }
-      const status = engine.status() as Pick<Results["load"], "backend" | "model" | "bundle">;
+      engine.open();
+      this.bundle = { folder: options.bundle, words, meaning, cached };
+      this.model = { folder: options.model, cached: false };
+      this.options = options;
       this.engine = engine;
-      report({ status: "ready", name: "shirube" });
-      return {
-        backend: status.backend,
-        device,
-        cache:
-          assets.memoryReason === undefined
-            ? { kind: "cache-storage", reason: "verified files are kept for the next visit" }
-            : { kind: "memory", reason: assets.memoryReason },
-        model: { ...status.model, fromCache: modelCached },
-        bundle: { ...status.bundle, fromCache: bundleCached },
-        loadMs: performance.now() - start,
-      };
+      this.assets = assets;
+      return this.status();
     } catch (error) {
-      this.gpu?.destroy();
       if (!isTrap(error)) engine.free();
       if (signal.aborted) throw aborted();
       throw error;
     }
   }
 
-  async search(query: string, limit: number, lexicalWeight: number): Promise<SearchResult> {
-    const device = await this.onGpu(query);
-    const result = this.call((engine) => engine.search(query, limit, lexicalWeight) as SearchResult);
-    return device ? { ...result, device } : result;
+  /** Loads the model and the codes; searches by words go on meanwhile. */
+  async meaning(signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
+    const { engine, assets, bundle, model, options } = this;
+    if (!engine || !assets || !bundle || !options) throw new ShirubeError("INTERNAL", "the engine is not loaded", "Call Shirube.load() again.");
+    assets.continueFor(signal, report);
+    // Asked while files come; weights are only held back for a GPU where there is one to use.
+    const probed = probe(options.device);
+    const files: Files = { manifest: new Uint8Array(), weights: [] };
+    // The manifest before any large file: a bundle of another model is refused after a few kilobytes.
+    const modelFiles = await assets.manifest(new URL("manifest.json", model.folder).href, (bytes) => {
+      files.manifest = bytes.slice();
+      return this.call((engine) => engine.openModel(bytes) as FileEntry[]);
+    });
+    const adapter = await probed;
+    const fingerprint = [...modelFiles, ...bundle.words, ...bundle.meaning].map((file) => file.sha256.slice(0, 4)).join("");
+    const memory = options.cache ? `${options.bundle}?fingerprint=${fingerprint}` : undefined;
+    const early = { wish: options.device, adapter, urls: options.gpu, memory, signal };
+    const remembered = adapter.usable ? prepare(early) : undefined;
+    const acceptModel = (path: string, bytes: Uint8Array) => {
+      this.call((engine) => engine.provideModel(path, bytes));
+      if (adapter.usable && path.endsWith(".safetensors")) files.weights.push([path, bytes]);
+    };
+    const [modelCached = false, bundleCached = false] = await assets.files([
+      { name: "model", folder: model.folder, files: modelFiles, accept: acceptModel },
+      { name: "bundle", folder: bundle.folder, files: bundle.meaning, keep: bundle.words, accept: (path, bytes) => this.call((engine) => engine.provideBundle(path, bytes)) },
+    ]);
+    this.call((engine) => engine.finish());
+    this.device = onCpu(adapter.reason);
+    if (remembered) {
+      this.gpu = await GpuSide.start({ ...early, engine, files, remembered });
+      this.device = this.gpu.status;
+      if (signal.aborted) throw aborted();
+    }
+    bundle.cached &&= bundleCached;
+    model.cached = modelCached;
+    report({ status: "ready", name: "shirube" });
+    return this.status();
   }
 
-  /** Lets the GPU compute its part of a query, if it has one. Whatever goes wrong there, the search that follows is answered. */
-  private async onGpu(query: string): Promise<DeviceStatus | undefined> {
-    await this.gpu?.precompute(query);
-    return this.gpu?.status;
+  private status(): Results["load"] {
+    const { backend, model, bundle } = this.call((engine) => engine.status() as Pick<Results["load"], "backend" | "model" | "bundle">);
+    const memoryReason = this.assets?.memoryReason;
+    return {
+      backend,
+      device: this.device,
+      cache:
+        memoryReason === undefined
+          ? { kind: "cache-storage", reason: "verified files are kept for the next visit" }
+          : { kind: "memory", reason: memoryReason },
+      model: { ...model, fromCache: this.model.cached },
+      bundle: { ...bundle, fromCache: this.bundle?.cached ?? false },
+    };
+  }
+
+  /** Keeps every shard for searches without a network; whether that was possible. */
+  async keep(signal: AbortSignal): Promise<{ kept: boolean }> {
+    if (!this.assets || !this.bundle) throw new ShirubeError("INTERNAL", "the engine is not loaded", "Call Shirube.load() again.");
+    const shards = this.call((engine) => engine.shards() as Need[]);
+    const check = (path: string, bytes: Uint8Array) => this.call((engine) => engine.checkShard(path, bytes));
+    return { kept: await this.assets.keep(this.bundle.folder, shards, check, signal) };
+  }
+
+  async search(request: Wish, signal: AbortSignal): Promise<SearchResult> {
+    const { stage, query, limit, lexicalWeight, filters } = request;
+    // Whatever goes wrong on a GPU, the search that follows is answered.
+    if (stage === "meaning") await this.gpu?.precompute(query);
+    for (let round = 0; round < MOST_ROUNDS; round++) {
+      const answer = this.call(
+        (engine) => (stage === "words" ? engine.searchWords(query, limit, filters) : engine.search(query, limit, lexicalWeight, filters)) as Answer,
+      );
+      if (!("needs" in answer)) return stage === "meaning" && this.gpu ? { ...answer, device: this.gpu.status } : answer;
+      if (!this.assets || !this.bundle) break;
+      await this.assets.shards(this.bundle.folder, answer.needs, (path, start, bytes) => this.call((engine) => engine.provide(path, start, bytes)), signal);
+    }
+    throw new ShirubeError("INTERNAL", "the search asks for the same files again and again", "Reload the page; if it happens again, please report it.");
   }
 
   encode(text: string, role: "query" | "document"): Embeddings {

@@ -21,7 +21,17 @@ import modelFiles from "virtual:model-files";
 import { isInline } from "./inline-files.js";
 import { maxsim } from "./rerank.js";
 import { startMain, startWorker, type Thread } from "./thread.js";
-import type { Embeddings, LoadOptions, RerankOptions, Reranked, SearchOptions, SearchResult, Status } from "./types.js";
+import type {
+  Embeddings,
+  LoadOptions,
+  RerankOptions,
+  Reranked,
+  Search,
+  SearchOptions,
+  SearchResult,
+  Stage,
+  Status,
+} from "./types.js";
 
 export { ShirubeError, type ShirubeErrorCode } from "./errors.js";
 export { excerpt, explain, type Pair, type Run } from "./excerpt.js";
@@ -34,25 +44,35 @@ const LEXICAL_WEIGHT = 0.4;
 
 /** A loaded search engine: one model and one bundle. */
 export class Shirube {
+  private newest = 0;
+  private meaning: Promise<void> | undefined;
+  /** Ends the wait for meaning of the newest search, because a newer one begins. */
+  private replace: (() => void) | undefined;
+
   private constructor(
     private readonly thread: Thread,
     private current: Status,
+    private readonly options: LoadOptions,
   ) {}
 
-  /** What is loaded and how it runs. */
+  /** What is loaded and how it runs, as of now. */
   get status(): Status {
     return this.current;
   }
 
   /**
-   * Loads the engine, the model and the bundle.
+   * Loads the engine and the bundle's words, and by default the model and the codes.
    *
-   * @throws {@link ShirubeError} with any code of loading: `ASSET_*`, `VERSION_NEWER`, `MODEL_MISMATCH`, `NETWORK`,
+   * @throws {@link ShirubeError} with any code of loading: `ASSET_*`, `VERSION_*`, `MODEL_MISMATCH`, `NETWORK`,
    * `WASM_UNSUPPORTED`, `WORKER_FAILED`, `ABORTED`, `BAD_ARGUMENT`.
    */
   static async load(options: LoadOptions): Promise<Shirube> {
     const start = performance.now();
     const base = options.assetBase === undefined ? undefined : folder(options.assetBase, "assetBase");
+    const when = options.meaning ?? "wait";
+    if (when !== "wait" && when !== "background" && when !== "off") {
+      throw new ShirubeError("BAD_ARGUMENT", `meaning is ${String(when)}, expected "wait", "background" or "off"`);
+    }
     const host: HostOptions = {
       bundle: folder(options.bundle, "bundle"),
       ...modelOf(options),
@@ -72,11 +92,51 @@ export class Shirube {
     const { thread, reason } = await startThread(options.worker ?? "auto", base);
     try {
       const loaded = await thread.call({ op: "load", options: host }, options.signal, options.progress_callback);
-      return new Shirube(thread, { ...loaded, thread: { kind: thread.kind, reason }, loadMs: performance.now() - start });
+      const status: Status = { ...loaded, meaning: { state: "off" }, thread: { kind: thread.kind, reason }, loadMs: performance.now() - start };
+      const shirube = new Shirube(thread, status, options);
+      if (when === "wait") {
+        await shirube.loadMeaning();
+        shirube.current = { ...shirube.current, loadMs: performance.now() - start };
+      } else if (when === "background") {
+        // Its outcome stands in the status, and searches go by words meanwhile.
+        shirube.loadMeaning().catch(() => {});
+      }
+      return shirube;
     } catch (error) {
       thread.dispose();
       throw toShirubeError(error);
     }
+  }
+
+  /**
+   * Loads the model and the codes, once: later calls wait for the same. After a failure it can be called again.
+   *
+   * @throws {@link ShirubeError} with any code of loading.
+   */
+  loadMeaning(): Promise<void> {
+    this.meaning ??= (async () => {
+      this.current = { ...this.current, meaning: { state: "loading" } };
+      try {
+        const loaded = await this.thread.call({ op: "meaning" }, this.options.signal, this.options.progress_callback);
+        this.current = { ...this.current, ...loaded, meaning: { state: "ready" } };
+      } catch (thrown) {
+        const error = toShirubeError(thrown);
+        this.current = { ...this.current, meaning: { state: "failed", error } };
+        this.meaning = undefined;
+        throw error;
+      }
+    })();
+    return this.meaning;
+  }
+
+  /**
+   * Fetches and keeps what single searches would fetch as they go, so that every search works without a network once this resolves; `false` where
+   * nothing can be kept (`status.cache` says why).
+   *
+   * @throws {@link ShirubeError} `NETWORK`, `ASSET_*`, `ABORTED`.
+   */
+  async keepForOffline(options: { signal?: AbortSignal } = {}): Promise<boolean> {
+    return (await this.thread.call({ op: "keep" }, options.signal)).kept;
   }
 
   /** Deletes the files that earlier visits kept in Cache Storage. */
@@ -85,11 +145,16 @@ export class Shirube {
   }
 
   /**
-   * The sections nearest in meaning to `query`, best first.
+   * The best sections for `query`, best first: {@link Search} says how to take words first and meaning after. It begins when it is awaited or
+   * iterated.
    *
-   * @throws {@link ShirubeError} `EMPTY_QUERY`, `ABORTED`, `BAD_ARGUMENT`, `WORKER_FAILED`, `INTERNAL`.
+   * @throws {@link ShirubeError} `EMPTY_QUERY`, `ABORTED`, `BAD_ARGUMENT`, `WORKER_FAILED`, `NETWORK`, `ASSET_*`, `INTERNAL`.
    */
-  async search(query: string, options: SearchOptions = {}): Promise<SearchResult> {
+  search(query: string, options: SearchOptions = {}): Search {
+    return new Searching((wordsFirst) => this.run(query, options, wordsFirst));
+  }
+
+  private async *run(query: string, options: SearchOptions, wordsFirst: boolean): AsyncGenerator<SearchResult, void, undefined> {
     const limit = options.limit ?? 10;
     if (typeof query !== "string") throw new ShirubeError("BAD_ARGUMENT", `query is a ${typeof query}, expected a string`);
     if (!Number.isInteger(limit) || limit < 1 || limit > MAX_LIMIT) {
@@ -99,10 +164,41 @@ export class Shirube {
     if (!(lexicalWeight >= 0 && lexicalWeight <= 10)) {
       throw new ShirubeError("BAD_ARGUMENT", `lexicalWeight is ${String(lexicalWeight)}, expected 0 to 10`);
     }
-    const call = { op: "search", query: wellFormed(query), limit, lexicalWeight, queue: options.queue ?? false } as const;
-    const result = await this.thread.call(call, options.signal);
-    if (result.device) this.current = { ...this.current, device: result.device };
-    return result;
+    const queue = options.queue ?? false;
+    const mine = queue ? 0 : ++this.newest;
+    if (!queue) this.replace?.();
+    const replaced = () => mine !== 0 && mine !== this.newest;
+    const text = wellFormed(query);
+    const ask = async (stage: Stage) => {
+      if (replaced()) throw aborted("a newer query took its place");
+      const call = { op: "search", stage, query: text, limit, lexicalWeight, filters: options.filters ?? {}, queue } as const;
+      const result = await this.thread.call(call, options.signal);
+      if (result.device) this.current = { ...this.current, device: result.device };
+      return result;
+    };
+    const state = () => this.current.meaning.state;
+    const words = wordsFirst || state() === "off" || state() === "failed" ? await ask("words") : undefined;
+    if (words) yield words;
+    if (state() === "loading") await this.untilMeaning(options.signal, queue);
+    if (state() === "ready") yield await ask("meaning");
+    else if (!words) yield await ask("words");
+  }
+
+  /** Waits until the model is here or has failed, the signal fires, or a newer search begins. */
+  private async untilMeaning(signal: AbortSignal | undefined, queue: boolean): Promise<void> {
+    const meaning = this.meaning?.catch(() => {});
+    let stop: (() => void) | undefined;
+    const ended = new Promise<never>((_, reject) => {
+      stop = () => reject(aborted());
+      signal?.addEventListener("abort", stop, { once: true });
+      if (!queue) this.replace = () => reject(aborted("a newer query took its place"));
+    });
+    if (signal?.aborted) throw aborted();
+    try {
+      await Promise.race([meaning, ended]);
+    } finally {
+      if (stop) signal?.removeEventListener("abort", stop);
+    }
   }
 
   /**
@@ -141,6 +237,43 @@ export class Shirube {
   /** Stops the worker and frees its memory. Searches under way end with `ABORTED`. */
   dispose(): void {
     this.thread.dispose();
+  }
+}
+
+/** A search that begins when somebody wants to know. */
+class Searching implements Search {
+  readonly [Symbol.toStringTag] = "Search";
+  private last: Promise<SearchResult> | undefined;
+
+  constructor(private readonly start: (wordsFirst: boolean) => AsyncGenerator<SearchResult, void, undefined>) {}
+
+  [Symbol.asyncIterator](): AsyncGenerator<SearchResult, void, undefined> {
+    return this.start(true);
+  }
+
+  private promise(): Promise<SearchResult> {
+    this.last ??= (async () => {
+      let best: SearchResult | undefined;
+      for await (const result of this.start(false)) best = result;
+      if (!best) throw new ShirubeError("INTERNAL", "the search ended without a result", "Please report it.");
+      return best;
+    })();
+    return this.last;
+  }
+
+  then<A = SearchResult, B = never>(
+    onResult?: ((value: SearchResult) => A | PromiseLike<A>) | null,
+    onError?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    return this.promise().then(onResult, onError);
+  }
+
+  catch<B = never>(onError?: ((reason: unknown) => B | PromiseLike<B>) | null): Promise<SearchResult | B> {
+    return this.promise().catch(onError);
+  }
+
+  finally(onEnd?: (() => void) | null): Promise<SearchResult> {
+    return this.promise().finally(onEnd);
   }
 }
 

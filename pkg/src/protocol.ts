@@ -1,5 +1,5 @@
 import type { PlainError } from "./errors.js";
-import type { Embeddings, ProgressEvent, SearchResult, Status } from "./types.js";
+import type { Embeddings, ProgressEvent, SearchResult, Stage, Status } from "./types.js";
 
 /** Load options with every URL absolute, as the worker needs them. */
 export interface HostOptions {
@@ -17,13 +17,17 @@ export interface HostOptions {
 /** Page to worker. */
 export type Request =
   | { id: number; op: "load"; options: HostOptions }
-  | { id: number; op: "search"; query: string; limit: number; lexicalWeight: number; queue: boolean }
+  | { id: number; op: "meaning" }
+  | { id: number; op: "keep" }
+  | { id: number; op: "search"; stage: Stage; query: string; limit: number; lexicalWeight: number; filters: Record<string, string[]>; queue: boolean }
   | { id: number; op: "encode"; text: string; role: "query" | "document" }
   | { id: number; op: "abort" };
 
 /** What an operation resolves to. */
 export interface Results {
-  load: Omit<Status, "thread">;
+  load: Omit<Status, "thread" | "meaning" | "loadMs">;
+  meaning: Omit<Status, "thread" | "meaning" | "loadMs">;
+  keep: { kept: boolean };
   search: SearchResult;
   encode: Embeddings;
 }

@@ -1,3 +1,5 @@
+import type { ShirubeError } from "./errors.js";
+
 /** One section of a page, as the site's owner indexed it. */
 export interface Section {
   /** Stable name given by the source. */
@@ -111,8 +113,13 @@ export interface SearchTimings {
   totalMs: number;
 }
 
+/** What a search was answered from: words alone, or words and meaning. */
+export type Stage = "words" | "meaning";
+
 /** What a search found. */
 export interface SearchResult {
+  /** What it was answered from; always given by this package. */
+  stage?: Stage;
   /** The query as it was read: lone surrogates replaced, a very long text cut. */
   query: string;
   /** Best first; equal scores by document number. */
@@ -121,7 +128,9 @@ export interface SearchResult {
   queryTokens: QueryToken[];
   /** Whether the query was longer than the model reads; the rest was left out. */
   truncated: boolean;
-  /** Documents scored. */
+  /** What the bundle can be narrowed by: name to values, each with the number of sections that the filters on other names leave it. */
+  filters?: Record<string, { value: string; nSections: number }[]>;
+  /** Documents ranked. */
   nScored: number;
   /** Time by stage. */
   timings: SearchTimings;
@@ -159,11 +168,16 @@ export interface Status {
   thread: { kind: "worker" | "main"; reason: string };
   /** Where downloaded files are kept. */
   cache: { kind: "cache-storage" | "memory"; reason: string };
-  /** The loaded model. */
+  /**
+   * Whether searches by meaning are possible: `"off"` until asked for, `"loading"`, `"ready"`, or `"failed"` with the reason; words are searched in
+   * every state.
+   */
+  meaning: { state: "off" | "loading" | "ready" | "failed"; error?: ShirubeError };
+  /** The model; before it is loaded only its name and width are known, and `bytes` is 0. */
   model: { name: string; license: string; bytes: number; dim: number; fromCache: boolean };
   /** The loaded bundle. */
   bundle: { name: string; bytes: number; documents: number; pages: number; tokens: number; fromCache: boolean };
-  /** From `load()` to ready, in milliseconds. */
+  /** From `load()` to the first possible search, in milliseconds; with `meaning: "wait"` to the first by meaning. */
   loadMs: number;
 }
 
@@ -191,6 +205,11 @@ export interface LoadOptions {
    * `false`: the page's own thread, which freezes the page for the time of a search.
    */
   worker?: boolean | "auto";
+  /**
+   * When the model is loaded. `"wait"` (default): before `load` resolves, which rejects where it cannot be. `"background"`: `load` resolves as
+   * soon as words can be searched, after some ten kilobytes, and the model follows. `"off"`: when `loadMeaning()` is called.
+   */
+  meaning?: "wait" | "background" | "off";
   /** Whether verified files are kept in Cache Storage for the next visit. Default `true`. */
   cache?: boolean;
   /**
@@ -206,6 +225,8 @@ export interface SearchOptions {
   limit?: number;
   /** How much words (BM25) count beside meaning (MaxSim): 0 is meaning alone, 10 nearly words alone. Default 0.4. */
   lexicalWeight?: number;
+  /** Only sections that have one of the values of every name; empty lists keep everything. An unknown name is `BAD_ARGUMENT`. */
+  filters?: Record<string, string[]>;
   /** Gives this search up. */
   signal?: AbortSignal;
   /**
@@ -230,3 +251,13 @@ export interface Reranked {
   /** MaxSim; `-Infinity` for a blank text. Compare only within one query. */
   score: number;
 }
+
+/**
+ * A search under way. Awaited, it is its best result: by words and meaning, or by words where meaning is off or has failed. Iterated, it gives the
+ * result by words at once, then that by words and meaning when there is one.
+ *
+ * ```ts
+ * for await (const { stage, hits } of shirube.search("状態の保存")) show(hits, stage);
+ * ```
+ */
+export interface Search extends Promise<SearchResult>, AsyncIterable<SearchResult> {}

@@ -27,6 +27,11 @@ scope.onmessage = ({ data }) => {
     }
   }
   controllers.set(data.id, new AbortController());
+  if (data.op === "meaning" || data.op === "keep") {
+    // Not in the queue: searches go on while files come.
+    void answer(data);
+    return;
+  }
   waiting.push(data);
   if (!running) schedule();
 };
@@ -45,6 +50,11 @@ async function next(): Promise<void> {
     running = false;
     return;
   }
+  await answer(request);
+  schedule();
+}
+
+async function answer(request: Exclude<Request, { op: "abort" }>): Promise<void> {
   const controller = controllers.get(request.id) ?? new AbortController();
   try {
     if (controller.signal.aborted) {
@@ -57,15 +67,18 @@ async function next(): Promise<void> {
     scope.postMessage({ id: request.id, error: toPlain(error) });
   }
   controllers.delete(request.id);
-  schedule();
 }
 
 async function run(request: Exclude<Request, { op: "abort" }>, signal: AbortSignal): Promise<Results[keyof Results]> {
   switch (request.op) {
     case "load":
       return host.load(request.options, signal, (progress) => scope.postMessage({ id: request.id, progress }));
+    case "meaning":
+      return host.meaning(signal, (progress) => scope.postMessage({ id: request.id, progress }));
+    case "keep":
+      return host.keep(signal);
     case "search":
-      return host.search(request.query, request.limit, request.lexicalWeight);
+      return host.search(request, signal);
     case "encode":
       return host.encode(request.text, request.role);
     default:

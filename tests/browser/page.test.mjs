@@ -233,6 +233,7 @@ test("a second visit works with the network gone", async () => {
     assert.match(await page.locator("#facts").textContent(), /保存済み.*保存済み/s, "model and index come from the cache");
     const large = requests.filter((path) => /\.safetensors$|\/codes\//.test(path));
     assert.equal(new Set(large).size, large.length, "no large file is fetched twice");
+    await page.waitForSelector("html[data-offline=ready]");
     await close();
     await page.reload();
     await ready(page);

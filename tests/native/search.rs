@@ -1,9 +1,10 @@
 //! Sections to bundle to hits.
 
-use super::support::{bundle, load_model, model, open, search, served};
+use super::support::{bundle, fetch, load_model, model, open, open_words, search, served};
 use shirube_format::bundle::{Bundle, Section, folder};
 use shirube_index::IndexOptions;
-use shirube_retriever::{PartName, RetrieverError, SearchOptions};
+use shirube_lexical::{Analyzer, Bm25Index};
+use shirube_retriever::{BM25_B, BM25_K1, PartName, RetrieverError, SearchOptions, Stage};
 use shirube_site::BuildOptions;
 use shirube_tests::{TemporaryFolder, random_model, sections};
 
@@ -104,7 +105,7 @@ fn ranges_in_utf16_cut_the_same_words() {
     let (entry, files) = bundle.pack();
     let mut retriever = open(&(entry.to_bytes(), files), model()).unwrap();
     let options = SearchOptions { min_similarity: -1.0, ..SearchOptions::default() };
-    let bytes = retriever.search("😀 所有権", &options, &|| 0.0).unwrap();
+    let bytes = retriever.search("😀 所有権", &options).unwrap();
     let units = bytes.clone().into_utf16();
     let cut = |text: &str, range: &core::ops::Range<usize>| -> String {
         String::from_utf16(&text.encode_utf16().collect::<Vec<_>>()[range.clone()]).unwrap()
@@ -135,7 +136,7 @@ fn empty_queries_are_a_typed_error_and_endless_ones_are_cut() {
     for limit in [0, 1001] {
         let options = SearchOptions { limit, ..SearchOptions::default() };
         assert!(matches!(
-            retriever.search("所有権", &options, &|| 0.0),
+            retriever.search("所有権", &options),
             Err(RetrieverError::Setting { name: "limit", .. })
         ));
     }
@@ -173,7 +174,7 @@ fn the_lexical_weight_goes_from_meaning_alone_to_words_first() {
     let mut retriever = open(&bundle(1), model()).unwrap();
     let mut scores = |lexical_weight: f32| {
         let options = SearchOptions { lexical_weight, limit: 12, ..SearchOptions::default() };
-        retriever.search("所有権のライフタイム", &options, &|| 0.0).map(|results| results.hits)
+        retriever.search("所有権のライフタイム", &options).map(|results| results.hits)
     };
     let meaning = scores(0.0).unwrap();
     assert!(meaning.iter().all(|hit| hit.score == hit.maxsim));
@@ -205,7 +206,7 @@ fn filters_narrow_before_ranking_and_passages_answer_for_their_section() {
         let filters =
             filters.iter().map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()])).collect();
         let options = SearchOptions { limit: 1000, filters, sort, ..SearchOptions::default() };
-        retriever.search("所有権のライフタイム", &options, &|| 0.0)
+        retriever.search("所有権のライフタイム", &options)
     };
     let everything = hits(&[], None).unwrap();
     assert_eq!((everything.hits.len(), everything.n_scored), (40, 50));
@@ -223,4 +224,52 @@ fn filters_narrow_before_ranking_and_passages_answer_for_their_section() {
     let sorted = hits(&[("版", "v4")], Some(by)).unwrap();
     assert_eq!(sorted.hits.iter().map(|h| h.document.0).collect::<Vec<_>>(), [40, 30, 20, 10, 0]);
     assert!(matches!(hits(&[("年", "2026")], None), Err(RetrieverError::UnknownFilter { .. })));
+}
+
+#[test]
+fn words_answer_without_a_model_and_from_a_few_files() {
+    let files = bundle(2);
+    let (mut opened, _) = open_words(&files).unwrap();
+    let mut asked = std::collections::BTreeSet::new();
+    let options = SearchOptions::default();
+    let results = opened
+        .retriever
+        .answer("所有権の使い方", &options, &|| 0.0, |need| {
+            asked.insert(need.path.clone());
+            fetch(&files.1, need)
+        })
+        .unwrap();
+    assert_eq!(results.stage, Stage::Words);
+    assert!(results.hits[0].section.title.contains("所有権"));
+    assert!(
+        results.hits.iter().all(|hit| hit.lexical > 0.0 && hit.score == hit.lexical && hit.maxsim == 0.0)
+    );
+    assert!(
+        asked.iter().all(|path| path.starts_with("lexical/") || path.starts_with("sections/")),
+        "{asked:?}"
+    );
+    let marks = &results.hits[0].highlights.title;
+    assert!(marks.iter().any(|m| &results.hits[0].section.title[m.range.clone()] == "所有権"), "{marks:?}");
+    // Nothing is asked for twice.
+    let again =
+        opened.retriever.answer("所有権の使い方", &options, &|| 0.0, |need| panic!("{need:?}")).unwrap();
+    assert_eq!(again, results);
+    assert!(matches!(opened.retriever.search("所有権", &options, &|| 0.0), Err(RetrieverError::NoModel)));
+    assert!(matches!(opened.search(" \u{3000}", &options), Err(RetrieverError::EmptyQuery)));
+    assert!(opened.search("qqq", &options).unwrap().hits.is_empty());
+}
+
+#[test]
+fn words_in_shards_score_exactly_as_words_in_memory() {
+    let files = bundle(2);
+    let (mut opened, _) = open_words(&files).unwrap();
+    let texts: Vec<String> = sections().iter().map(|s| s.document().text).collect();
+    let memory = Bm25Index::build(&texts, Analyzer::grams(), BM25_K1, BM25_B).unwrap();
+    for query in ["所有権の使い方", "具体的な例", "テスト テスト", "ライフタイムとジェネリクス", "状"]
+    {
+        let options = SearchOptions { limit: 50, ..SearchOptions::default() };
+        let found = opened.search(query, &options).unwrap();
+        let found: Vec<_> = found.hits.iter().map(|hit| (hit.document, hit.lexical)).collect();
+        assert_eq!(found, memory.search(query, 50), "{query}");
+    }
 }

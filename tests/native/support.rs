@@ -1,9 +1,10 @@
 //! Opening models and bundles the way a caller does: file by file.
 
+use shirube_format::FormatError;
 use shirube_format::model::{FileEntry, ModelManifest};
 use shirube_index::IndexOptions;
 use shirube_retriever::{
-    BundleLoader, Kernels, Model, ModelLoader, Retriever, RetrieverError, SearchOptions, SearchResults,
+    BundleLoader, Kernels, Model, ModelLoader, Need, Retriever, RetrieverError, SearchOptions, SearchResults,
 };
 use shirube_site::BuildOptions;
 use shirube_tests::{random_model, sections};
@@ -40,14 +41,64 @@ pub(super) fn bundle(pool_factor: usize) -> (Vec<u8>, Files) {
     (entry.to_bytes(), files)
 }
 
-pub(super) fn open((entry, files): &(Vec<u8>, Files), model: Model) -> Result<Retriever, RetrieverError> {
-    let mut loader = BundleLoader::new(entry)?;
-    for (path, bytes) in files {
-        loader.provide(path, bytes.clone())?;
-    }
-    Retriever::new(model, loader.finish()?, Kernels::detect())
+/// A retriever and the shards it may ask for.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) retriever: Retriever,
+    shards: Files,
 }
 
-pub(super) fn search(retriever: &mut Retriever, query: &str) -> Result<SearchResults, RetrieverError> {
-    retriever.search(query, &SearchOptions::default(), &|| 0.0)
+impl Opened {
+    /// Gives the retriever every shard, as if queries had asked for all of them.
+    pub(super) fn provide_all(&mut self) -> Result<(), RetrieverError> {
+        let required: Vec<String> =
+            self.retriever.entry().files.iter().map(|f| f.file.path.clone()).collect();
+        for (path, bytes) in self.shards.iter().filter(|(path, _)| !required.contains(path)) {
+            self.retriever.provide(path, 0, bytes)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn search(
+        &mut self,
+        query: &str,
+        options: &SearchOptions,
+    ) -> Result<SearchResults, RetrieverError> {
+        let shards = &self.shards;
+        self.retriever.answer(query, options, &|| 0.0, |need| fetch(shards, need))
+    }
+}
+
+/// The bytes of a need.
+pub(super) fn fetch(shards: &Files, need: &Need) -> Result<Vec<u8>, FormatError> {
+    let (_, bytes) = shards
+        .iter()
+        .find(|(path, _)| *path == need.path)
+        .ok_or_else(|| FormatError::Missing { path: need.path.clone() })?;
+    let end = (need.range.end as usize).min(bytes.len());
+    Ok(bytes[(need.range.start as usize).min(end)..end].to_vec())
+}
+
+/// Words alone.
+pub(super) fn open_words(
+    (entry, files): &(Vec<u8>, Files),
+) -> Result<(Opened, BundleLoader), RetrieverError> {
+    let mut loader = BundleLoader::new(entry)?;
+    for (path, bytes) in files {
+        if loader.required().iter().any(|f| f.path == *path) {
+            loader.provide(path, bytes.clone())?;
+        }
+    }
+    Ok((Opened { retriever: loader.open()?, shards: files.clone() }, loader))
+}
+
+/// Words and meaning, as a caller who has every file at hand.
+pub(super) fn open(bundle: &(Vec<u8>, Files), model: Model) -> Result<Opened, RetrieverError> {
+    let (mut opened, loader) = open_words(bundle)?;
+    opened.retriever.attach(model, loader.index(Kernels::detect())?, Kernels::detect())?;
+    Ok(opened)
+}
+
+pub(super) fn search(opened: &mut Opened, query: &str) -> Result<SearchResults, RetrieverError> {
+    opened.search(query, &SearchOptions::default())
 }

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { gunzipSync, gzipSync } from "node:zlib";
 
 const REACT = ["memo", "useMemo", "useCallback", "useDeferredValue", "useTransition"].map((page) => `reference/react/${page}`);
-const VUE = ["introduction", "essentials", "components", "reusability", "built-ins", "best-practices", "extras"].map((part) => `guide/${part}`);
+const VUE = ["introduction", "essentials", "components", "reusability", "built-ins"].map((part) => `guide/${part}`);
 const TYPESCRIPT = ["values-types-variables", "functions", "asynchronous", "generics"].map((part) => `reference/${part}`);
 
 // Where a page stands on the web, and the starts of the paths that are in the sample.

@@ -89,9 +89,24 @@ function paintFacts(status: Status | undefined): void {
   );
 }
 
+let kept = false;
+
+/** Searches fetch their shards as they go; the rest follows while the reader reads. */
+function keepForOffline(shirube: Shirube | undefined): void {
+  if (kept || !shirube) return;
+  kept = true;
+  shirube
+    .keepForOffline()
+    .then((all) => (document.documentElement.dataset["offline"] = all ? "ready" : "no"))
+    .catch(() => {
+      // No network, or a host that lost a file: the search that needs it says so.
+    });
+}
+
 search.addEventListener("shirube-state", (event) => {
   const state = (event as CustomEvent<SearchState>).detail;
   if (state === "ready") paintFacts((search.engine as Shirube | undefined)?.status);
+  if (state === "ready") keepForOffline(search.engine as Shirube | undefined);
   if (state !== "searching") paintTiming(search.shown);
   paintQuery();
 });

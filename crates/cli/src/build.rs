@@ -1,12 +1,13 @@
 //! `shirube build`.
 
+use crate::parts::PartArguments;
 use crate::{open, size, thousands};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use shirube_format::bundle::PartKind;
 use shirube_index::{BucketRule, BuildStage, CodecKind, CodecOptions, IndexOptions};
-use shirube_site::{BuildOptions, Progress};
+use shirube_site::{BuildOptions, NotReused, Progress};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -39,6 +40,8 @@ pub(crate) struct BuildArguments {
     /// Only the first N sections, for a trial
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    #[command(flatten)]
+    part: PartArguments,
     /// No progress bars
     #[arg(long, short)]
     quiet: bool,
@@ -124,18 +127,33 @@ pub(crate) fn run(arguments: &BuildArguments) -> Result<()> {
         bar.set_length(of as u64);
         bar.set_position(at as u64);
     };
-    let report =
-        shirube_site::build(sections, &model, &options, &arguments.out, |progress| match progress {
-            Progress::Encode { sections, of } => show("encoding", sections, of),
-            Progress::Index(BuildStage::KMeans { round, of }) => show("centroids", round, of),
-            Progress::Index(BuildStage::Pack { tokens, of }) => show("packing", tokens, of),
-            _ => {}
-        })?;
+    let progress = |progress| match progress {
+        Progress::Encode { sections, of } => show("encoding", sections, of),
+        Progress::Index(BuildStage::KMeans { round, of }) => show("centroids", round, of),
+        Progress::Index(BuildStage::Pack { tokens, of }) => show("packing", tokens, of),
+        _ => {}
+    };
+    if let Some((i, n)) = arguments.part.shard {
+        sections = shirube_site::shard(sections, i - 1, n);
+    }
+    let out = &arguments.out;
+    let report = match &arguments.part.centroids_from {
+        Some(base) => {
+            let base = shirube_site::read_bundle(base)
+                .with_context(|| format!("the bundle in {} cannot be read", base.display()))?;
+            shirube_site::build_over(sections, &model, &options.name, &base, out, progress)?
+        }
+        None if arguments.part.fresh => {
+            shirube_site::build_fresh(sections, &model, &options, out, progress)?
+        }
+        None => shirube_site::build(sections, &model, &options, out, progress)?,
+    };
     bar.finish_and_clear();
 
     let entry = &report.entry;
-    let bytes = |kind| entry.files_of(kind).map(|f| f.file.bytes).sum::<u64>();
-    let total = entry.files.iter().map(|f| f.file.bytes).sum::<u64>();
+    let bytes = |kind| entry.files_of(kind).map(|f| f.file.bytes + f.shard_bytes).sum::<u64>();
+    let total = entry.files.iter().map(|f| f.file.bytes + f.shard_bytes).sum::<u64>();
+    let n_files = 1 + entry.files.iter().map(|f| 1 + f.n_shards as usize).sum::<usize>();
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
@@ -149,14 +167,28 @@ pub(crate) fn run(arguments: &BuildArguments) -> Result<()> {
     )?;
     writeln!(
         out,
-        "{} in {} files: codes {}, centroids {}, sections {}; {:.1} s",
+        "{} in {} files: words {}, codes {}, centroids {}, sections {}; {:.1} s",
         size(total),
-        entry.files.len() + 1,
+        n_files,
+        size(bytes(PartKind::Lexical)),
         size(bytes(PartKind::Codes)),
         size(bytes(PartKind::Centroids)),
         size(bytes(PartKind::Sections)),
         start.elapsed().as_secs_f64(),
     )?;
+    match &report.not_reused {
+        None => writeln!(out, "{} sections were known already", thousands(report.n_reused as u64))?,
+        Some(NotReused::Unreadable(why) | NotReused::Other(why)) => {
+            writeln!(out, "the earlier bundle was not built upon: {why}")?;
+        }
+        Some(NotReused::Changed { known, of }) => writeln!(
+            out,
+            "the earlier bundle knows {} of {} sections: new centroids were made",
+            thousands(*known as u64),
+            thousands(*of as u64)
+        )?,
+        Some(_) => {}
+    }
     if left_out > 0 {
         writeln!(out, "{left_out} sections without any text were left out")?;
     }

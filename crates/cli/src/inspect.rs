@@ -61,13 +61,14 @@ pub(crate) fn run(arguments: &InspectArguments) -> Result<()> {
     )?;
     let mut total = (0, 0);
     for (name, kind) in [
+        ("words", PartKind::Lexical),
         ("centroids", PartKind::Centroids),
         ("codes", PartKind::Codes),
         ("sections", PartKind::Sections),
         ("other", PartKind::Other),
     ] {
-        let n = entry.files_of(kind).count();
-        let bytes: u64 = entry.files_of(kind).map(|f| f.file.bytes).sum();
+        let n = entry.files_of(kind).map(|f| 1 + f.n_shards as usize).sum::<usize>();
+        let bytes: u64 = entry.files_of(kind).map(|f| f.file.bytes + f.shard_bytes).sum();
         total = (total.0 + n, total.1 + bytes);
         if n > 0 {
             writeln!(

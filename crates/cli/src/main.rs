@@ -7,6 +7,7 @@
 mod build;
 mod inspect;
 mod open;
+mod parts;
 mod search;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +26,10 @@ struct Arguments {
 enum Command {
     /// Turn sections (JSON Lines, plain or .gz) into a bundle that a web server can hand out as it is
     Build(build::BuildArguments),
+    /// Make one bundle of several of the same model
+    Merge(parts::MergeArguments),
+    /// Take sections out of a bundle
+    Remove(parts::RemoveArguments),
     /// Search a bundle
     Search(search::SearchArguments),
     /// Show what a bundle holds and what its parts weigh
@@ -34,6 +39,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Build(arguments) => build::run(&arguments),
+        Command::Merge(arguments) => parts::merge(&arguments),
+        Command::Remove(arguments) => parts::remove(&arguments),
         Command::Search(arguments) => search::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
     };

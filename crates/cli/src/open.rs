@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use shirube_format::bundle::{self, BundleEntry};
 use shirube_format::{NamedFile, model};
-use shirube_retriever::{Kernels, Model};
+use shirube_retriever::{BundleLoader, Kernels, Model};
 use std::path::{Path, PathBuf};
 
 /// The model folder to use: the one given, else `model/` inside the bundle folder.
@@ -31,6 +31,25 @@ pub(crate) fn model(folder: &Path) -> Result<Model> {
     let files = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
     Model::load(manifest, files, Kernels::detect())
         .with_context(|| format!("the model in {} cannot be loaded", folder.display()))
+}
+
+/// Opens a bundle folder to be searched: reads and checks what every search needs, and leaves the rest where it is.
+pub(crate) fn searchable(folder: &Path) -> Result<BundleLoader> {
+    if !folder.join(bundle::ENTRY_NAME).is_file() {
+        bail!(
+            "{}: not a bundle, it has no {}; make one with `shirube build`",
+            folder.display(),
+            bundle::ENTRY_NAME
+        );
+    }
+    let context = || format!("the bundle in {} cannot be read", folder.display());
+    let mut loader =
+        BundleLoader::new(&bundle::folder::read_one(folder, bundle::ENTRY_NAME)?).with_context(context)?;
+    for file in loader.required().to_vec() {
+        let bytes = bundle::folder::read_one(folder, &file.path).with_context(context)?;
+        loader.provide(&file.path, bytes).with_context(context)?;
+    }
+    Ok(loader)
 }
 
 /// Reads and checks a bundle folder.

@@ -3,8 +3,8 @@
 use crate::open;
 use anyhow::Result;
 use clap::Args;
-use shirube_format::bundle::Bundle;
-use shirube_retriever::{Highlight, Hit, Kernels, LEXICAL_WEIGHT, Retriever, SearchOptions, SearchResults};
+use shirube_format::bundle::{ModelRef, folder};
+use shirube_retriever::{Highlight, Hit, Kernels, LEXICAL_WEIGHT, Need, SearchOptions, SearchResults};
 use std::io::{BufRead as _, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -27,17 +27,24 @@ pub(crate) struct SearchArguments {
     /// How much words (BM25) count beside meaning: 0 is meaning alone, 10 nearly words alone
     #[arg(long, value_name = "W", default_value_t = LEXICAL_WEIGHT)]
     lexical_weight: f32,
+    /// By words alone, without a model
+    #[arg(long)]
+    words: bool,
     /// Print the whole answer as JSON; ranges count bytes
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn run(arguments: &SearchArguments) -> Result<()> {
-    let (entry, files) = open::bundle(&arguments.bundle)?;
-    let bundle =
-        Bundle::assemble(&entry, files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())))?;
-    let model = open::model(&open::model_folder(arguments.model.as_deref(), &arguments.bundle)?)?;
-    let mut retriever = Retriever::new(model, bundle, Kernels::detect())?;
+    let bundle = open::searchable(&arguments.bundle)?;
+    let mut retriever = bundle.open()?;
+    if !arguments.words {
+        let model = open::model(&open::model_folder(arguments.model.as_deref(), &arguments.bundle)?)?;
+        // Before the codes are read: the commonest mistake is another model.
+        bundle.entry().model.check(&ModelRef::of(model.manifest()))?;
+        retriever.attach(model, bundle.index(Kernels::detect())?, Kernels::detect())?;
+    }
+    let fetch = |need: &Need| folder::read_range(&arguments.bundle, need);
     let options = SearchOptions {
         limit: arguments.limit,
         lexical_weight: arguments.lexical_weight,
@@ -48,13 +55,13 @@ pub(crate) fn run(arguments: &SearchArguments) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if arguments.query == "-" {
         for line in std::io::stdin().lock().lines() {
-            let results = retriever.search(&line?, &options, &clock)?;
+            let results = retriever.answer(&line?, &options, &clock, fetch)?;
             serde_json::to_writer(&mut out, &results)?;
             writeln!(out)?;
         }
         return Ok(());
     }
-    let results = retriever.search(&arguments.query, &options, &clock)?;
+    let results = retriever.answer(&arguments.query, &options, &clock, fetch)?;
     if arguments.json {
         serde_json::to_writer_pretty(&mut out, &results)?;
         writeln!(out)?;

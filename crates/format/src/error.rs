@@ -18,6 +18,24 @@ pub enum FormatError {
         /// Newest version this build reads.
         newest: u32,
     },
+    /// The file's version is older than this build reads.
+    #[error(
+        "{path}: format {found} is older than {oldest}, the oldest this build reads; build it again with `shirube build`"
+    )]
+    Older {
+        /// File.
+        path: String,
+        /// Version in the file.
+        found: u32,
+        /// Oldest version this build reads.
+        oldest: u32,
+    },
+    /// A path that no table of the bundle names.
+    #[error("{path}: no table of the bundle names this file; provide what was asked for")]
+    Unknown {
+        /// Path given.
+        path: String,
+    },
     /// A file named by a manifest was not provided.
     #[error("{path}: the file is missing; copy the whole folder again")]
     Missing {

@@ -2,6 +2,9 @@
 
 use shirube_text::{Normalizer, Rules, Script, Tokenizer, script_runs};
 
+/// Words are cut here: nobody types longer ones, and files hold terms of this length at most.
+const MAX_WORD_BYTES: usize = shirube_format::bundle::MAX_TERM_BYTES;
+
 /// How a text becomes terms, for documents and queries alike.
 #[derive(Clone, Debug)]
 pub enum Analyzer {
@@ -115,7 +118,8 @@ impl Run {
         {
             self.gram(first, each);
         }
-        each(Term::Word(word.to_owned()));
+        let cut = (0..=MAX_WORD_BYTES.min(word.len())).rev().find(|&i| word.is_char_boundary(i)).unwrap_or(0);
+        each(Term::Word(word[..cut].to_owned()));
         self.last = word.chars().next_back();
         self.last_is_word = true;
         self.last_is_single = false;

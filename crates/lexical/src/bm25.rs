@@ -44,12 +44,7 @@ impl Bm25Index {
         k1: f32,
         b: f32,
     ) -> Result<Self, LexicalError> {
-        if !(k1.is_finite() && k1 >= 0.0) {
-            return Err(LexicalError::Parameter { name: "k1", value: k1, expected: "a number from 0" });
-        }
-        if !(0.0..=1.0).contains(&b) {
-            return Err(LexicalError::Parameter { name: "b", value: b, expected: "a number from 0 to 1" });
-        }
+        check_parameters(k1, b)?;
         let mut terms: HashMap<Term, u32> = HashMap::new();
         // (term, document, tf), by document
         let mut counts: Vec<(u32, u32, u32)> = Vec::new();
@@ -82,11 +77,8 @@ impl Bm25Index {
         let mut postings = vec![(0u32, 0f32); counts.len()];
         for (term, doc, tf) in counts {
             let term = term as usize;
-            let df = (starts[term + 1] - starts[term]) as f64;
-            let idf = (1.0 + (n_docs as f64 - df + 0.5) / (df + 0.5)).ln();
-            let damping = 1.0 - f64::from(b) + f64::from(b) * f64::from(lengths[doc as usize]) / mean;
-            let tf = f64::from(tf);
-            postings[at[term]] = (doc, (idf * tf / (tf + f64::from(k1) * damping)) as f32);
+            let share = Share::new(k1, b, n_docs, mean, starts[term + 1] - starts[term]);
+            postings[at[term]] = (doc, share.of(tf, lengths[doc as usize]));
             at[term] += 1;
         }
         Ok(Self { analyzer, terms, starts, postings, n_docs })
@@ -109,18 +101,7 @@ impl Bm25Index {
                 *score += share;
             }
         });
-        let order = |&a: &u32, &b: &u32| -> Ordering {
-            scores[b as usize].total_cmp(&scores[a as usize]).then(a.cmp(&b))
-        };
-        if k == 0 {
-            return Vec::new();
-        }
-        if found.len() > k {
-            found.select_nth_unstable_by(k - 1, order);
-            found.truncate(k);
-        }
-        found.sort_unstable_by(order);
-        found.into_iter().map(|doc| (DocId(doc), scores[doc as usize])).collect()
+        best(found, &scores, k)
     }
 
     /// Number of documents.
@@ -132,6 +113,56 @@ impl Bm25Index {
     pub fn n_terms(&self) -> usize {
         self.terms.len()
     }
+}
+
+/// Refuses parameters out of range.
+pub(crate) fn check_parameters(k1: f32, b: f32) -> Result<(), LexicalError> {
+    if !(0.0..=100.0).contains(&k1) {
+        return Err(LexicalError::Parameter { name: "k1", value: k1, expected: "a number from 0 to 100" });
+    }
+    if !(0.0..=1.0).contains(&b) {
+        return Err(LexicalError::Parameter { name: "b", value: b, expected: "a number from 0 to 1" });
+    }
+    Ok(())
+}
+
+/// The share of one term in the scores, as the formula above says.
+pub(crate) struct Share {
+    idf: f64,
+    k1: f64,
+    b: f64,
+    mean: f64,
+}
+
+impl Share {
+    pub(crate) fn new(k1: f32, b: f32, n_docs: usize, mean: f64, n_documents: usize) -> Self {
+        let df = n_documents as f64;
+        let idf = (1.0 + (n_docs as f64 - df + 0.5) / (df + 0.5)).ln();
+        Self { idf, k1: f64::from(k1), b: f64::from(b), mean }
+    }
+
+    /// For a document of `length` terms that holds this one `count` times.
+    pub(crate) fn of(&self, count: u32, length: u32) -> f32 {
+        let tf = f64::from(count);
+        let damping = 1.0 - self.b + self.b * f64::from(length) / self.mean;
+        (self.idf * tf / (tf + self.k1 * damping)) as f32
+    }
+}
+
+/// The `k` best of `found` by `scores`, best first, ties to the lower id.
+pub(crate) fn best(mut found: Vec<u32>, scores: &[f32], k: usize) -> Vec<(DocId, f32)> {
+    let order = |&a: &u32, &b: &u32| -> Ordering {
+        scores[b as usize].total_cmp(&scores[a as usize]).then(a.cmp(&b))
+    };
+    if k == 0 {
+        return Vec::new();
+    }
+    if found.len() > k {
+        found.select_nth_unstable_by(k - 1, order);
+        found.truncate(k);
+    }
+    found.sort_unstable_by(order);
+    found.into_iter().map(|doc| (DocId(doc), scores[doc as usize])).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The index against the formula, term by term.
 
 use proptest::prelude::*;
-use shirube_lexical::{Analyzer, Bm25Index, Term};
+use shirube_lexical::{Analyzer, Bm25Index, LexicalBuilder, ShardedIndex, Term};
 use std::collections::HashMap;
 
 fn terms(text: &str) -> Vec<Term> {
@@ -69,6 +69,33 @@ proptest! {
                 let found = hits.iter().any(|hit| hit.0.0 as usize == doc);
                 prop_assert!(found || *exact <= f64::from(*last) + 1e-5 * (1.0 + exact));
             }
+        }
+    }
+
+    #[test]
+    fn shards_answer_to_the_last_bit_as_memory_does_and_ask_only_for_what_is_missing(
+        texts in prop::collection::vec(text(12), 1..20),
+        queries in prop::collection::vec(text(8), 1..6),
+        k in 0usize..25,
+        k1 in 0.0f32..2.0,
+        b in 0.0f32..1.0,
+    ) {
+        let memory = Bm25Index::build(&texts, Analyzer::grams(), k1, b).expect("parameters are in range");
+        let mut builder = LexicalBuilder::new(k1, b).expect("parameters are in range");
+        for text in &texts {
+            builder.push(text).expect("few documents");
+        }
+        let (_, directory, files) = builder.finish().pack();
+        let mut shards = ShardedIndex::new(directory);
+        for query in &queries {
+            let needs = shards.needs(query);
+            prop_assert_eq!(shards.search(query, k).is_none(), !needs.is_empty());
+            for need in needs {
+                let (_, bytes) = files.iter().find(|(path, _)| *path == need.path).expect("a need names a file");
+                shards.provide(&need.path, need.range.start, &bytes[need.range.start as usize..need.range.end as usize]).expect("honest bytes");
+            }
+            prop_assert!(shards.needs(query).is_empty());
+            prop_assert_eq!(shards.search(query, k), Some(memory.search(query, k)));
         }
     }
 }

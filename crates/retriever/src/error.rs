@@ -49,6 +49,9 @@ pub enum RetrieverError {
         /// Names that the bundle has.
         known: Vec<String>,
     },
+    /// A search by meaning before a model was attached.
+    #[error("no model is attached, only words can be searched; attach a model first")]
+    NoModel,
     /// The lexical index was refused.
     #[error(transparent)]
     Lexical(#[from] shirube_lexical::LexicalError),

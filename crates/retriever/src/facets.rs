@@ -2,7 +2,7 @@
 
 use crate::RetrieverError;
 use serde::Serialize;
-use shirube_format::bundle::Section;
+use shirube_format::bundle::FacetTable;
 use std::collections::BTreeMap;
 
 /// What to keep: for each name, any one of the values; every name must hold.
@@ -39,31 +39,30 @@ pub(crate) struct Facets {
     first_passages: Vec<u32>,
     /// ln(weight) of each document; empty where all are 1.
     log_weights: Vec<f32>,
+    /// Name, values by document.
+    sort: BTreeMap<String, BTreeMap<u32, String>>,
 }
 
 impl Facets {
-    pub(crate) fn of(sections: &[Section]) -> Self {
-        let mut facets = Self::default();
-        for (document, section) in sections.iter().enumerate() {
-            let document = document as u32;
-            for (name, values) in &section.filters {
-                let known = facets.filters.entry(name.clone()).or_default();
-                for value in values {
-                    let documents = known.entry(value.clone()).or_default();
-                    if documents.last() != Some(&document) {
-                        documents.push(document);
-                    }
-                }
+    pub(crate) fn new(table: FacetTable, n_documents: usize) -> Self {
+        let mut facets = Self {
+            filters: table.filters,
+            first_passages: (0..n_documents as u32).collect(),
+            log_weights: Vec::new(),
+            sort: table.sort.into_iter().map(|(name, values)| (name, values.into_iter().collect())).collect(),
+        };
+        for document in table.later_passages {
+            // A later passage without anything before it is a section of its own.
+            if let Some(before) = (document as usize).checked_sub(1) {
+                facets.first_passages[document as usize] = facets.first_passages[before];
             }
-            let first = match facets.first_passages.last() {
-                Some(&first) if section.passage > 0 => first,
-                _ => document,
-            };
-            facets.first_passages.push(first);
         }
-        if sections.iter().any(|s| s.weight.is_some()) {
-            let log = |s: &Section| s.weight.unwrap_or(1.0).clamp(*WEIGHTS.start(), *WEIGHTS.end()).ln();
-            facets.log_weights = sections.iter().map(log).collect();
+        if !table.weights.is_empty() {
+            facets.log_weights = vec![0.0; n_documents];
+            for (document, weight) in table.weights {
+                let weight = if weight.is_finite() { weight } else { 1.0 };
+                facets.log_weights[document as usize] = weight.clamp(*WEIGHTS.start(), *WEIGHTS.end()).ln();
+            }
         }
         facets
     }
@@ -141,18 +140,18 @@ impl Facets {
         }
         best
     }
-}
 
-impl SortBy {
-    /// How two sections stand to each other: by number where both values are numbers, else by text; those without the value come last.
-    pub(crate) fn compare(&self, a: &Section, b: &Section) -> core::cmp::Ordering {
-        match (a.sort.get(&self.name), b.sort.get(&self.name)) {
+    /// How two documents stand to each other: by number where both values are numbers, else by text; those without the value come last.
+    pub(crate) fn compare(&self, by: &SortBy, a: u32, b: u32) -> core::cmp::Ordering {
+        let values = self.sort.get(&by.name);
+        let value = |document: u32| values.and_then(|values| values.get(&document));
+        match (value(a), value(b)) {
             (Some(a), Some(b)) => {
                 let order = match (a.parse::<f64>(), b.parse::<f64>()) {
                     (Ok(a), Ok(b)) => a.total_cmp(&b),
                     _ => a.cmp(b),
                 };
-                if self.descending { order.reverse() } else { order }
+                if by.descending { order.reverse() } else { order }
             }
             (a, b) => b.is_some().cmp(&a.is_some()),
         }
@@ -162,6 +161,11 @@ impl SortBy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use shirube_format::bundle::Section;
+
+    fn of(sections: &[Section]) -> Facets {
+        Facets::new(FacetTable::of(sections), sections.len())
+    }
 
     fn section(filters: &[(&str, &[&str])], passage: u32, weight: Option<f32>) -> Section {
         let filters = filters
@@ -177,7 +181,7 @@ mod tests {
 
     #[test]
     fn any_value_of_a_name_and_every_name_must_hold() {
-        let facets = Facets::of(&[
+        let facets = of(&[
             section(&[("版", &["3"]), ("言語", &["ja"])], 0, None),
             section(&[("版", &["4", "3"])], 0, None),
             section(&[("版", &["5"]), ("言語", &["en", "ja"])], 0, None),
@@ -200,7 +204,7 @@ mod tests {
     #[test]
     fn counts_hold_under_the_other_filters_and_count_a_section_once() {
         let a: &[(&str, &[&str])] = &[("版", &["3"]), ("言語", &["ja"])];
-        let facets = Facets::of(&[
+        let facets = of(&[
             section(a, 0, None),
             section(a, 1, None),
             section(&[("版", &["4"]), ("言語", &["ja"])], 0, None),
@@ -217,20 +221,19 @@ mod tests {
 
     #[test]
     fn the_best_passage_answers_for_its_section() {
-        let facets = Facets::of(&[0, 1, 2, 0, 0, 1].map(|passage| section(&[], passage, None)));
+        let facets = of(&[0, 1, 2, 0, 0, 1].map(|passage| section(&[], passage, None)));
         assert_eq!(facets.candidates(&[1.0, 3.0, 3.0, 0.0, 2.0, 1.0], None), [1, 3, 4]);
         assert_eq!(
             facets.candidates(&[1.0, 3.0, 3.0, 0.0, 2.0, 1.0], Some(&[true, false, true, false, true, true])),
             [2, 4]
         );
         // A passage without a section before it is a section of its own.
-        assert_eq!(Facets::of(&[section(&[], 4, None)]).candidates(&[1.0], None), [0]);
+        assert_eq!(of(&[section(&[], 4, None)]).candidates(&[1.0], None), [0]);
     }
 
     #[test]
     fn a_weight_of_one_changes_nothing_and_more_lifts() {
-        let facets =
-            Facets::of(&[section(&[], 0, None), section(&[], 0, Some(2.0)), section(&[], 0, Some(0.0))]);
+        let facets = of(&[section(&[], 0, None), section(&[], 0, Some(2.0)), section(&[], 0, Some(0.0))]);
         let mut scores = [1.0, 1.0, 1.0];
         facets.weigh(&mut scores);
         assert_eq!(scores, [1.0; 3], "scores that do not differ have no scale");
@@ -248,16 +251,13 @@ mod tests {
             sort: value.map(|v| ("順".to_owned(), v.to_owned())).into_iter().collect(),
             ..Section::default()
         };
-        let mut sections = [None, Some("10"), Some("9"), None, Some("100")].map(with);
-        for (descending, expected) in
-            [(false, ["9", "10", "100", "-", "-"]), (true, ["100", "10", "9", "-", "-"])]
-        {
+        let sections = [None, Some("10"), Some("9"), None, Some("100")].map(with);
+        let facets = of(&sections);
+        for (descending, expected) in [(false, [2, 1, 4, 0, 3]), (true, [4, 1, 2, 0, 3])] {
             let by = SortBy { name: "順".to_owned(), descending };
-            sections.sort_by(|a, b| by.compare(a, b));
-            assert_eq!(
-                sections.iter().map(|s| s.sort.get("順").map_or("-", String::as_str)).collect::<Vec<_>>(),
-                expected
-            );
+            let mut documents = [0, 1, 2, 3, 4];
+            documents.sort_by(|a, b| facets.compare(&by, *a, *b));
+            assert_eq!(documents, expected);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Query to hits: the one crate that the browser face and the command line both search with.
 //!
-//! [`ModelLoader`] and [`BundleLoader`] take files as they arrive and refuse damaged ones; [`Retriever`] encodes a query, scores every document by
-//! MaxSim and says for each hit which words matched where. Nothing here reads a file or a clock: the browser has neither.
+//! [`ModelLoader`] and [`BundleLoader`] take files as they arrive and refuse damaged ones; [`Retriever`] answers by words from a few kilobytes and,
+//! with a model, encodes the query, scores every document by MaxSim and says for each hit which words matched where. Nothing here reads a file or a clock: the browser has neither.
 
 #![forbid(unsafe_code)]
 
@@ -9,18 +9,26 @@ mod error;
 mod facets;
 mod fusion;
 mod loader;
+mod marks;
 mod results;
 mod retriever;
+mod store;
 
 pub use error::RetrieverError;
 pub use facets::{FilterCount, Filters, SortBy};
 pub use fusion::{LEXICAL_WEIGHT, fuse};
 pub use loader::{BundleLoader, ModelLoader};
 pub use results::{
-    Highlight, Highlights, Hit, Match, PartName, Place, QueryToken, SearchOptions, SearchResults, Timings,
+    Answer, Highlight, Highlights, Hit, Match, PartName, Place, QueryToken, SearchOptions, SearchResults,
+    Stage, Timings,
 };
-pub use retriever::{BM25_B, BM25_K1, BackendChoice, Clock, Computed, Retriever, Status};
+pub use retriever::{BackendChoice, Clock, Computed, Retriever, Status};
 // Callers need these beside a retriever.
 pub use shirube_encoder::{Model, PreparedText};
-pub use shirube_format::{FormatError, bundle::Section};
+pub use shirube_format::{
+    FormatError,
+    bundle::{Need, Section},
+};
+pub use shirube_index::Index;
 pub use shirube_kernels::Kernels;
+pub use shirube_lexical::{BM25_B, BM25_K1};

@@ -1,15 +1,17 @@
 //! Opening a model and a bundle from files that arrive one by one, in any order, as the browser fetches them.
 //!
 //! ```text
-//! BundleLoader::new(shirube.json) ─▶ required() ─▶ fetch each ─▶ provide(path, bytes) ─▶ finish()
-//! ModelLoader::new(manifest.json) ─▶ the same
+//! BundleLoader::new(shirube.json) ─▶ word_files() ─▶ fetch each ─▶ provide(path, bytes) ─▶ open(): words
+//!                                 ─▶ meaning_files() ─▶ the same ─▶ index(): meaning
+//! ModelLoader::new(manifest.json) ─▶ required() ─▶ the same ─▶ finish()
 //! ```
 
-use crate::RetrieverError;
+use crate::{Retriever, RetrieverError};
 use shirube_encoder::Model;
 use shirube_format::FormatError;
-use shirube_format::bundle::{Bundle, BundleEntry, PartKind};
+use shirube_format::bundle::{Bundle, BundleEntry, LexicalDirectory, PartKind, SectionsDirectory};
 use shirube_format::model::{FileEntry, ModelManifest};
+use shirube_index::Index;
 use shirube_kernels::Kernels;
 use std::collections::BTreeMap;
 
@@ -96,7 +98,8 @@ impl ModelLoader {
     }
 }
 
-/// Collects the files of a bundle.
+/// Collects the files of a bundle: its two directories, for words, and the codes with their tables, for meaning. Shards of the directories go
+/// to [`Retriever::provide`] as searches ask for them.
 #[derive(Debug)]
 pub struct BundleLoader {
     entry: BundleEntry,
@@ -120,7 +123,25 @@ impl BundleLoader {
         &self.entry
     }
 
-    /// Every file that [`Self::finish`] needs.
+    /// The files that [`Self::open`] needs.
+    pub fn word_files(&self) -> impl Iterator<Item = &FileEntry> {
+        self.entry
+            .files
+            .iter()
+            .filter(|f| matches!(f.kind, PartKind::Lexical | PartKind::Sections))
+            .map(|f| &f.file)
+    }
+
+    /// The files that [`Self::index`] needs.
+    pub fn meaning_files(&self) -> impl Iterator<Item = &FileEntry> {
+        self.entry
+            .files
+            .iter()
+            .filter(|f| matches!(f.kind, PartKind::Centroids | PartKind::Codes))
+            .map(|f| &f.file)
+    }
+
+    /// Every file of both.
     pub fn required(&self) -> &[FileEntry] {
         &self.files.required
     }
@@ -138,13 +159,37 @@ impl BundleLoader {
         self.files.provide(path, bytes)
     }
 
-    /// The bundle.
+    fn file(&self, kind: PartKind) -> Result<(&str, &[u8]), RetrieverError> {
+        let f = self
+            .entry
+            .files_of(kind)
+            .next()
+            .ok_or_else(|| FormatError::Missing { path: format!("a file of kind {kind:?}") })?;
+        match self.files.provided.get(&f.file.path) {
+            Some(bytes) => Ok((&f.file.path, bytes)),
+            None => Err(FormatError::Missing { path: f.file.path.clone() }.into()),
+        }
+    }
+
+    /// The bundle, ready to be searched by words.
     ///
     /// # Errors
-    /// [`FormatError::Missing`], or as [`Bundle::assemble`].
-    pub fn finish(self) -> Result<Bundle, RetrieverError> {
+    /// [`FormatError::Missing`], or as [`Retriever::new`].
+    pub fn open(&self) -> Result<Retriever, RetrieverError> {
+        let (path, bytes) = self.file(PartKind::Lexical)?;
+        let words = LexicalDirectory::parse(path, bytes)?;
+        let (path, bytes) = self.file(PartKind::Sections)?;
+        let sections = SectionsDirectory::parse(path, bytes)?;
+        Retriever::new(self.entry.clone(), words, sections)
+    }
+
+    /// The index of meaning, for [`Retriever::attach`].
+    ///
+    /// # Errors
+    /// [`FormatError::Missing`], or as [`Bundle::assemble_index`].
+    pub fn index(self, kernels: Kernels) -> Result<Index, RetrieverError> {
         self.files.complete()?;
         let files = self.files.provided.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
-        Ok(Bundle::assemble(&self.entry, files)?)
+        Ok(Index::open(Bundle::assemble_index(&self.entry, files)?, kernels)?)
     }
 }

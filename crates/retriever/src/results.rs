@@ -4,7 +4,7 @@ use crate::facets::{FilterCount, Filters, SortBy};
 use core::ops::Range;
 use serde::Serialize;
 use shirube_core::DocId;
-use shirube_format::bundle::{Section, SectionPart};
+use shirube_format::bundle::{Need, Section, SectionPart};
 use std::collections::BTreeMap;
 
 /// Marks weaker than this are left out: particles match everywhere and weigh next to nothing.
@@ -42,10 +42,31 @@ impl Default for SearchOptions {
     }
 }
 
+/// What a search was answered from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stage {
+    /// Words alone: BM25, before the model is here or without it.
+    Words,
+    /// Words and meaning.
+    Meaning,
+}
+
+/// What a search comes to: results, or the bytes it cannot go on without.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Provide these and ask again.
+    Needs(Vec<Need>),
+    /// Done.
+    Results(Box<SearchResults>),
+}
+
 /// The answer to a query.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SearchResults {
+    /// What it was answered from.
+    pub stage: Stage,
     /// The query as given, cut to what was read.
     pub query: String,
     /// Best first, ties to the lower document, one hit a section.
@@ -206,6 +227,18 @@ impl Highlights {
         }
         marks.each_list(|list| *list = apart(list));
         marks
+    }
+
+    /// Marks with ranges already known for title, headings and text.
+    pub(crate) fn from_lists(title: &[Highlight], headings: &[Vec<Highlight>], text: &[Highlight]) -> Self {
+        let strong = |list: &[Highlight]| -> Vec<Highlight> {
+            apart(&list.iter().filter(|m| m.strength >= MIN_STRENGTH).cloned().collect::<Vec<_>>())
+        };
+        Self {
+            title: strong(title),
+            headings: headings.iter().map(|h| strong(h)).collect(),
+            text: strong(text),
+        }
     }
 
     fn each_list(&mut self, mut f: impl FnMut(&mut Vec<Highlight>)) {

@@ -3,23 +3,23 @@
 use crate::RetrieverError;
 use crate::facets::Facets;
 use crate::fusion::{fuse, top_k};
-use crate::results::{Highlights, Hit, Match, Place, QueryToken, SearchOptions, SearchResults, Timings};
+use crate::marks::mark;
+use crate::results::{
+    Answer, Highlights, Hit, Match, Place, QueryToken, SearchOptions, SearchResults, Stage, Timings,
+};
+use crate::store::SectionStore;
 use serde::Serialize;
 use shirube_core::{DocId, Role};
 use shirube_encoder::{Model, PreparedText};
 use shirube_format::FormatError;
-use shirube_format::bundle::{Bundle, ModelRef, Section};
+use shirube_format::bundle::{BundleEntry, LexicalDirectory, ModelRef, Need, Section, SectionsDirectory};
 use shirube_index::{Index, PreparedQuery};
 use shirube_kernels::{Kernels, TokenMatch};
-use shirube_lexical::{Analyzer, Bm25Index};
+use shirube_lexical::ShardedIndex;
+use shirube_text::{Normalizer, Rules};
 
 /// Longest query that is tokenised, in bytes; what the model reads is far less.
 const MAX_QUERY_BYTES: usize = 1 << 18;
-
-/// BM25's saturation: the best of eight pairs with [`BM25_B`] on JaQuAD dev, within a point of the best on its training part.
-pub const BM25_K1: f32 = 0.9;
-/// BM25's damping by length, beside [`BM25_K1`].
-pub const BM25_B: f32 = 0.6;
 
 /// Milliseconds of some clock; only differences are used. The browser passes `performance.now`, native callers an `Instant`.
 pub type Clock<'a> = &'a dyn Fn() -> f64;
@@ -50,21 +50,24 @@ pub struct Status {
     pub pages: u32,
     /// Token embeddings stored.
     pub tokens: usize,
-    /// Bytes the index takes in memory.
+    /// Bytes the index takes in memory; 0 before it is here.
     pub index_bytes: usize,
     /// Which kernels run.
     pub backend: BackendChoice,
 }
 
-/// A model and a bundle, ready to be searched.
+/// A bundle, ready to be searched by words, and by meaning once a model is attached.
+///
+/// Nothing here reads a file or a network. A search returns results or what it [needs](Answer::Needs); the caller fetches that, gives it to
+/// [`Self::provide`], and asks again. What one query brought stays for the next.
 #[derive(Debug)]
 pub struct Retriever {
-    model: Model,
-    index: Index,
-    lexical: Bm25Index,
-    sections: Vec<Section>,
-    token_maps: Vec<Option<Vec<u16>>>,
+    entry: BundleEntry,
+    words: ShardedIndex,
+    sections: SectionStore,
     facets: Facets,
+    normalizer: Normalizer,
+    meaning: Option<Meaning>,
     status: Status,
 }
 
@@ -81,35 +84,93 @@ pub struct Computed {
     pub score_ms: f64,
 }
 
+#[derive(Debug)]
+struct Meaning {
+    model: Model,
+    index: Index,
+    /// The query last encoded: asking again after a need costs nothing.
+    last: Option<Encoded>,
+}
+
+#[derive(Debug)]
+struct Encoded {
+    query: String,
+    prepared: PreparedQuery,
+    /// Position among all embeddings and place in the query of those that stand for text; markers have no place.
+    words: Vec<(usize, core::ops::Range<usize>, f32)>,
+    truncated: bool,
+    maxsim: Vec<f32>,
+    timings: Timings,
+}
+
 impl Retriever {
-    /// Puts a model and a bundle together.
+    /// The bundle of `entry` with its two directories.
     ///
     /// # Errors
-    /// [`FormatError::Mismatch`] if the bundle was made with another model or tokenizer; [`RetrieverError::Index`].
-    pub fn new(model: Model, mut bundle: Bundle, kernels: Kernels) -> Result<Self, RetrieverError> {
-        bundle.model.check(&ModelRef::of(model.manifest()))?;
-        let sections = core::mem::take(&mut bundle.sections);
-        let token_maps = core::mem::take(&mut bundle.token_maps);
-        let name = core::mem::take(&mut bundle.name);
-        let index = Index::open(bundle, kernels)?;
-        let texts = sections.iter().map(|s| s.document().text);
-        let lexical = Bm25Index::build(texts, Analyzer::grams(), BM25_K1, BM25_B)?;
-        let pages: std::collections::BTreeSet<_> = sections.iter().map(|s| (&s.source, &s.page)).collect();
+    /// As the directories' readers; [`FormatError::Invalid`] where they and the entry disagree about the number of documents.
+    pub fn new(
+        entry: BundleEntry,
+        words: LexicalDirectory,
+        sections: SectionsDirectory,
+    ) -> Result<Self, RetrieverError> {
+        let n_documents = entry.counts.documents as usize;
+        for (what, found) in [("lexical", words.lengths.len()), ("sections", sections.n_documents())] {
+            if found != n_documents {
+                return Err(FormatError::Invalid {
+                    path: format!("{what} directory"),
+                    offset: 0,
+                    what: format!("{found} documents, the entry says {n_documents}"),
+                }
+                .into());
+            }
+        }
         let status = Status {
-            bundle: name,
-            model: model.manifest().name.clone(),
-            dim: index.dim(),
-            documents: index.n_documents(),
-            pages: pages.len() as u32,
-            tokens: index.n_tokens(),
-            index_bytes: index.memory_bytes(),
+            bundle: entry.name.clone(),
+            model: entry.model.name.clone(),
+            dim: entry.model.dim,
+            documents: n_documents,
+            pages: entry.counts.pages,
+            tokens: usize::try_from(entry.counts.tokens).unwrap_or(usize::MAX),
+            index_bytes: 0,
             backend: BackendChoice {
-                kind: kernels.kind().name().to_owned(),
-                reason: "the fastest instructions that this build and this machine share".to_owned(),
+                kind: "none".to_owned(),
+                reason: "no model is attached: words alone".to_owned(),
             },
         };
-        let facets = Facets::of(&sections);
-        Ok(Self { model, index, lexical, sections, token_maps, facets, status })
+        let facets = Facets::new(sections.facets.clone(), n_documents);
+        Ok(Self {
+            entry,
+            words: ShardedIndex::new(words),
+            sections: SectionStore::new(sections),
+            facets,
+            normalizer: Normalizer::new(Rules::Shirube1),
+            meaning: None,
+            status,
+        })
+    }
+
+    /// Adds meaning: the model, and the index of the same bundle.
+    ///
+    /// # Errors
+    /// [`FormatError::Mismatch`] if the bundle was made with another model or tokenizer, [`FormatError::Invalid`] for an index of another bundle.
+    pub fn attach(&mut self, model: Model, index: Index, kernels: Kernels) -> Result<(), RetrieverError> {
+        self.entry.model.check(&ModelRef::of(model.manifest()))?;
+        if index.n_documents() != self.status.documents {
+            return Err(FormatError::Invalid {
+                path: "codes".to_owned(),
+                offset: 0,
+                what: format!("{} documents, the entry says {}", index.n_documents(), self.status.documents),
+            }
+            .into());
+        }
+        self.status.model = model.manifest().name.clone();
+        self.status.index_bytes = index.memory_bytes();
+        self.status.backend = BackendChoice {
+            kind: kernels.kind().name().to_owned(),
+            reason: "the fastest instructions that this build and this machine share".to_owned(),
+        };
+        self.meaning = Some(Meaning { model, index, last: None });
+        Ok(())
     }
 
     /// What this retriever runs on.
@@ -117,14 +178,76 @@ impl Retriever {
         &self.status
     }
 
-    /// The index searched.
-    pub fn index(&self) -> &Index {
-        &self.index
+    /// The entry of the bundle searched.
+    pub fn entry(&self) -> &BundleEntry {
+        &self.entry
     }
 
-    /// The section of a document.
-    pub fn section(&self, document: DocId) -> Option<&Section> {
-        self.sections.get(document.0 as usize)
+    /// The index searched, once it is attached.
+    pub fn index(&self) -> Option<&Index> {
+        self.meaning.as_ref().map(|m| &m.index)
+    }
+
+    /// Takes the bytes from `start` of a shard file: all of it, or the range of a [`Need`].
+    ///
+    /// # Errors
+    /// [`RetrieverError::UnknownFile`], or as [`BlockTable::split`](shirube_format::bundle::BlockTable::split) and the blocks' readers. Nothing of what was
+    /// refused is kept, and it can be provided again.
+    pub fn provide(&mut self, path: &str, start: u64, bytes: &[u8]) -> Result<(), RetrieverError> {
+        if self.words.directory().table.owns(path) {
+            Ok(self.words.provide(path, start, bytes)?)
+        } else if self.sections.directory().table.owns(path) {
+            Ok(self.sections.provide(path, start, bytes)?)
+        } else {
+            Err(RetrieverError::UnknownFile { path: path.to_owned() })
+        }
+    }
+
+    /// Every shard there is, for a caller that wants to keep them all.
+    pub fn shards(&self) -> impl Iterator<Item = Need> {
+        self.words.directory().table.whole_shards().chain(self.sections.directory().table.whole_shards())
+    }
+
+    /// Checks the whole content of a shard without keeping it.
+    ///
+    /// # Errors
+    /// As [`Self::provide`].
+    pub fn check_shard(&self, path: &str, bytes: &[u8]) -> Result<(), RetrieverError> {
+        let tables = [&self.words.directory().table, &self.sections.directory().table];
+        match tables.into_iter().find(|table| table.owns(path)) {
+            Some(table) => Ok(table.check(path, bytes)?),
+            None => Err(RetrieverError::UnknownFile { path: path.to_owned() }),
+        }
+    }
+
+    /// Asks [`Self::search`] (or [`Self::search_words`] without a model) until it answers, with `fetch` for what it needs: the way of callers that
+    /// can wait for a file.
+    ///
+    /// # Errors
+    /// As these two, and what `fetch` returns.
+    pub fn answer(
+        &mut self,
+        query: &str,
+        options: &SearchOptions,
+        clock: Clock<'_>,
+        mut fetch: impl FnMut(&Need) -> Result<Vec<u8>, FormatError>,
+    ) -> Result<SearchResults, RetrieverError> {
+        loop {
+            let answer = if self.meaning.is_some() {
+                self.search(query, options, clock)?
+            } else {
+                self.search_words(query, options, clock)?
+            };
+            match answer {
+                Answer::Results(results) => return Ok(*results),
+                Answer::Needs(needs) => {
+                    for need in needs {
+                        let bytes = fetch(&need)?;
+                        self.provide(&need.path, need.range.start, &bytes)?;
+                    }
+                }
+            }
+        }
     }
 
     /// Token embeddings `[n_tokens, dim]` of one text as it would be searched with or indexed, before pooling and compression.
@@ -132,38 +255,100 @@ impl Retriever {
     /// # Errors
     /// [`RetrieverError::Encoder`].
     pub fn encode(&mut self, text: &str, role: Role) -> Result<Vec<f32>, RetrieverError> {
+        let meaning = self.meaning.as_mut().ok_or(RetrieverError::NoModel)?;
         let cut = floor_char_boundary(text, MAX_QUERY_BYTES);
-        let input = self.model.prepare(&text[..cut], role);
-        Ok(self.model.encode(&input)?)
+        let input = meaning.model.prepare(&text[..cut], role);
+        Ok(meaning.model.encode(&input)?)
     }
 
     /// `query` as the encoder reads it, for a caller whose other device computes the embeddings.
     ///
     /// # Errors
-    /// [`RetrieverError::EmptyQuery`].
+    /// [`RetrieverError::NoModel`], [`RetrieverError::EmptyQuery`].
     pub fn query_input(&self, query: &str) -> Result<PreparedText, RetrieverError> {
-        let input = self.model.prepare(&query[..floor_char_boundary(query, MAX_QUERY_BYTES)], Role::Query);
-        if input.offsets.iter().flatten().next().is_none() {
-            return Err(RetrieverError::EmptyQuery);
-        }
-        Ok(input)
+        let meaning = self.meaning.as_ref().ok_or(RetrieverError::NoModel)?;
+        meaning.query_input(&query[..floor_char_boundary(query, MAX_QUERY_BYTES)])
     }
 
-    /// The best sections for `query`. All documents are scored.
+    /// The best sections for the words of `query`, by BM25 alone; sections without any of its terms never appear. Needs no model.
     ///
     /// # Errors
-    /// [`RetrieverError::EmptyQuery`], [`RetrieverError::Setting`] for a limit outside 1 to 1000, [`RetrieverError::LexicalWeight`],
-    /// [`RetrieverError::UnknownFilter`], [`RetrieverError::Encoder`].
+    /// [`RetrieverError::EmptyQuery`], [`RetrieverError::Setting`] for a limit outside 1 to 1000, [`RetrieverError::UnknownFilter`].
+    pub fn search_words(
+        &mut self,
+        query: &str,
+        options: &SearchOptions,
+        clock: Clock<'_>,
+    ) -> Result<Answer, RetrieverError> {
+        let (query, cut) = self.check(query, options)?;
+        let allowed = self.facets.allowed(&options.filters)?;
+        let start = clock();
+        let needs = self.words.needs(query);
+        if !needs.is_empty() {
+            return Ok(Answer::Needs(needs));
+        }
+        let lexical = self.words.score_all(query).unwrap_or_default();
+        let held: Vec<bool> = lexical
+            .iter()
+            .enumerate()
+            .map(|(i, &score)| score > 0.0 && allowed.as_ref().is_none_or(|allowed| allowed[i]))
+            .collect();
+        let mut scores = lexical.clone();
+        self.facets.weigh(&mut scores);
+        let found = self.best(&scores, Some(&held), options);
+        let needs = self.sections.needs(&found);
+        if !needs.is_empty() {
+            return Ok(Answer::Needs(needs));
+        }
+        let scored = clock();
+        let terms = if options.explain { self.words.weights(query) } else { Vec::new() };
+        let mut hits = Vec::with_capacity(found.len());
+        for &document in &found {
+            let Some((section, _)) = self.sections.get(document) else { continue };
+            hits.push(Hit {
+                document: DocId(document),
+                score: scores[document as usize],
+                maxsim: 0.0,
+                lexical: lexical[document as usize],
+                section: section.clone(),
+                matches: Vec::new(),
+                highlights: mark(section, &terms, &self.normalizer),
+            });
+        }
+        self.sections.used(&found);
+        let end = clock();
+        Ok(Answer::Results(Box::new(SearchResults {
+            stage: Stage::Words,
+            query: query.to_owned(),
+            hits,
+            query_tokens: Vec::new(),
+            truncated: cut,
+            n_scored: held.iter().filter(|&&h| h).count(),
+            filters: self.facets.counts(&options.filters),
+            timings: Timings {
+                score_ms: scored - start,
+                explain_ms: end - scored,
+                total_ms: end - start,
+                ..Timings::default()
+            },
+        })))
+    }
+
+    /// The best sections for `query` by words and meaning. All documents are scored.
+    ///
+    /// # Errors
+    /// [`RetrieverError::NoModel`] before [`Self::attach`]; [`RetrieverError::EmptyQuery`], [`RetrieverError::Setting`] for a limit outside 1 to 1000,
+    /// [`RetrieverError::LexicalWeight`], [`RetrieverError::UnknownFilter`], [`RetrieverError::Encoder`].
     pub fn search(
         &mut self,
         query: &str,
         options: &SearchOptions,
         clock: Clock<'_>,
-    ) -> Result<SearchResults, RetrieverError> {
+    ) -> Result<Answer, RetrieverError> {
         self.search_computed(query, options, None, clock)
     }
 
-    /// [`Self::search`] with what another device computed for the same query.
+    /// [`Self::search`] with what another device computed for the same query. Asked again after a need, it remembers that.
     ///
     /// # Errors
     /// As [`Self::search`], and [`RetrieverError::Computed`] when the lengths are not those of this query and index.
@@ -173,16 +358,128 @@ impl Retriever {
         options: &SearchOptions,
         computed: Option<Computed>,
         clock: Clock<'_>,
-    ) -> Result<SearchResults, RetrieverError> {
+    ) -> Result<Answer, RetrieverError> {
+        let (query, cut) = self.check(query, options)?;
+        let allowed = self.facets.allowed(&options.filters)?;
+        let meaning = self.meaning.as_mut().ok_or(RetrieverError::NoModel)?;
+        // Taken out for the time of this search; put back where it must be asked again.
+        let encoded = match (meaning.last.take(), computed) {
+            (Some(last), None) if last.query == query => last,
+            (_, computed) => meaning.encode_query(query, computed, clock)?,
+        };
+        if options.lexical_weight > 0.0 {
+            let needs = self.words.needs(query);
+            if !needs.is_empty() {
+                meaning.last = Some(encoded);
+                return Ok(Answer::Needs(needs));
+            }
+        }
+        let start = clock();
+        let n_documents = encoded.maxsim.len();
+        let lexical = if options.lexical_weight > 0.0 {
+            self.words.score_all(query).unwrap_or_default()
+        } else {
+            vec![0.0; n_documents]
+        };
+        let mut fused = fuse(&encoded.maxsim, &lexical, options.lexical_weight);
+        self.facets.weigh(&mut fused);
+        let found = self.best(&fused, allowed.as_deref(), options);
+        let needs = self.sections.needs(&found);
+        let meaning = self.meaning.as_mut().ok_or(RetrieverError::NoModel)?;
+        if !needs.is_empty() {
+            meaning.last = Some(encoded);
+            return Ok(Answer::Needs(needs));
+        }
+        let scored = clock();
+
+        let mut hits = Vec::with_capacity(found.len());
+        for &document in &found {
+            let Some((section, map)) = self.sections.get(document) else { continue };
+            let at = document as usize;
+            let matches = if options.explain {
+                meaning.explain(&encoded, DocId(document), section, map.as_deref())?
+            } else {
+                Vec::new()
+            };
+            let highlights = Highlights::of(&matches, section.headings.len(), options.min_similarity);
+            hits.push(Hit {
+                document: DocId(document),
+                score: fused[at],
+                maxsim: encoded.maxsim[at],
+                lexical: lexical[at],
+                section: section.clone(),
+                matches,
+                highlights,
+            });
+        }
+        self.sections.used(&found);
+        let end = clock();
+        let timings = Timings {
+            score_ms: encoded.timings.score_ms + (scored - start),
+            explain_ms: end - scored,
+            total_ms: encoded.timings.total_ms + (end - start),
+            ..encoded.timings
+        };
+        let results = SearchResults {
+            stage: Stage::Meaning,
+            query: query.to_owned(),
+            hits,
+            query_tokens: encoded
+                .words
+                .iter()
+                .map(|(_, range, weight)| QueryToken { range: range.clone(), weight: *weight })
+                .collect(),
+            truncated: encoded.truncated || cut,
+            n_scored: allowed.map_or(n_documents, |a| a.iter().filter(|&&a| a).count()),
+            filters: self.facets.counts(&options.filters),
+            timings,
+        };
+        meaning.last = Some(encoded);
+        Ok(Answer::Results(Box::new(results)))
+    }
+
+    /// The documents to show, in order.
+    fn best(&self, scores: &[f32], allowed: Option<&[bool]>, options: &SearchOptions) -> Vec<u32> {
+        let candidates = self.facets.candidates(scores, allowed);
+        let mut found = top_k(candidates, scores, options.limit);
+        if let Some(by) = &options.sort {
+            found.sort_by(|a, b| self.facets.compare(by, *a, *b));
+        }
+        found
+    }
+
+    /// The part of the query that is read, and whether something was cut off.
+    fn check<'q>(&self, query: &'q str, options: &SearchOptions) -> Result<(&'q str, bool), RetrieverError> {
         if !(1..=1000).contains(&options.limit) {
             return Err(RetrieverError::Setting { name: "limit", found: options.limit, low: 1, high: 1000 });
         }
         if !(0.0..=10.0).contains(&options.lexical_weight) {
             return Err(RetrieverError::LexicalWeight { found: options.lexical_weight });
         }
-        let allowed = self.facets.allowed(&options.filters)?;
-        let start = clock();
         let cut = floor_char_boundary(query, MAX_QUERY_BYTES);
+        if self.normalizer.normalize(&query[..cut]).text.trim().is_empty() {
+            return Err(RetrieverError::EmptyQuery);
+        }
+        Ok((&query[..cut], cut < query.len()))
+    }
+}
+
+impl Meaning {
+    fn query_input(&self, query: &str) -> Result<PreparedText, RetrieverError> {
+        let input = self.model.prepare(query, Role::Query);
+        if input.offsets.iter().flatten().next().is_none() {
+            return Err(RetrieverError::EmptyQuery);
+        }
+        Ok(input)
+    }
+
+    fn encode_query(
+        &mut self,
+        query: &str,
+        computed: Option<Computed>,
+        clock: Clock<'_>,
+    ) -> Result<Encoded, RetrieverError> {
+        let start = clock();
         let input = self.query_input(query)?;
         let tokenized = clock();
         let elsewhere = computed.as_ref().map_or((0.0, 0.0), |c| (c.encode_ms, c.score_ms));
@@ -194,7 +491,7 @@ impl Retriever {
             }
             None => (self.model.encode(&input)?, None),
         };
-        let encoded = clock();
+        let done = clock();
         let prepared = self.index.prepare(&embeddings)?;
         let maxsim = match scores {
             Some(scores) => {
@@ -203,22 +500,9 @@ impl Retriever {
             }
             None => self.index.score_all(&prepared)?,
         };
-        let mut lexical = vec![0.0; maxsim.len()];
-        for (document, score) in self.lexical.search(&query[..cut], maxsim.len()) {
-            lexical[document.0 as usize] = score;
-        }
-        let mut fused = fuse(&maxsim, &lexical, options.lexical_weight);
-        self.facets.weigh(&mut fused);
-        let candidates = self.facets.candidates(&fused, allowed.as_deref());
-        let mut found = top_k(candidates, &fused, options.limit);
-        if let Some(by) = &options.sort {
-            found.sort_by(|a, b| by.compare(&self.sections[*a as usize], &self.sections[*b as usize]));
-        }
-        let scored = clock();
-
+        let end = clock();
         let dim = self.index.dim();
-        // Position among all embeddings and place in the query of those that stand for text; markers have no place.
-        let words: Vec<(usize, core::ops::Range<usize>, f32)> = input
+        let words = input
             .kept_ranges()
             .enumerate()
             .filter_map(|(i, range)| {
@@ -226,37 +510,17 @@ impl Retriever {
                 Some((i, range?, weight))
             })
             .collect();
-        let mut hits = Vec::with_capacity(found.len());
-        for document in found {
-            let at = document as usize;
-            let section = self.sections[at].clone();
-            let document = DocId(document);
-            let matches =
-                if options.explain { self.explain(&prepared, document, &words)? } else { Vec::new() };
-            let highlights = Highlights::of(&matches, section.headings.len(), options.min_similarity);
-            hits.push(Hit {
-                document,
-                score: fused[at],
-                maxsim: maxsim[at],
-                lexical: lexical[at],
-                section,
-                matches,
-                highlights,
-            });
-        }
-        let end = clock();
-        Ok(SearchResults {
-            query: query[..cut].to_owned(),
-            hits,
-            query_tokens: words.into_iter().map(|(_, range, weight)| QueryToken { range, weight }).collect(),
-            truncated: input.truncated || cut < query.len(),
-            n_scored: allowed.map_or(self.index.n_documents(), |a| a.iter().filter(|&&a| a).count()),
-            filters: self.facets.counts(&options.filters),
+        Ok(Encoded {
+            query: query.to_owned(),
+            prepared,
+            words,
+            truncated: input.truncated,
+            maxsim,
             timings: Timings {
                 tokenize_ms: tokenized - start,
-                encode_ms: encoded - tokenized + elsewhere.0,
-                score_ms: scored - encoded + elsewhere.1,
-                explain_ms: end - scored,
+                encode_ms: done - tokenized + elsewhere.0,
+                score_ms: end - done + elsewhere.1,
+                explain_ms: 0.0,
                 total_ms: end - start + elsewhere.0 + elsewhere.1,
             },
         })
@@ -264,15 +528,15 @@ impl Retriever {
 
     fn explain(
         &self,
-        prepared: &PreparedQuery,
+        encoded: &Encoded,
         document: DocId,
-        words: &[(usize, core::ops::Range<usize>, f32)],
+        section: &Section,
+        map: Option<&[u16]>,
     ) -> Result<Vec<Match>, RetrieverError> {
-        let best = self.index.matches(prepared, document)?;
-        let text = self.sections[document.0 as usize].document();
+        let best = self.index.matches(&encoded.prepared, document)?;
+        let text = section.document();
         let input = self.model.prepare(&text.text, Role::Document);
         let ranges: Vec<Option<core::ops::Range<usize>>> = input.kept_ranges().collect();
-        let map = self.token_maps[document.0 as usize].as_deref();
         if map.is_some_and(|map| map.len() != ranges.len()) {
             return Err(FormatError::Invalid {
                 path: format!("document {}", document.0),
@@ -295,7 +559,7 @@ impl Retriever {
                 .flat_map(|range| text.locate(&range).map(Place::new).collect::<Vec<_>>())
                 .collect()
         };
-        let matches = words.iter().enumerate().filter_map(|(query_token, (i, _, weight))| {
+        let matches = encoded.words.iter().enumerate().filter_map(|(query_token, (i, _, weight))| {
             let TokenMatch { token, similarity } = *best.get(*i)?;
             let cosine = if *weight > 1e-6 { similarity / weight } else { 0.0 };
             Some(Match { query_token, similarity: cosine, contribution: similarity, places: places(token) })

@@ -1,11 +1,13 @@
 //! Sections to bundle.
 
 use crate::SiteError;
+use crate::reuse::{self, NotReused};
 use rayon::prelude::*;
 use shirube_core::Role;
 use shirube_encoder::Model;
-use shirube_format::bundle::{Bundle, BundleEntry, ModelRef, Section, folder};
+use shirube_format::bundle::{Bundle, BundleEntry, ENTRY_NAME, ModelRef, Section, folder};
 use shirube_index::{BuildStage, IndexBuilder, IndexOptions};
+use shirube_lexical::{BM25_B, BM25_K1, LexicalBuilder};
 use std::path::Path;
 
 /// Sections encoded between two reports of progress, and held as floats at one time.
@@ -44,6 +46,10 @@ pub struct BuildReport {
     pub n_truncated: usize,
     /// Paths of earlier builds that were removed.
     pub removed: Vec<String>,
+    /// Sections whose codes were taken over from the earlier bundle.
+    pub n_reused: usize,
+    /// Why none were, where none were.
+    pub not_reused: Option<NotReused>,
 }
 
 /// A bundle in the making: sections with their embeddings, in order, then [`Self::finish`]. For callers that encode in their own way; [`make_bundle`]
@@ -55,6 +61,7 @@ pub struct Assembly {
     model: ModelRef,
     sections: Vec<Section>,
     token_maps: Vec<Option<Vec<u16>>>,
+    words: LexicalBuilder,
     n_truncated: usize,
 }
 
@@ -70,6 +77,7 @@ impl Assembly {
             model: ModelRef::of(model.manifest()),
             sections: Vec::new(),
             token_maps: Vec::new(),
+            words: LexicalBuilder::new(BM25_K1, BM25_B)?,
             n_truncated: 0,
         })
     }
@@ -80,6 +88,7 @@ impl Assembly {
     /// As [`IndexBuilder::push`].
     pub fn push(&mut self, section: Section, embeddings: &[f32], truncated: bool) -> Result<(), SiteError> {
         self.token_maps.push(self.builder.push(embeddings)?);
+        self.words.push(&section.document().text)?;
         self.sections.push(section);
         self.add_truncated(usize::from(truncated));
         Ok(())
@@ -110,6 +119,7 @@ impl Assembly {
             residuals: built.packed.residuals,
             sections: self.sections,
             token_maps: self.token_maps,
+            lexical: self.words.finish(),
         };
         Ok((bundle, self.n_truncated))
     }
@@ -156,6 +166,9 @@ pub fn make_bundle(
 
 /// Builds a bundle and puts it in `out`, in place of an earlier one: see [`folder::write`] for what a killed build leaves.
 ///
+/// Where the earlier bundle is of the same model and settings and knows at least half of the sections, its centroids stay and only sections with a new
+/// text are encoded; the result is what [`build_over`] makes of these centroids. [`build_fresh`] never looks at the earlier bundle.
+///
 /// # Errors
 /// As [`make_bundle`], and [`SiteError::Format`] when the system refuses to write.
 pub fn build(
@@ -165,8 +178,113 @@ pub fn build(
     out: &Path,
     progress: impl FnMut(Progress),
 ) -> Result<BuildReport, SiteError> {
+    match earlier(out, &sections, model, &options.index) {
+        Ok(base) => build_over(sections, model, &options.name, &base, out, progress),
+        Err(why) => {
+            let report = build_fresh(sections, model, options, out, progress)?;
+            Ok(BuildReport { not_reused: Some(why), ..report })
+        }
+    }
+}
+
+/// The bundle in `out`, where a build may go on from it.
+fn earlier(
+    out: &Path,
+    sections: &[Section],
+    model: &Model,
+    options: &IndexOptions,
+) -> Result<Bundle, NotReused> {
+    if !out.join(ENTRY_NAME).exists() {
+        return Err(NotReused::Absent);
+    }
+    let known = IndexOptions {
+        pool_factor: options.pool_factor,
+        n_centroids: options.n_centroids,
+        codec: options.codec,
+        ..IndexOptions::default()
+    };
+    if *options != known {
+        return Err(NotReused::Other("settings of the codec were given".to_owned()));
+    }
+    let base = read_bundle(out).map_err(|e| NotReused::Unreadable(e.to_string()))?;
+    reuse::comparable(&base, model, options)?;
+    reuse::enough_known(&base, sections)?;
+    Ok(base)
+}
+
+/// Reads the bundle in a folder, whole.
+///
+/// # Errors
+/// As [`folder::read`] and [`Bundle::assemble`].
+pub fn read_bundle(path: &Path) -> Result<Bundle, SiteError> {
+    let (entry, files) = folder::read(path)?;
+    let files = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+    Ok(Bundle::assemble(&entry, files)?)
+}
+
+/// As [`build`], from nothing.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_fresh(
+    sections: Vec<Section>,
+    model: &Model,
+    options: &BuildOptions,
+    out: &Path,
+    progress: impl FnMut(Progress),
+) -> Result<BuildReport, SiteError> {
     let (bundle, n_truncated) = make_bundle(sections, model, options, progress)?;
+    write_bundle(&bundle, n_truncated, 0, Some(NotReused::Asked), out)
+}
+
+/// Builds over the centroids of `base`, whose pooling holds too, and copies the codes of the sections that it knows. Bundles over one base can be put
+/// together without loss: this is how a large set is built in parts, by as many processes as there are parts.
+///
+/// # Errors
+/// As [`build`]; [`SiteError::Format`] also where `base` is of another model.
+pub fn build_over(
+    sections: Vec<Section>,
+    model: &Model,
+    name: &str,
+    base: &Bundle,
+    out: &Path,
+    progress: impl FnMut(Progress),
+) -> Result<BuildReport, SiteError> {
+    base.model.check(&ModelRef::of(model.manifest()))?;
+    let (bundle, n_reused, n_truncated) = reuse::make_over(
+        name.to_owned(),
+        sections,
+        &base.tables,
+        &[base],
+        model,
+        base.pool_factor as usize,
+        progress,
+    )?;
+    write_bundle(&bundle, n_truncated, n_reused, None, out)
+}
+
+fn write_bundle(
+    bundle: &Bundle,
+    n_truncated: usize,
+    n_reused: usize,
+    not_reused: Option<NotReused>,
+    out: &Path,
+) -> Result<BuildReport, SiteError> {
     let (entry, files) = bundle.pack();
     let removed = folder::write(out, &entry, &files)?;
-    Ok(BuildReport { entry, n_truncated, removed })
+    Ok(BuildReport { entry, n_truncated, removed, n_reused, not_reused })
+}
+
+/// Part `index` of `n` parts of `sections`, counted from 0: runs of nearly equal length, cut only between sections, never between passages of one.
+pub fn shard(sections: Vec<Section>, index: usize, n: usize) -> Vec<Section> {
+    let of = sections.len();
+    let cut = |i: usize| {
+        let mut at = of * i.min(n) / n.max(1);
+        while at > 0 && at < of && sections[at].passage > 0 {
+            at -= 1;
+        }
+        at
+    };
+    let (start, end) = (cut(index), cut(index + 1));
+    sections[start..end].to_vec()
 }

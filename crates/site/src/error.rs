@@ -63,6 +63,14 @@ pub enum SiteError {
     /// The index was refused.
     #[error(transparent)]
     Index(#[from] IndexError),
+    /// Bundles over different centroids were to be merged without a model.
+    #[error(
+        "the bundles have different centroids, so all but the first must be encoded again; give the model, or build the parts over one bundle's centroids"
+    )]
+    ModelNeeded,
+    /// The words were refused.
+    #[error(transparent)]
+    Lexical(#[from] shirube_lexical::LexicalError),
     /// The bundle was not written.
     #[error(transparent)]
     Format(#[from] FormatError),

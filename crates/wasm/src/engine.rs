@@ -7,7 +7,7 @@ use shirube_core::Role;
 use shirube_format::bundle::ModelRef;
 use shirube_format::model::FileEntry;
 use shirube_retriever::{
-    BundleLoader, Computed, Kernels, ModelLoader, Retriever, RetrieverError, SearchOptions,
+    Answer, BundleLoader, Computed, Filters, Kernels, ModelLoader, Need, Retriever, RetrieverError, SearchOptions,
 };
 use wasm_bindgen::prelude::*;
 
@@ -17,7 +17,11 @@ extern "C" {
     fn now() -> f64;
 }
 
-/// A model and a bundle: first their manifests, then their files in any order, then `finish`, then searches.
+/// A bundle and a model: first the bundle's entry and directories, then `open`, then searches by words; meanwhile or later the model's manifest and
+/// the files of both, then `finish`, then searches by words and meaning.
+///
+/// A search returns its results, or `{needs: [{path, start, end, fileBytes}]}`: fetch these bytes (or the whole files), give them to `provide`, and
+/// ask again.
 #[wasm_bindgen]
 #[derive(Debug, Default)]
 pub struct Engine {
@@ -31,9 +35,23 @@ struct Loaded {
     retriever: Retriever,
     license: String,
     model_bytes: u64,
-    bundle_bytes: u64,
     /// What a GPU computed for the query that comes next.
     computed: Option<(String, Computed)>,
+}
+
+#[derive(Serialize)]
+struct BundleFiles<'a> {
+    words: Vec<RequiredFile<'a>>,
+    meaning: Vec<RequiredFile<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Needed<'a> {
+    path: &'a str,
+    start: u64,
+    end: u64,
+    file_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -76,7 +94,7 @@ impl Engine {
         Self::default()
     }
 
-    /// Takes `shirube.json`; returns the files to provide, `[{path, bytes, sha256}]`.
+    /// Takes `shirube.json`; returns the files to provide, `{words: [{path, bytes, sha256}], meaning: […]}`.
     ///
     /// # Errors
     /// `{code, message, cure}`, as everywhere in this class.
@@ -84,9 +102,13 @@ impl Engine {
     pub fn open_bundle(&mut self, entry: &[u8]) -> Result<JsValue, JsValue> {
         let loader = BundleLoader::new(entry).map_err(Failure::from)?;
         self.check_pair(Some(&loader), self.model.as_ref())?;
-        let required = required(loader.required())?;
+        let files = BundleFiles {
+            words: loader.word_files().map(RequiredFile::of).collect(),
+            meaning: loader.meaning_files().map(RequiredFile::of).collect(),
+        };
+        let files = plain(&files)?;
         self.bundle = Some(loader);
-        Ok(required)
+        Ok(files)
     }
 
     /// Takes the model's `manifest.json`; returns the files to provide, `[{path, bytes, sha256}]`.
@@ -128,29 +150,43 @@ impl Engine {
         Ok(loader.provide(path, bytes).map_err(Failure::from)?)
     }
 
-    /// Builds encoder and index from what was provided; searches can begin.
+    /// Opens the bundle's directories; searches by words can begin.
     ///
     /// # Errors
-    /// When a file is missing or its content does not fit.
+    /// When a directory is missing or its content does not fit.
+    pub fn open(&mut self) -> Result<(), JsValue> {
+        let bundle =
+            self.bundle.as_ref().ok_or_else(|| Failure::bad_argument("openBundle comes before open"))?;
+        let retriever = bundle.open().map_err(Failure::from)?;
+        self.loaded = Some(Loaded { retriever, license: String::new(), model_bytes: 0, computed: None });
+        Ok(())
+    }
+
+    /// Builds encoder and index from what was provided; searches by meaning can begin.
+    ///
+    /// # Errors
+    /// When a file is missing or its content does not fit; searches by words go on.
     pub fn finish(&mut self) -> Result<(), JsValue> {
+        if self.loaded.is_none() {
+            self.open()?;
+        }
         let (Some(model), Some(bundle)) = (self.model.take(), self.bundle.take()) else {
             return Err(Failure::bad_argument("openModel and openBundle come before finish").into());
         };
-        let bytes = |files: &[FileEntry]| files.iter().map(|file| file.bytes).sum();
-        let (model_bytes, bundle_bytes) = (bytes(model.required()), bytes(bundle.required()));
-        let license = model.manifest().license.clone();
+        let loaded = self.loaded.as_mut().ok_or_else(not_loaded)?;
+        loaded.model_bytes = model.required().iter().map(|file| file.bytes).sum();
+        loaded.license = model.manifest().license.clone();
         let kernels = Kernels::detect();
         let model = model.finish(kernels).map_err(Failure::from)?;
-        let bundle = bundle.finish().map_err(Failure::from)?;
-        let retriever = Retriever::new(model, bundle, kernels).map_err(Failure::from)?;
-        self.loaded = Some(Loaded { retriever, license, model_bytes, bundle_bytes, computed: None });
+        let index = bundle.index(kernels).map_err(Failure::from)?;
+        loaded.retriever.attach(model, index, kernels).map_err(Failure::from)?;
         Ok(())
     }
 
     /// What is loaded and what it runs on.
     ///
     /// # Errors
-    /// Before `finish`.
+    /// Before `open`.
     pub fn status(&self) -> Result<JsValue, JsValue> {
         let loaded = self.loaded.as_ref().ok_or_else(not_loaded)?;
         let status = loaded.retriever.status();
@@ -164,7 +200,7 @@ impl Engine {
             },
             bundle: BundleStatus {
                 name: &status.bundle,
-                bytes: loaded.bundle_bytes,
+                bytes: loaded.retriever.entry().files.iter().map(|f| f.file.bytes + f.shard_bytes).sum(),
                 documents: status.documents,
                 pages: status.pages,
                 tokens: status.tokens,
@@ -172,18 +208,63 @@ impl Engine {
         })
     }
 
-    /// The best sections for `query`; offsets count UTF-16 code units. `lexical_weight` is how much words count beside meaning, 0 to 10.
+    /// Takes the bytes of a shard from `start`: the range that a search needs, or the whole file.
+    ///
+    /// # Errors
+    /// When the bytes are not what the bundle's directories promise. They can be provided again.
+    pub fn provide(&mut self, path: &str, start: f64, bytes: &[u8]) -> Result<(), JsValue> {
+        let loaded = self.loaded.as_mut().ok_or_else(not_loaded)?;
+        Ok(loaded.retriever.provide(path, start as u64, bytes).map_err(Failure::from)?)
+    }
+
+    /// Every shard there is, `[{path, start, end, fileBytes}]`.
+    ///
+    /// # Errors
+    /// Before `open`.
+    pub fn shards(&self) -> Result<JsValue, JsValue> {
+        let loaded = self.loaded.as_ref().ok_or_else(not_loaded)?;
+        needed(&loaded.retriever.shards().collect::<Vec<_>>())
+    }
+
+    /// Checks the whole content of a shard without keeping it here.
+    ///
+    /// # Errors
+    /// As `provide`.
+    #[wasm_bindgen(js_name = checkShard)]
+    pub fn check_shard(&self, path: &str, bytes: &[u8]) -> Result<(), JsValue> {
+        let loaded = self.loaded.as_ref().ok_or_else(not_loaded)?;
+        Ok(loaded.retriever.check_shard(path, bytes).map_err(Failure::from)?)
+    }
+
+    /// The best sections for the words of `query`, or what is needed for that; offsets count UTF-16 code units.
     ///
     /// # Errors
     /// `EMPTY_QUERY`, `BAD_ARGUMENT`.
-    pub fn search(&mut self, query: &str, limit: usize, lexical_weight: f32) -> Result<JsValue, JsValue> {
+    #[wasm_bindgen(js_name = searchWords)]
+    pub fn search_words(&mut self, query: &str, limit: usize, filters: JsValue) -> Result<JsValue, JsValue> {
         let loaded = self.loaded.as_mut().ok_or_else(not_loaded)?;
-        let options = SearchOptions { limit, lexical_weight, ..SearchOptions::default() };
+        let options = SearchOptions { limit, filters: read_filters(filters)?, ..SearchOptions::default() };
+        answer(loaded.retriever.search_words(query, &options, &now))
+    }
+
+    /// The best sections for `query` by words and meaning, or what is needed for that; offsets count UTF-16 code units. `lexical_weight` is how much
+    /// words count beside meaning, 0 to 10.
+    ///
+    /// # Errors
+    /// `EMPTY_QUERY`, `BAD_ARGUMENT`.
+    pub fn search(
+        &mut self,
+        query: &str,
+        limit: usize,
+        lexical_weight: f32,
+        filters: JsValue,
+    ) -> Result<JsValue, JsValue> {
+        let loaded = self.loaded.as_mut().ok_or_else(not_loaded)?;
+        let options =
+            SearchOptions { limit, lexical_weight, filters: read_filters(filters)?, ..SearchOptions::default() };
         let computed =
             loaded.computed.take().filter(|(known, _)| known == query).map(|(_, computed)| computed);
-        let results =
-            loaded.retriever.search_computed(query, &options, computed, &now).map_err(Failure::from)?;
-        plain(&results.into_utf16())
+        answer(loaded.retriever.search_computed(query, &options, computed, &now))
     }
 
     /// `query` as the encoder reads it, for a GPU: `{ids: Uint32Array, keep: Uint8Array, nAttended}`.
@@ -209,7 +290,7 @@ impl Engine {
     #[wasm_bindgen(js_name = indexParts)]
     pub fn index_parts(&self) -> Result<JsValue, JsValue> {
         let loaded = self.loaded.as_ref().ok_or_else(not_loaded)?;
-        let index = loaded.retriever.index();
+        let index = loaded.retriever.index().ok_or_else(no_model)?;
         let (tokens, documents) = index.compressed();
         let table = index.scorer().codec().residual_table();
         let offsets: Vec<u32> =
@@ -235,7 +316,7 @@ impl Engine {
     #[wasm_bindgen(js_name = scoreAll)]
     pub fn score_all(&self, embeddings: &[f32]) -> Result<Vec<f32>, JsValue> {
         let loaded = self.loaded.as_ref().ok_or_else(not_loaded)?;
-        let index = loaded.retriever.index();
+        let index = loaded.retriever.index().ok_or_else(no_model)?;
         let score = || index.score_all(&index.prepare(embeddings)?);
         Ok(score().map_err(|error| Failure::from(RetrieverError::from(error)))?)
     }
@@ -291,14 +372,48 @@ impl Engine {
     }
 }
 
+fn no_model() -> Failure {
+    RetrieverError::NoModel.into()
+}
+
 fn not_loaded() -> Failure {
-    Failure::bad_argument("the engine is not loaded; finish comes first")
+    Failure::bad_argument("the engine is not loaded; open comes first")
+}
+
+fn answer(found: Result<Answer, RetrieverError>) -> Result<JsValue, JsValue> {
+    match found.map_err(Failure::from)? {
+        Answer::Results(results) => plain(&results.into_utf16()),
+        Answer::Needs(needs) => {
+            object(&[("needs", needed(&needs)?)])
+        }
+    }
+}
+
+/// `{name: [value, …]}`, or nothing.
+fn read_filters(filters: JsValue) -> Result<Filters, Failure> {
+    if filters.is_undefined() || filters.is_null() {
+        return Ok(Filters::new());
+    }
+    serde_wasm_bindgen::from_value(filters)
+        .map_err(|error| Failure::bad_argument(format!("filters: {error}; give lists of values by name")))
+}
+
+fn needed(needs: &[Need]) -> Result<JsValue, JsValue> {
+    let needs: Vec<_> = needs
+        .iter()
+        .map(|n| Needed { path: &n.path, start: n.range.start, end: n.range.end, file_bytes: n.file_bytes })
+        .collect();
+    plain(&needs)
 }
 
 fn required(files: &[FileEntry]) -> Result<JsValue, JsValue> {
-    let list: Vec<_> =
-        files.iter().map(|f| RequiredFile { path: &f.path, bytes: f.bytes, sha256: &f.sha256.0 }).collect();
-    plain(&list)
+    plain(&files.iter().map(RequiredFile::of).collect::<Vec<_>>())
+}
+
+impl<'a> RequiredFile<'a> {
+    fn of(f: &'a FileEntry) -> Self {
+        Self { path: &f.path, bytes: f.bytes, sha256: &f.sha256.0 }
+    }
 }
 
 fn object(entries: &[(&str, JsValue)]) -> Result<JsValue, JsValue> {

@@ -38,6 +38,7 @@ impl From<FormatError> for Failure {
 fn code(error: &RetrieverError) -> &'static str {
     match error {
         RetrieverError::EmptyQuery => "EMPTY_QUERY",
+        RetrieverError::NoModel => "NO_MODEL",
         RetrieverError::Setting { .. }
         | RetrieverError::LexicalWeight { .. }
         | RetrieverError::Computed { .. }
@@ -64,6 +65,7 @@ fn text_code(error: &TextError) -> &'static str {
 fn format_code(error: &FormatError) -> &'static str {
     match error {
         FormatError::Newer { .. } => "VERSION_NEWER",
+        FormatError::Older { .. } => "VERSION_OLDER",
         FormatError::Missing { .. } => "ASSET_MISSING",
         FormatError::Html { .. } => "ASSET_IS_HTML",
         FormatError::Mismatch { .. } => "MODEL_MISMATCH",
@@ -97,6 +99,7 @@ mod tests {
         let path = || "codes/0.bin".to_owned();
         let cases = [
             (FormatError::Newer { path: path(), found: 2, newest: 1 }, "VERSION_NEWER"),
+            (FormatError::Older { path: path(), found: 1, oldest: 2 }, "VERSION_OLDER"),
             (FormatError::Missing { path: path() }, "ASSET_MISSING"),
             (FormatError::Html { path: path() }, "ASSET_IS_HTML"),
             (FormatError::Length { path: path(), expected: 2, found: 1 }, "ASSET_DAMAGED"),

@@ -104,6 +104,8 @@ const ERRORS: Record<string, TextKey> = {
   ASSET_IS_HTML: "errorHtml",
   ASSET_DAMAGED: "errorDamaged",
   VERSION_NEWER: "errorNewer",
+  // The cure is the same: build the index again.
+  VERSION_OLDER: "errorMismatch",
   MODEL_MISMATCH: "errorMismatch",
   EMPTY_QUERY: "errorEmpty",
   WASM_UNSUPPORTED: "errorUnsupported",

@@ -89,6 +89,71 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// A cursor over a body without magic and version.
+    pub(super) fn body(path: &'a str, bytes: &'a [u8]) -> Self {
+        Self { path, bytes, at: 0 }
+    }
+
+    /// Whether nothing is left.
+    pub(super) fn is_done(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    /// Bytes not read yet.
+    pub(super) fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    pub(super) fn u8(&mut self) -> Result<u8, FormatError> {
+        Ok(self.take(1)?[0])
+    }
+
+    /// An unsigned number in groups of seven bits, lowest first, the high bit set in all bytes but the last; at most five bytes, no needless ones.
+    pub(super) fn varint(&mut self) -> Result<u32, FormatError> {
+        let mut value = 0_u64;
+        for i in 0..5 {
+            let byte = self.u8()?;
+            value |= u64::from(byte & 0x7f) << (7 * i);
+            if byte < 0x80 {
+                if i > 0 && byte == 0 {
+                    break;
+                }
+                return u32::try_from(value)
+                    .map_err(|_| self.invalid(format!("number {value} is above 2^32 - 1")));
+            }
+        }
+        Err(self.invalid("a number has a needless byte or more than five".to_owned()))
+    }
+
+    /// A number that must lie in `low..=high`.
+    pub(super) fn number(&mut self, name: &str, low: usize, high: usize) -> Result<usize, FormatError> {
+        let value = self.varint()? as usize;
+        if value < low || value > high {
+            return Err(self.invalid(format!("{name} is {value}, expected {low} to {high}")));
+        }
+        Ok(value)
+    }
+
+    /// The number of items of at least `item_bytes` each that follow: refused where the rest of the file cannot hold them.
+    pub(super) fn n_items(&mut self, name: &str, item_bytes: usize) -> Result<usize, FormatError> {
+        let n = self.varint()? as usize;
+        let left = self.bytes.len() - self.at;
+        if n.saturating_mul(item_bytes) > left {
+            return Err(self.invalid(format!("{n} {name} announced, {left} bytes left")));
+        }
+        Ok(n)
+    }
+
+    /// UTF-8 text of `n` bytes.
+    pub(super) fn text(&mut self, n: usize) -> Result<&'a str, FormatError> {
+        let at = self.at;
+        core::str::from_utf8(self.take(n)?).map_err(|e| FormatError::Invalid {
+            path: self.path.to_owned(),
+            offset: (at + e.valid_up_to()) as u64,
+            what: "text is not UTF-8".to_owned(),
+        })
+    }
+
     /// All that is left.
     pub(super) fn rest(&mut self) -> &'a [u8] {
         let rest = &self.bytes[self.at..];
@@ -113,6 +178,14 @@ pub(super) fn u16s_bytes(n: usize) -> usize {
 
 pub(super) fn put_u32(out: &mut Vec<u8>, value: u32) {
     out.extend_from_slice(&value.to_le_bytes());
+}
+
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u32) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
 }
 
 pub(super) fn put_u16s(out: &mut Vec<u8>, values: &[u16]) {

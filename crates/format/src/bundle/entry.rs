@@ -1,6 +1,6 @@
 //! `shirube.json`: the one file of a bundle with a fixed name.
 
-use super::{BUNDLE_FORMAT, ENTRY_NAME, MAX_DIM, MAX_DOCUMENTS, MAX_FILE_BYTES};
+use super::{BUNDLE_FORMAT, ENTRY_NAME, MAX_DIM, MAX_DOCUMENTS, MAX_FILE_BYTES, OLDEST_BUNDLE_FORMAT};
 use crate::model::{FileEntry, ModelManifest};
 use crate::{FormatError, Sha256Hex};
 use serde::{Deserialize, Serialize};
@@ -88,8 +88,10 @@ pub enum PartKind {
     Centroids,
     /// [`CodesShard`](super::CodesShard).
     Codes,
-    /// [`SectionsShard`](super::SectionsShard).
+    /// [`SectionsDirectory`](super::SectionsDirectory).
     Sections,
+    /// [`LexicalDirectory`](super::LexicalDirectory).
+    Lexical,
     /// A part of a later writer that this reader can do without.
     #[serde(other)]
     Other,
@@ -107,6 +109,16 @@ pub struct BundleFile {
     pub first_document: u32,
     /// Documents in a shard; 0 for other files.
     pub n_documents: u32,
+    /// Shard files that a directory names; 0 for other files.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub n_shards: u64,
+    /// Bytes of these shards; 0 for other files.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shard_bytes: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl CodecInfo {
@@ -183,9 +195,9 @@ impl BundleEntry {
     /// Parses `shirube.json` and checks all that can be checked without the other files.
     ///
     /// # Errors
-    /// [`FormatError::Newer`], [`FormatError::Html`], [`FormatError::Json`], or [`FormatError::Invalid`] for a table that cannot work.
+    /// [`FormatError::Newer`], [`FormatError::Older`], [`FormatError::Html`], [`FormatError::Json`], or [`FormatError::Invalid`] for a table that cannot work.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
-        crate::model::check_json_version(ENTRY_NAME, bytes, BUNDLE_FORMAT)?;
+        crate::model::check_json_version(ENTRY_NAME, bytes, OLDEST_BUNDLE_FORMAT, BUNDLE_FORMAT)?;
         let entry: Self = serde_json::from_slice(bytes)
             .map_err(|source| FormatError::Json { path: ENTRY_NAME.to_owned(), source })?;
         entry.validate().map_err(|what| FormatError::Invalid {
@@ -209,9 +221,6 @@ impl BundleEntry {
     }
 
     fn validate(&self) -> Result<(), String> {
-        if self.format == 0 {
-            return Err("format is 0, expected 1 or more".to_owned());
-        }
         let codec = &self.codec;
         let ranges = [
             ("counts.documents", self.counts.documents as usize, 1, MAX_DOCUMENTS as usize),
@@ -246,11 +255,13 @@ impl BundleEntry {
                 ));
             }
         }
-        let n_tables = self.files_of(PartKind::Centroids).count();
-        if n_tables != 1 {
-            return Err(format!("files: {n_tables} of kind centroids, expected 1"));
+        for kind in [PartKind::Centroids, PartKind::Lexical, PartKind::Sections] {
+            let n = self.files_of(kind).count();
+            if n != 1 {
+                return Err(format!("files: {n} of kind {kind:?}, expected 1"));
+            }
         }
-        for kind in [PartKind::Codes, PartKind::Sections] {
+        for kind in [PartKind::Codes] {
             let mut next = 0_u32;
             for f in self.files_of(kind) {
                 if f.first_document != next || f.n_documents == 0 || f.n_documents > MAX_DOCUMENTS {

@@ -1,8 +1,9 @@
 //! A bundle folder on disk, for native tools.
 
-use super::{BundleEntry, ENTRY_NAME};
+use super::{BundleEntry, ENTRY_NAME, Need};
 use crate::{FormatError, NamedFile};
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FormatError {
@@ -10,7 +11,7 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> FormatError {
     move |source| FormatError::Io { path, source }
 }
 
-/// Reads the entry and every file it names, each checked by length and digest.
+/// Reads the entry, every file it names, each checked by length and digest, and every shard, whose name is its checksum.
 ///
 /// # Errors
 /// As [`BundleEntry::parse`] and [`FileEntry::check`](crate::model::FileEntry::check); [`FormatError::Missing`] and [`FormatError::Io`].
@@ -22,10 +23,45 @@ pub fn read(folder: &Path) -> Result<(BundleEntry, Vec<NamedFile>), FormatError>
         f.file.check(&bytes)?;
         files.push((f.file.path.clone(), bytes));
     }
+    // Their names are their checksums: who puts them together compares them.
+    for path in
+        super::shard_paths(&entry, files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())))?
+    {
+        let bytes = read_one(folder, &path)?;
+        files.push((path, bytes));
+    }
     Ok((entry, files))
 }
 
-fn read_one(folder: &Path, name: &str) -> Result<Vec<u8>, FormatError> {
+/// The bytes that `need` names.
+///
+/// # Errors
+/// [`FormatError::Missing`], [`FormatError::Io`]; [`FormatError::Length`] for a file that ends before them.
+pub fn read_range(folder: &Path, need: &Need) -> Result<Vec<u8>, FormatError> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let path = folder.join(&need.path);
+    let mut file = match std::fs::File::open(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(FormatError::Missing { path: path.display().to_string() });
+        }
+        other => other.map_err(io(&path))?,
+    };
+    file.seek(SeekFrom::Start(need.range.start)).map_err(io(&path))?;
+    let n = need.range.end - need.range.start;
+    let mut bytes = Vec::new();
+    file.take(n).read_to_end(&mut bytes).map_err(io(&path))?;
+    if (bytes.len() as u64) < n {
+        let found = need.range.start + bytes.len() as u64;
+        return Err(FormatError::Length { path: need.path.clone(), expected: need.file_bytes, found });
+    }
+    Ok(bytes)
+}
+
+/// The content of one file of the bundle.
+///
+/// # Errors
+/// [`FormatError::Missing`] and [`FormatError::Io`].
+pub fn read_one(folder: &Path, name: &str) -> Result<Vec<u8>, FormatError> {
     let path = folder.join(name);
     match std::fs::read(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -57,20 +93,22 @@ pub fn write(folder: &Path, entry: &BundleEntry, files: &[NamedFile]) -> Result<
         replace(&path, bytes)?;
     }
     replace(&folder.join(ENTRY_NAME), &entry.to_bytes())?;
-    remove_stale(folder, &entry.files.iter().map(|f| f.file.path.as_str()).collect())
+    remove_stale(folder, &files.iter().map(|(path, _)| path.as_str()).collect())
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".part");
     let aside = PathBuf::from(aside);
-    std::fs::write(&aside, bytes).map_err(io(&aside))?;
+    let mut file = std::fs::File::create(&aside).map_err(io(&aside))?;
+    // On the disk before its name is: a machine that loses power keeps the old file or has the whole new one.
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io(&aside))?;
     std::fs::rename(&aside, path).map_err(io(path))
 }
 
 fn remove_stale(folder: &Path, current: &BTreeSet<&str>) -> Result<Vec<String>, FormatError> {
     let mut removed = Vec::new();
-    for directory in ["", "codes", "sections"] {
+    for directory in ["", "codes", "sections", "lexical"] {
         let path = folder.join(directory);
         let listing = match std::fs::read_dir(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
@@ -96,8 +134,9 @@ fn is_ours(relative: &str) -> bool {
     if done == ENTRY_NAME {
         return done != relative;
     }
-    [("centroids.", ".bin"), ("codes/", ".bin"), ("sections/", ".bin")].iter().any(|(before, after)| {
-        done.strip_prefix(before).and_then(|rest| rest.strip_suffix(after)).is_some_and(|hash| {
+    let ours = ["centroids.", "codes/", "sections.", "sections/", "lexical.", "lexical/"];
+    ours.iter().any(|before| {
+        done.strip_prefix(before).and_then(|rest| rest.strip_suffix(".bin")).is_some_and(|hash| {
             hash.len() == super::NAME_DIGITS && hash.bytes().all(|b| b.is_ascii_hexdigit())
         })
     })
@@ -113,6 +152,8 @@ mod tests {
             "centroids.0123456789abcdef.bin",
             "codes/0123456789abcdef.bin.part",
             "sections/0123456789abcdef.bin",
+            "lexical/0123456789abcdef.bin",
+            "lexical.0123456789abcdef.bin",
             "shirube.json.part",
         ] {
             assert!(is_ours(name), "{name}");

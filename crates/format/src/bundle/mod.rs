@@ -2,37 +2,51 @@
 //!
 //! | File | Content | Type |
 //! |---|---|---|
-//! | `shirube.json` | entry: versions, model, counts, codec, table of all other files | [`BundleEntry`] |
+//! | `shirube.json` | entry: versions, model, counts, codec, table of the files below that are not shards of a directory | [`BundleEntry`] |
+//! | `lexical.{hash}.bin`, `lexical/{hash}.bin` | documents by words: directory and shards | [`LexicalDirectory`] |
+//! | `sections.{hash}.bin`, `sections/{hash}.bin` | what is shown for a hit, and the token maps: directory and shards | [`SectionsDirectory`] |
 //! | `centroids.{hash}.bin` | codec tables and centroids | [`CodecTables`] |
 //! | `codes/{hash}.bin` | document-major token codes and packed residuals, several shards | [`CodesShard`] |
-//! | `sections/{hash}.bin` | what is shown for a hit, and the token maps, several shards | [`SectionsShard`] |
 //!
 //! Only the entry has a fixed name; every other name holds the start of the file's SHA-256, so it may be cached forever and a new build never
 //! overwrites a file that a visitor of the old one still needs. All integers and floats are little-endian. A reader checks, in this order,
 //! length and digest against the entry ([`FileEntry::check`](crate::model::FileEntry::check)), magic and version, the lengths that the header
 //! implies against the file's own, and only then allocates. Equal inputs give equal bytes.
 //!
-//! Shards of [`SHARD_BYTES`] rather than one file: a later lazy mode fetches only the shards of candidates, and a browser shows progress.
-//! Sections are compressed inside their files, because not every static host compresses on the wire; codes do not compress.
+//! A visitor's first words are answered from the entry, two directories, the shards of the query's terms and those of the hits on view; codes
+//! and model follow. Codes do not compress; everything else is compressed inside its file, because not every static host does it on the wire.
 
 mod base64;
+mod blocks;
 mod bytes;
 mod codes;
+mod compressed;
 mod entry;
+mod facets;
+mod lexical;
 mod sections;
 mod tables;
 mod whole;
 
 pub mod folder;
 
+pub use blocks::{BlockTable, MAX_SHARDS, Need};
 pub use codes::{CodesShard, code_bits};
 pub use entry::{BundleCounts, BundleEntry, BundleFile, CodecInfo, CodecKind, ModelRef, PartKind};
-pub use sections::{DocumentText, Section, SectionPart, SectionsShard};
+pub use facets::FacetTable;
+pub use lexical::{
+    ANALYZER, LexicalBlock, LexicalDirectory, LexicalPart, MAX_TERM_BYTES, Postings, TermPostings,
+    push_posting,
+};
+pub use sections::{DocumentText, Section, SectionPart, SectionsDirectory, StoredSection, parse_sections};
 pub use tables::{CentroidForm, CodecTables};
-pub use whole::Bundle;
+pub use whole::{Bundle, shard_paths};
 
 /// The newest bundle format this build reads and the one it writes.
 pub const BUNDLE_FORMAT: u32 = 2;
+
+/// The oldest bundle format this build reads: format 1 has no words and is built again in a minute.
+pub const OLDEST_BUNDLE_FORMAT: u32 = 2;
 
 /// Name of the entry inside the bundle folder.
 pub const ENTRY_NAME: &str = "shirube.json";

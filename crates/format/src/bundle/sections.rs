@@ -1,40 +1,38 @@
-//! `sections/{hash}.bin`: what is shown for a hit, and how its tokens were pooled.
+//! Sections: what is shown for a hit, and how its tokens were pooled.
 //!
-//! | Offset | Type | Field |
-//! |---|---|---|
-//! | 0 | `u8[4]` | magic `SHRS` |
-//! | 4 | `u32` | version, 1 |
-//! | 8 | `u32` | `json_bytes`, length of the JSON below |
-//! | 12 | zlib | JSON, compressed (RFC 1950) up to the end of the file |
+//! `sections.{hash}.bin`, the directory, is `SHRS`, version `u32` 2, then a compressed body: the number of documents, the table of blocks
+//! ([`BlockTable`]), for each block the number of its documents (at least 1), and the facets ([`FacetTable`]). Blocks stand in document order.
+//!
+//! A block in `sections/{hash}.bin` is a compressed body: JSON,
 //!
 //! ```json
-//! {"first_document": 0, "sections": [
-//!   {"id": "vue-00001", "source": "vue", "page": "guide/a11y", "url": "https://…#skip-link", "title": "…",
-//!    "headings": ["…"], "anchor": "skip-link", "text": "…", "map8": "AAEBAg=="}]}
+//! [{"id": "vue-00001", "source": "vue", "page": "guide/a11y", "url": "https://…#skip-link", "title": "…",
+//!   "headings": ["…"], "anchor": "skip-link", "text": "…", "map8": "AAEBAg=="}]
 //! ```
 //!
 //! `map8` (or `map16` where a document has more than 256 stored tokens) is Base64 of one unsigned number (little-endian) for each token
 //! embedding that the encoder kept: the number of the stored token inside the document that it was pooled into. Both are absent without
 //! pooling. Character offsets are not stored: the reader tokenises the section's text again with the same tokenizer.
 //!
-//! Compressed here and not by the server, because several free hosts do not compress, and Japanese text shrinks to a third.
+//! Blocks are small, because the hits on view come from as many of them.
 
-use super::bytes::{Cursor, put_u32};
-use super::{MAX_FILE_BYTES, base64};
-use crate::FormatError;
+use super::blocks::{BlockTable, Need};
+use super::bytes::{Cursor, put_u32, put_varint};
+use super::{FacetTable, MAX_DOCUMENTS, base64, compressed};
+use crate::{FormatError, NamedFile};
 use core::ops::Range;
-use miniz_oxide::inflate::TINFLStatus;
-use miniz_oxide::inflate::core::{DecompressorOxide, decompress, inflate_flags};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// zlib level of the writer: the smallest files; a site's sections take well under a second.
-const COMPRESSION_LEVEL: u8 = 9;
-
 const MAGIC: [u8; 4] = *b"SHRS";
-const VERSION: u32 = 1;
-/// Bytes that one byte of a deflate stream can stand for, at most (a 258-byte copy in two bits).
-const LARGEST_RATIO: usize = 1032;
+const VERSION: u32 = 2;
+const FOLDER: &str = "sections";
+
+/// A block closes at the first section that takes it to so many bytes before compression (about a third of it after).
+const BLOCK_BYTES: usize = 8192;
+
+/// Blocks grow beyond that where there would be more of them than this: the directory is read before the first answer.
+const MAX_BLOCKS: usize = 16_384;
 
 /// One section of a page, or one passage of a section that is longer than the model reads: the unit that is indexed and shown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -144,25 +142,22 @@ impl DocumentText {
     }
 }
 
-/// Sections of documents `first_document..`.
+/// Where the sections are.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SectionsShard {
-    /// First document.
-    pub first_document: u32,
-    /// Sections in document order.
-    pub sections: Vec<Section>,
-    /// For each section, for each token embedding that the encoder kept, the stored token it was pooled into; `None` without pooling.
-    pub token_maps: Vec<Option<Vec<u16>>>,
+pub struct SectionsDirectory {
+    /// Where the blocks are.
+    pub table: BlockTable,
+    /// What a search must know of all sections.
+    pub facets: FacetTable,
+    /// `[n_blocks + 1]` first document of each block; the last is the number of documents.
+    first_documents: Vec<u32>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct StoredShard {
-    first_document: u32,
-    sections: Vec<StoredSection>,
-}
+/// A section and, for each token embedding that the encoder kept of it, the stored token it was pooled into; `None` without pooling.
+pub type StoredSection = (Section, Option<Vec<u16>>);
 
 #[derive(Serialize, Deserialize)]
-struct StoredSection {
+struct JsonSection {
     #[serde(flatten)]
     section: Section,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -171,10 +166,129 @@ struct StoredSection {
     map16: Option<String>,
 }
 
-impl SectionsShard {
-    /// The file's content.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let sections = self.sections.iter().zip(&self.token_maps).map(|(section, map)| {
+impl SectionsDirectory {
+    /// The directory's file and the shards. Equal sections give equal bytes.
+    pub(super) fn pack(
+        sections: &[Section],
+        token_maps: &[Option<Vec<u16>>],
+    ) -> (Vec<u8>, Self, Vec<NamedFile>) {
+        let size = |i: usize| {
+            let s = &sections[i];
+            s.text.len()
+                + s.title.len()
+                + s.headings.iter().map(String::len).sum::<usize>()
+                + 200
+                + token_maps[i].as_ref().map_or(0, Vec::len)
+        };
+        let total: usize = (0..sections.len()).map(size).sum();
+        let block_bytes = BLOCK_BYTES.max(total.div_ceil(MAX_BLOCKS));
+        let (mut blocks, mut first_documents, mut filled) = (Vec::new(), vec![0_u32], 0);
+        for i in 0..sections.len() {
+            filled += size(i);
+            if filled >= block_bytes || i + 1 == sections.len() {
+                let first = first_documents[blocks.len()] as usize;
+                blocks.push(block_bytes_of(&sections[first..=i], &token_maps[first..=i]));
+                first_documents.push(i as u32 + 1);
+                filled = 0;
+            }
+        }
+        let (table, files) = BlockTable::write(FOLDER, &blocks);
+        let directory = Self { table, facets: FacetTable::of(sections), first_documents };
+        (directory.to_bytes(), directory, files)
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        put_varint(&mut body, self.n_documents() as u32);
+        self.table.put(&mut body);
+        self.first_documents.windows(2).for_each(|w| put_varint(&mut body, w[1] - w[0]));
+        self.facets.put(&mut body);
+        let mut out = MAGIC.to_vec();
+        put_u32(&mut out, VERSION);
+        compressed::put(&mut out, &body);
+        out
+    }
+
+    /// Reads the file; `path` is only for messages.
+    ///
+    /// # Errors
+    /// [`FormatError::Newer`] or [`FormatError::Invalid`].
+    pub fn parse(path: &str, bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut cursor = Cursor::open(path, bytes, MAGIC, VERSION)?;
+        let body = compressed::take(&mut cursor, "bytes of the directory")?;
+        let mut cursor = Cursor::body(path, &body);
+        let n_documents = cursor.number("documents", 1, MAX_DOCUMENTS as usize)?;
+        let table = BlockTable::take(&mut cursor, FOLDER)?;
+        let mut first_documents = vec![0_u32];
+        let mut next = 0;
+        for _ in 0..table.n_blocks() {
+            next += cursor.number("documents of a block", 1, n_documents - next.min(n_documents))?;
+            first_documents.push(next as u32);
+        }
+        let facets = FacetTable::take(&mut cursor, n_documents)?;
+        if next != n_documents || !cursor.is_done() {
+            return Err(cursor.invalid(format!(
+                "the blocks hold {next} of {n_documents} documents, {} bytes are left",
+                cursor.left()
+            )));
+        }
+        Ok(Self { table, facets, first_documents })
+    }
+
+    /// Number of documents.
+    pub fn n_documents(&self) -> usize {
+        self.first_documents.last().map_or(0, |&n| n as usize)
+    }
+
+    /// The block of a document below [`Self::n_documents`].
+    pub fn block_of(&self, document: u32) -> usize {
+        self.first_documents.partition_point(|&first| first <= document).saturating_sub(1)
+    }
+
+    /// The documents of a block.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn documents_of(&self, block: usize) -> Range<u32> {
+        self.first_documents[block]..self.first_documents[block + 1]
+    }
+
+    /// What to fetch for a block.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn need(&self, block: usize) -> Need {
+        self.table.need(block)
+    }
+
+    /// Reads the block of that number.
+    ///
+    /// # Errors
+    /// [`FormatError::Json`] or [`FormatError::Invalid`].
+    pub fn parse_block(&self, block: usize, bytes: &[u8]) -> Result<Vec<StoredSection>, FormatError> {
+        let path = self.table.path(self.table.place(block).0);
+        let sections = parse_sections(&path, bytes)?;
+        let expected = self.documents_of(block);
+        if sections.len() != expected.len() {
+            return Err(FormatError::Invalid {
+                path,
+                offset: 0,
+                what: format!(
+                    "block {block} holds {} sections, the directory says {}",
+                    sections.len(),
+                    expected.len()
+                ),
+            });
+        }
+        Ok(sections)
+    }
+}
+
+fn block_bytes_of(sections: &[Section], token_maps: &[Option<Vec<u16>>]) -> Vec<u8> {
+    let stored: Vec<JsonSection> = sections
+        .iter()
+        .zip(token_maps)
+        .map(|(section, map)| {
             let (mut map8, mut map16) = (None, None);
             match map {
                 Some(map) if map.iter().all(|&t| t < 256) => {
@@ -186,60 +300,33 @@ impl SectionsShard {
                 }
                 None => {}
             }
-            StoredSection { section: section.clone(), map8, map16 }
-        });
-        let stored = StoredShard { first_document: self.first_document, sections: sections.collect() };
-        let json = serde_json::to_vec(&stored).expect("sections hold only JSON-compatible values");
-        let mut out = MAGIC.to_vec();
-        put_u32(&mut out, VERSION);
-        put_u32(&mut out, json.len() as u32);
-        out.extend(miniz_oxide::deflate::compress_to_vec_zlib(&json, COMPRESSION_LEVEL));
-        out
-    }
-
-    /// Reads the file; `path` is only for messages.
-    ///
-    /// # Errors
-    /// [`FormatError::Newer`], [`FormatError::Json`] or [`FormatError::Invalid`].
-    pub fn parse(path: &str, bytes: &[u8]) -> Result<Self, FormatError> {
-        let json = inflate(path, bytes)?;
-        let stored: StoredShard = serde_json::from_slice(&json)
-            .map_err(|source| FormatError::Json { path: path.to_owned(), source })?;
-        let mut shard =
-            Self { first_document: stored.first_document, sections: Vec::new(), token_maps: Vec::new() };
-        for (i, s) in stored.sections.into_iter().enumerate() {
-            let map =
-                decode_map(s.map8.as_deref(), s.map16.as_deref()).map_err(|what| FormatError::Invalid {
-                    path: path.to_owned(),
-                    offset: 0,
-                    what: format!("section {i} ({}): {what}", s.section.id),
-                })?;
-            shard.sections.push(s.section);
-            shard.token_maps.push(map);
-        }
-        Ok(shard)
-    }
+            JsonSection { section: section.clone(), map8, map16 }
+        })
+        .collect();
+    let json = serde_json::to_vec(&stored).expect("sections hold only JSON-compatible values");
+    let mut out = Vec::new();
+    compressed::put(&mut out, &json);
+    out
 }
 
-/// The JSON inside the file. No more is allocated than the compressed bytes can stand for.
-fn inflate(path: &str, bytes: &[u8]) -> Result<Vec<u8>, FormatError> {
-    let mut cursor = Cursor::open(path, bytes, MAGIC, VERSION)?;
-    let most = bytes.len().saturating_mul(LARGEST_RATIO).min(MAX_FILE_BYTES as usize);
-    let json_bytes = cursor.count("json_bytes", 0, most)?;
-    let compressed = cursor.rest();
-    let mut json = vec![0; json_bytes];
-    let flags = inflate_flags::TINFL_FLAG_PARSE_ZLIB_HEADER
-        | inflate_flags::TINFL_FLAG_COMPUTE_ADLER32
-        | inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
-    let (status, n_read, n_written) =
-        decompress(&mut DecompressorOxide::new(), compressed, &mut json, 0, flags);
-    if status != TINFLStatus::Done || n_read != compressed.len() || n_written != json_bytes {
-        return Err(cursor.invalid(format!(
-            "zlib ends with {status:?} after {n_read} of {} bytes, {n_written} of {json_bytes} bytes written",
-            compressed.len()
-        )));
+/// The sections of one block; `path` is only for messages.
+///
+/// # Errors
+/// [`FormatError::Json`] or [`FormatError::Invalid`].
+pub fn parse_sections(path: &str, bytes: &[u8]) -> Result<Vec<StoredSection>, FormatError> {
+    let json = compressed::take(&mut Cursor::body(path, bytes), "bytes of the block")?;
+    let stored: Vec<JsonSection> = serde_json::from_slice(&json)
+        .map_err(|source| FormatError::Json { path: path.to_owned(), source })?;
+    let mut sections = Vec::with_capacity(stored.len());
+    for (i, s) in stored.into_iter().enumerate() {
+        let map = decode_map(s.map8.as_deref(), s.map16.as_deref()).map_err(|what| FormatError::Invalid {
+            path: path.to_owned(),
+            offset: 0,
+            what: format!("section {i} ({}): {what}", s.section.id),
+        })?;
+        sections.push((s.section, map));
     }
-    Ok(json)
+    Ok(sections)
 }
 
 fn decode_map(map8: Option<&str>, map16: Option<&str>) -> Result<Option<Vec<u16>>, String> {
@@ -305,13 +392,29 @@ mod tests {
     }
 
     #[test]
-    fn token_maps_survive_in_one_and_two_bytes() {
-        let shard = SectionsShard {
-            first_document: 7,
-            sections: vec![section("a", &[], "b"), section("c", &["d"], "e"), section("f", &[], "g")],
-            token_maps: vec![None, Some(vec![0, 1, 1, 255]), Some(vec![0, 256, 65535])],
-        };
-        assert_eq!(SectionsShard::parse("s", &shard.to_bytes()).unwrap(), shard);
+    fn sections_and_token_maps_survive_their_blocks() {
+        let mut sections = vec![section("a", &[], "b"), section("c", &["d"], "e"), section("f", &[], "g")];
+        let mut maps = vec![None, Some(vec![0, 1, 1, 255]), Some(vec![0, 256, 65535])];
+        for i in 0..200 {
+            sections.push(section("題", &[], &"本文です。".repeat(i % 50)));
+            maps.push(None);
+        }
+        let (bytes, directory, files) = SectionsDirectory::pack(&sections, &maps);
+        assert!(directory.table.n_blocks() > 3);
+        assert_eq!(SectionsDirectory::parse("d", &bytes).unwrap(), directory);
+        for (document, (section, map)) in sections.iter().zip(&maps).enumerate() {
+            let block = directory.block_of(document as u32);
+            let need = directory.need(block);
+            let (_, file) = files.iter().find(|(path, _)| *path == need.path).unwrap();
+            let found = directory
+                .parse_block(block, &file[need.range.start as usize..need.range.end as usize])
+                .unwrap();
+            let at = document - directory.documents_of(block).start as usize;
+            assert_eq!((&found[at].0, &found[at].1), (section, map));
+        }
+        for n in 0..bytes.len() {
+            assert!(SectionsDirectory::parse("d", &bytes[..n]).is_err(), "cut at {n}");
+        }
     }
 
     #[test]
@@ -330,8 +433,11 @@ mod tests {
             passage: 3,
             ..plain.clone()
         };
-        let shard =
-            SectionsShard { first_document: 0, sections: vec![plain, marked], token_maps: vec![None, None] };
-        assert_eq!(SectionsShard::parse("s", &shard.to_bytes()).unwrap(), shard);
+        let sections = vec![plain, marked];
+        let (bytes, directory, files) = SectionsDirectory::pack(&sections, &[None, None]);
+        assert_eq!(SectionsDirectory::parse("d", &bytes).unwrap(), directory);
+        assert_eq!(directory.facets, FacetTable::of(&sections));
+        let found = directory.parse_block(0, &files[0].1).unwrap();
+        assert_eq!(found.into_iter().map(|(section, _)| section).collect::<Vec<_>>(), sections);
     }
 }

@@ -1,8 +1,8 @@
 //! All parts of a bundle in memory: to files, and back with every cross-check.
 
 use super::{
-    BUNDLE_FORMAT, BundleCounts, BundleEntry, BundleFile, CodecInfo, CodecTables, CodesShard, ModelRef,
-    NAME_DIGITS, PartKind, SHARD_BYTES, Section, SectionsShard,
+    BUNDLE_FORMAT, BlockTable, BundleCounts, BundleEntry, BundleFile, CodecInfo, CodecTables, CodesShard,
+    LexicalDirectory, LexicalPart, ModelRef, NAME_DIGITS, PartKind, SHARD_BYTES, Section, SectionsDirectory,
 };
 use crate::model::FileEntry;
 use crate::{FormatError, Sha256Hex};
@@ -29,8 +29,10 @@ pub struct Bundle {
     pub residuals: Vec<u8>,
     /// `[n_documents]`.
     pub sections: Vec<Section>,
-    /// `[n_documents]`; see [`SectionsShard::token_maps`].
+    /// `[n_documents]` for each token embedding that the encoder kept, the stored token it was pooled into; `None` without pooling.
     pub token_maps: Vec<Option<Vec<u16>>>,
+    /// Documents by words.
+    pub lexical: LexicalPart,
 }
 
 impl Bundle {
@@ -41,25 +43,25 @@ impl Bundle {
     pub fn pack(&self) -> (BundleEntry, Vec<(String, Vec<u8>)>) {
         let n_documents = self.lengths.len();
         assert!(
-            self.sections.len() == n_documents && self.token_maps.len() == n_documents,
-            "{n_documents} documents, {} sections, {} token maps",
+            self.sections.len() == n_documents
+                && self.token_maps.len() == n_documents
+                && self.lexical.lengths.len() == n_documents,
+            "{n_documents} documents, {} sections, {} token maps, {} lexical lengths",
             self.sections.len(),
-            self.token_maps.len()
+            self.token_maps.len(),
+            self.lexical.lengths.len()
         );
         let mut files: Vec<(BundleFile, Vec<u8>)> = Vec::new();
+        let mut shards_of: Vec<(String, Vec<u8>)> = Vec::new();
+        // The words first: a visitor reads them first.
+        let (bytes, directory, of_words) = self.lexical.pack();
+        files.push(directory_file(PartKind::Lexical, bytes, &directory.table));
+        shards_of.extend(of_words);
+        let (bytes, directory, of_sections) = SectionsDirectory::pack(&self.sections, &self.token_maps);
+        files.push(directory_file(PartKind::Sections, bytes, &directory.table));
+        shards_of.extend(of_sections);
         let mut add = |kind, bytes: Vec<u8>, first: usize, n: usize| {
-            let sha256 = Sha256Hex::of(&bytes);
-            let hash = sha256.short(NAME_DIGITS);
-            let path = match kind {
-                PartKind::Codes => format!("codes/{hash}.bin"),
-                PartKind::Sections => format!("sections/{hash}.bin"),
-                PartKind::Centroids | PartKind::Other => format!("centroids.{hash}.bin"),
-            };
-            let file = FileEntry { path, bytes: bytes.len() as u64, sha256 };
-            files.push((
-                BundleFile { file, kind, first_document: first as u32, n_documents: n as u32 },
-                bytes,
-            ));
+            files.push((bundle_file(kind, &bytes, first, n), bytes));
         };
         add(PartKind::Centroids, self.tables.to_bytes(), 0, 0);
 
@@ -84,29 +86,14 @@ impl Bundle {
         }
         assert_eq!(token, self.codes.len(), "the lengths cover all codes");
 
-        let section_sizes = self.sections.iter().zip(&self.token_maps).map(|(s, map)| {
-            s.text.len()
-                + s.title.len()
-                + s.headings.iter().map(String::len).sum::<usize>()
-                + 200
-                + map.as_ref().map_or(0, Vec::len)
-        });
-        for range in shards(section_sizes) {
-            let shard = SectionsShard {
-                first_document: range.start as u32,
-                sections: self.sections[range.clone()].to_vec(),
-                token_maps: self.token_maps[range.clone()].to_vec(),
-            };
-            add(PartKind::Sections, shard.to_bytes(), range.start, range.len());
-        }
-
-        let (table, files): (Vec<_>, Vec<_>) = files
+        let (table, mut files): (Vec<_>, Vec<_>) = files
             .into_iter()
             .map(|(entry, bytes)| {
                 let path = entry.file.path.clone();
                 (entry, (path, bytes))
             })
             .unzip();
+        files.extend(shards_of);
         let pages: std::collections::BTreeSet<_> =
             self.sections.iter().map(|s| (&s.source, &s.page)).collect();
         let entry = BundleEntry {
@@ -126,12 +113,80 @@ impl Bundle {
         (entry, files)
     }
 
-    /// Puts the files of `entry` together. Their length and digest must have been checked with
-    /// [`FileEntry::check`](crate::model::FileEntry::check); order does not matter, and files that the entry does not name are ignored.
+    /// Puts the files of `entry` and all shards together. Length and digest of the entry's files must have been checked with
+    /// [`FileEntry::check`](crate::model::FileEntry::check); order does not matter, and files that nothing names are ignored.
     ///
     /// # Errors
     /// [`FormatError::Missing`], whatever the parts' readers return, or [`FormatError::Invalid`] for parts that do not fit together.
     pub fn assemble<'a>(
+        entry: &BundleEntry,
+        files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<Self, FormatError> {
+        let files: BTreeMap<&str, &[u8]> = files.into_iter().collect();
+        let get = |f: &BundleFile| {
+            files
+                .get(f.file.path.as_str())
+                .copied()
+                .ok_or_else(|| FormatError::Missing { path: f.file.path.clone() })
+        };
+        let invalid = |f: &BundleFile, what: String| FormatError::Invalid {
+            path: f.file.path.clone(),
+            offset: 0,
+            what,
+        };
+
+        let mut bundle = Self::assemble_index(entry, files.iter().map(|(path, bytes)| (*path, *bytes)))?;
+        let lengths = &bundle.lengths;
+        let n_documents = lengths.len();
+        let documents = |f: &BundleFile, found: usize| {
+            let what = format!("holds {found} documents, the codes {n_documents}");
+            (found == n_documents).then_some(()).ok_or_else(|| invalid(f, what))
+        };
+        let shard = |path: &str| {
+            files.get(path).copied().ok_or_else(|| FormatError::Missing { path: path.to_owned() })
+        };
+        let (mut sections, mut token_maps) = (Vec::new(), Vec::new());
+        for f in entry.files_of(PartKind::Sections) {
+            let directory = SectionsDirectory::parse(&f.file.path, get(f)?)?;
+            documents(f, directory.n_documents())?;
+            for path in directory.table.paths() {
+                for (block, bytes) in directory.table.split(&path, 0, shard(&path)?)? {
+                    for (section, map) in directory.parse_block(block, bytes)? {
+                        let document = sections.len();
+                        let n_tokens = lengths[document];
+                        if let Some(&t) = map.iter().flatten().find(|&&t| t >= n_tokens) {
+                            return Err(invalid(
+                                f,
+                                format!("document {document}: the map names token {t} of {n_tokens}"),
+                            ));
+                        }
+                        sections.push(section);
+                        token_maps.push(map);
+                    }
+                }
+            }
+        }
+        let mut lexical = LexicalPart::default();
+        for f in entry.files_of(PartKind::Lexical) {
+            let directory = LexicalDirectory::parse(&f.file.path, get(f)?)?;
+            documents(f, directory.lengths.len())?;
+            let mut blocks = Vec::with_capacity(directory.table.n_blocks());
+            for path in directory.table.paths() {
+                for (block, bytes) in directory.table.split(&path, 0, shard(&path)?)? {
+                    blocks.push(directory.parse_block(block, bytes)?);
+                }
+            }
+            lexical = LexicalPart::unpack(&directory, &blocks);
+        }
+        (bundle.sections, bundle.token_maps, bundle.lexical) = (sections, token_maps, lexical);
+        Ok(bundle)
+    }
+
+    /// The tables and codes of `entry` alone: sections and words stay empty.
+    ///
+    /// # Errors
+    /// As [`Self::assemble`].
+    pub fn assemble_index<'a>(
         entry: &BundleEntry,
         files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
     ) -> Result<Self, FormatError> {
@@ -179,23 +234,6 @@ impl Bundle {
             codes.extend(shard.codes);
             residuals.extend(shard.residuals);
         }
-        let (mut sections, mut token_maps) = (Vec::new(), Vec::new());
-        for f in entry.files_of(PartKind::Sections) {
-            let shard = SectionsShard::parse(&f.file.path, get(f)?)?;
-            check_range(shard.first_document, shard.sections.len(), f).map_err(|what| invalid(f, what))?;
-            for (i, map) in shard.token_maps.iter().enumerate() {
-                let document = sections.len() + i;
-                let n_tokens = lengths.get(document).copied().unwrap_or(0);
-                if let Some(&t) = map.iter().flatten().find(|&&t| t >= n_tokens) {
-                    return Err(invalid(
-                        f,
-                        format!("document {document}: the map names token {t} of {n_tokens}"),
-                    ));
-                }
-            }
-            sections.extend(shard.sections);
-            token_maps.extend(shard.token_maps);
-        }
         if codes.len() as u64 != entry.counts.tokens {
             return Err(FormatError::Invalid {
                 path: super::ENTRY_NAME.to_owned(),
@@ -216,10 +254,58 @@ impl Bundle {
             lengths,
             codes,
             residuals,
-            sections,
-            token_maps,
+            sections: Vec::new(),
+            token_maps: Vec::new(),
+            lexical: LexicalPart::default(),
         })
     }
+}
+
+/// The paths of all shards that the directories among `files` name; `files` hold at least these directories.
+///
+/// # Errors
+/// [`FormatError::Missing`] for a directory that is not there, or as the directories' readers.
+pub fn shard_paths<'a>(
+    entry: &BundleEntry,
+    files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> Result<Vec<String>, FormatError> {
+    let files: BTreeMap<&str, &[u8]> = files.into_iter().collect();
+    let mut paths = Vec::new();
+    for f in &entry.files {
+        let path = f.file.path.as_str();
+        let bytes = || files.get(path).copied().ok_or_else(|| FormatError::Missing { path: path.to_owned() });
+        match f.kind {
+            PartKind::Lexical => paths.extend(LexicalDirectory::parse(path, bytes()?)?.table.paths()),
+            PartKind::Sections => paths.extend(SectionsDirectory::parse(path, bytes()?)?.table.paths()),
+            PartKind::Centroids | PartKind::Codes | PartKind::Other => {}
+        }
+    }
+    Ok(paths)
+}
+
+fn bundle_file(kind: PartKind, bytes: &[u8], first: usize, n: usize) -> BundleFile {
+    let sha256 = Sha256Hex::of(bytes);
+    let hash = sha256.short(NAME_DIGITS);
+    let path = match kind {
+        PartKind::Codes => format!("codes/{hash}.bin"),
+        PartKind::Sections => format!("sections.{hash}.bin"),
+        PartKind::Lexical => format!("lexical.{hash}.bin"),
+        PartKind::Centroids | PartKind::Other => format!("centroids.{hash}.bin"),
+    };
+    BundleFile {
+        file: FileEntry { path, bytes: bytes.len() as u64, sha256 },
+        kind,
+        first_document: first as u32,
+        n_documents: n as u32,
+        n_shards: 0,
+        shard_bytes: 0,
+    }
+}
+
+fn directory_file(kind: PartKind, bytes: Vec<u8>, table: &BlockTable) -> (BundleFile, Vec<u8>) {
+    let mut file = bundle_file(kind, &bytes, 0, 0);
+    (file.n_shards, file.shard_bytes) = (table.n_shards() as u64, table.total_bytes());
+    (file, bytes)
 }
 
 fn check_range(first: u32, n: usize, f: &BundleFile) -> Result<(), String> {
@@ -299,8 +385,28 @@ mod tests {
                 .enumerate()
                 .map(|(i, &n)| (i % 5 != 0).then(|| (0..2 * n).map(|t| t / 2).collect()))
                 .collect(),
+            lexical: words(n_documents),
             lengths,
         }
+    }
+
+    /// A word in every third document, a word of its own in each.
+    fn words(n_documents: usize) -> LexicalPart {
+        use crate::bundle::{TermPostings, push_posting};
+        let mut terms = std::collections::BTreeMap::new();
+        for document in 0..n_documents as u32 {
+            let own = (format!("語{document}"), 1, document % 3);
+            for (term, every, count) in [("本文".to_owned(), 3, 2), own] {
+                let t: &mut (TermPostings, Option<u32>) = terms.entry(term.clone()).or_default();
+                if document % every == 0 {
+                    push_posting(&mut t.0.bytes, t.1, document, count.max(1));
+                    (t.0.term, t.1) = (term, Some(document));
+                    t.0.n_documents += 1;
+                }
+            }
+        }
+        let terms = terms.into_values().map(|t| t.0).collect();
+        LexicalPart { k1: 1.5, b: 0.75, lengths: vec![4; n_documents], terms }
     }
 
     fn refs(files: &[(String, Vec<u8>)]) -> impl Iterator<Item = (&str, &[u8])> {
@@ -310,8 +416,11 @@ mod tests {
     #[test]
     fn a_bundle_survives_its_files() {
         let (entry, files) = sample().pack();
-        assert!(
-            entry.files_of(PartKind::Codes).count() > 1 && entry.files_of(PartKind::Sections).count() > 1
+        assert!(entry.files_of(PartKind::Codes).count() > 1);
+        assert!(entry.files_of(PartKind::Sections).all(|f| f.n_shards > 1));
+        assert_eq!(
+            shard_paths(&entry, refs(&files)).unwrap(),
+            files[entry.files.len()..].iter().map(|f| f.0.clone()).collect::<Vec<_>>()
         );
         let entry = BundleEntry::parse(&entry.to_bytes()).unwrap();
         for f in &entry.files {
@@ -325,13 +434,14 @@ mod tests {
     #[test]
     fn cut_and_flipped_files_are_errors_and_never_panics() {
         let (entry, files) = sample().pack();
-        for kind in [PartKind::Centroids, PartKind::Codes, PartKind::Sections] {
+        for kind in [PartKind::Centroids, PartKind::Codes, PartKind::Sections, PartKind::Lexical] {
             let f = entry.files_of(kind).last().unwrap();
             let whole = &files.iter().find(|(name, _)| *name == f.file.path).unwrap().1;
             let parse = |bytes: &[u8]| match kind {
                 PartKind::Centroids => CodecTables::parse("x", bytes).err(),
                 PartKind::Codes => CodesShard::parse("x", bytes).err(),
-                _ => SectionsShard::parse("x", bytes).err(),
+                PartKind::Lexical => LexicalDirectory::parse("x", bytes).err(),
+                _ => SectionsDirectory::parse("x", bytes).err(),
             };
             assert!(parse(whole).is_none());
             for n in (0..whole.len()).step_by(64).chain(0..whole.len().min(128)).chain([whole.len() - 1]) {
@@ -394,11 +504,17 @@ mod tests {
                 "{value} at {at}"
             );
         }
-        let sections = files.iter().find(|(name, _)| name.starts_with("sections/")).unwrap().1.clone();
-        for value in [0, 1, u32::MAX, 64 << 20] {
-            let mut bytes = sections.clone();
-            bytes[8..12].copy_from_slice(&u32::to_le_bytes(value));
-            assert!(matches!(SectionsShard::parse("x", &bytes), Err(FormatError::Invalid { .. })), "{value}");
+        for start in ["sections.", "lexical."] {
+            let directory = files.iter().find(|(name, _)| name.starts_with(start)).unwrap().1.clone();
+            for value in [0, 1, u32::MAX, 64 << 20] {
+                let mut bytes = directory.clone();
+                bytes[8..12].copy_from_slice(&u32::to_le_bytes(value));
+                let found = match start {
+                    "sections." => SectionsDirectory::parse("x", &bytes).err(),
+                    _ => LexicalDirectory::parse("x", &bytes).err(),
+                };
+                assert!(matches!(found, Some(FormatError::Invalid { .. })), "{start} {value}");
+            }
         }
         let tables = files.iter().find(|(name, _)| name.starts_with("centroids.")).unwrap().1.clone();
         for (at, value) in [
@@ -424,21 +540,22 @@ mod tests {
     #[test]
     fn a_newer_version_is_refused_by_its_version() {
         let (mut entry, files) = sample().pack();
-        for (name, bytes) in &files {
+        for (name, bytes) in &files[..entry.files.len()] {
             let mut bytes = bytes.clone();
-            bytes[4] = 3;
+            bytes[4] = 99;
             let found = match name.split(['/', '.']).next() {
-                Some("sections") => SectionsShard::parse(name, &bytes).err(),
+                Some("sections") => SectionsDirectory::parse(name, &bytes).err(),
+                Some("lexical") => LexicalDirectory::parse(name, &bytes).err(),
                 Some("codes") => CodesShard::parse(name, &bytes).err(),
                 _ => CodecTables::parse(name, &bytes).err(),
             };
-            assert!(matches!(found, Some(FormatError::Newer { found: 3, .. })), "{name}: {found:?}");
+            assert!(matches!(found, Some(FormatError::Newer { found: 99, .. })), "{name}: {found:?}");
         }
-        entry.format = 3;
-        assert!(matches!(
-            BundleEntry::parse(&entry.to_bytes()),
-            Err(FormatError::Newer { found: 3, newest: 2, .. })
-        ));
+        entry.format = BUNDLE_FORMAT + 1;
+        assert!(matches!(BundleEntry::parse(&entry.to_bytes()), Err(FormatError::Newer { .. })));
+        entry.format = 1;
+        let message = BundleEntry::parse(&entry.to_bytes()).unwrap_err().to_string();
+        assert!(message.contains("format 1") && message.contains("shirube build"), "{message}");
     }
 
     #[test]
@@ -502,7 +619,7 @@ mod tests {
         std::fs::write(root.join(&first_files[0].0), &first_files[0].1).unwrap();
         assert_eq!(folder::read(&root).unwrap(), (first_entry, first_files));
         let removed = folder::write(&root, &entry, &files).unwrap();
-        assert_eq!(removed.len(), 2, "one changed shard and the half files: {removed:?}");
+        assert_eq!(removed.len(), 3, "one changed shard, its directory and the half file: {removed:?}");
         let (found, contents) = folder::read(&root).unwrap();
         assert_eq!(Bundle::assemble(&found, refs(&contents)).unwrap(), smaller);
         assert_eq!(std::fs::read_to_string(root.join("index.html")).unwrap(), "mine");

@@ -131,7 +131,7 @@ impl ModelManifest {
     /// [`FormatError::Newer`], [`FormatError::Html`], [`FormatError::Json`], or [`FormatError::Invalid`] for shapes that cannot work.
     pub fn parse(bytes: &[u8]) -> Result<Self, FormatError> {
         let path = "manifest.json";
-        crate::model::manifest::check_json_version(path, bytes, MODEL_FORMAT)?;
+        crate::model::manifest::check_json_version(path, bytes, 0, MODEL_FORMAT)?;
         let manifest: Self = serde_json::from_slice(bytes)
             .map_err(|source| FormatError::Json { path: path.to_owned(), source })?;
         manifest.validate().map_err(|what| FormatError::Invalid {
@@ -222,7 +222,12 @@ pub(crate) fn looks_like_html(bytes: &[u8]) -> bool {
 }
 
 /// Reads only the `format` field, so that a newer file is refused by its version and not by a missing field.
-pub(crate) fn check_json_version(path: &str, bytes: &[u8], newest: u32) -> Result<(), FormatError> {
+pub(crate) fn check_json_version(
+    path: &str,
+    bytes: &[u8],
+    oldest: u32,
+    newest: u32,
+) -> Result<(), FormatError> {
     #[derive(Deserialize)]
     struct Version {
         format: u32,
@@ -234,6 +239,9 @@ pub(crate) fn check_json_version(path: &str, bytes: &[u8], newest: u32) -> Resul
         .map_err(|source| FormatError::Json { path: path.to_owned(), source })?;
     if version.format > newest {
         return Err(FormatError::Newer { path: path.to_owned(), found: version.format, newest });
+    }
+    if version.format < oldest {
+        return Err(FormatError::Older { path: path.to_owned(), found: version.format, oldest });
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ mod weights;
 
 pub mod folder;
 
-pub(crate) use manifest::check_json_version;
 pub use manifest::{
     FileEntry, MODEL_FORMAT, ModelManifest, Provenance, Quantization, TokenizerInfo, WeightKind,
 };
+pub(crate) use manifest::{check_json_version, looks_like_html};
 pub use weights::{Tensor, TensorKind, TensorRole, Weights, pack_parts};

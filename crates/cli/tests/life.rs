@@ -1,0 +1,139 @@
+//! Processes that build at once, and processes that are killed.
+
+use shirube_testkit::{RandomShape, random_model};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("shirube-life-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        let (manifest, files) = random_model(1, &RandomShape::default()).quantized().files();
+        shirube_format::model::folder::write(&path.join("model"), manifest, &files).unwrap();
+        Self(path)
+    }
+
+    /// Sections that all speak of `word`, in `{word}.jsonl`.
+    fn sections(&self, word: &str, n: usize) {
+        let lines: String = (0..n)
+            .map(|i| format!("{{\"id\":\"{word}{i}\",\"title\":\"{word}\",\"text\":\"{word}の{i}番目の本文です。\",\"url\":\"p{i}\"}}\n"))
+            .collect();
+        std::fs::write(self.0.join(format!("{word}.jsonl")), lines).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shirube"));
+        command.args(arguments).current_dir(&self.0).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) {
+        let output = self.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stderr(Stdio::null()).spawn().unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let (entry, mut files) = shirube_format::bundle::folder::read(folder).unwrap();
+    files.push(("shirube.json".to_owned(), entry.to_bytes()));
+    files.sort();
+    files
+}
+
+#[test]
+fn two_processes_build_halves_that_merge_to_the_whole() {
+    let folder = Folder::new("halves");
+    folder.sections("所有権", 30);
+    let build = ["build", "所有権.jsonl", "--model", "model", "--quiet", "--name", "s", "--out"];
+    let with = |more: &[&'static str]| [&build[..], more].concat();
+    folder.run(&with(&["base", "--limit", "9"]));
+    let over = ["--centroids-from", "base"];
+    let mut halves = [
+        folder.start(&[&with(&["one", "--shard", "1/2"])[..], &over[..]].concat()),
+        folder.start(&[&with(&["two", "--shard", "2/2"])[..], &over[..]].concat()),
+    ];
+    assert!(halves.iter_mut().all(|half| half.wait().unwrap().success()));
+    folder.run(&["merge", "one", "two", "--out", "merged"]);
+    folder.run(&[&with(&["whole"])[..], &over[..]].concat());
+    assert_eq!(files(&folder.0.join("merged")), files(&folder.0.join("whole")));
+
+    folder.run(&["remove", "merged", "--id", "所有権3"]);
+    let (entry, _) = shirube_format::bundle::folder::read(&folder.0.join("merged")).unwrap();
+    assert_eq!(entry.counts.documents, 29);
+    for wrong in [&["--shard", "3/2"][..], &["--shard", "1"], &["--shard", "1/2"]] {
+        let status = folder.command(&with(&[&["x"], wrong].concat())).status().unwrap();
+        assert_eq!(status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+/// Killed so often here; `SHIRUBE_KILLS` sets another number, and crates/xtask/scripts/kill-builds.mjs asks for 200.
+const KILLS: usize = 12;
+
+#[test]
+fn a_build_killed_anywhere_leaves_the_old_bundle_or_the_new_one_and_never_a_broken_one() {
+    let kills = std::env::var("SHIRUBE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
+    let folder = Folder::new("killed");
+    let words = ["所有権", "再描画"];
+    let build = |word: &str| -> Vec<String> {
+        ["build", &format!("{word}.jsonl"), "--model", "model", "--quiet", "--fresh", "--name", "s", "--out", "bundle"]
+            .map(str::to_owned)
+            .to_vec()
+    };
+    let as_refs = |a: &[String]| -> Vec<String> { a.to_vec() };
+    let mut wholes = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for word in words {
+        folder.sections(word, 60);
+        let start = std::time::Instant::now();
+        let arguments = as_refs(&build(word));
+        folder.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        slowest = slowest.max(start.elapsed());
+        wholes.push(files(&folder.0.join("bundle")));
+    }
+    let mut current = 1;
+    let (mut n_old, mut n_new) = (0, 0);
+    for i in 0..kills {
+        let next = 1 - current;
+        let arguments = build(words[next]);
+        let mut child = folder.start(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        // Spread over the whole run, from before the first byte to after the last.
+        let share = (i as f64 * 0.618_034).fract() * 1.1;
+        std::thread::sleep(slowest.mul_f64(share));
+        let _ = child.kill();
+        let _ = child.wait();
+        let found = files(&folder.0.join("bundle"));
+        if found == wholes[next] {
+            current = next;
+            n_new += 1;
+        } else {
+            assert!(found == wholes[current], "kill {i}: neither the old bundle nor the new one");
+            n_old += 1;
+        }
+    }
+    // A build that is left alone mends whatever the killed ones left, and its result is the one that is found.
+    let next = 1 - current;
+    let arguments = build(words[next]);
+    folder.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(files(&folder.0.join("bundle")) == wholes[next]);
+    let left: Vec<_> = ["", "codes", "lexical", "sections"]
+        .iter()
+        .flat_map(|sub| std::fs::read_dir(folder.0.join("bundle").join(sub)).unwrap())
+        .map(|item| item.unwrap().path())
+        .filter(|path| path.is_file())
+        .collect();
+    assert_eq!(left.len(), wholes[next].len(), "no file of another build is left: {left:?}");
+    assert_eq!(n_old + n_new, kills);
+}

@@ -1,0 +1,212 @@
+//! The same index in shards: a writer, and a reader that needs only the blocks of a query's terms.
+//!
+//! Scores are those of [`Bm25Index`](crate::Bm25Index) to the last bit: the files hold counts and lengths, and both sides compute shares and sums
+//! in the same order.
+
+use crate::bm25::{Share, best, check_parameters};
+use crate::{Analyzer, LexicalError, Term};
+use shirube_core::DocId;
+use shirube_format::FormatError;
+use shirube_format::bundle::{LexicalBlock, LexicalDirectory, LexicalPart, Need, TermPostings, push_posting};
+use std::collections::{BTreeMap, HashMap};
+
+/// Blocks of the terms that a reader keeps, in bytes; those not used for longest go first.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// The text of a term in files: the characters of a bigram, of a lone character or of a word. `None` for tokenizer pieces, which have no place
+/// there. A word's characters are Latin letters or digits alone and a bigram has kanji or kana, so that no two terms share a text.
+fn key(term: Term) -> Option<String> {
+    match term {
+        Term::Gram(a, b) => Some(core::iter::once(a).chain(b).collect()),
+        Term::Word(word) => Some(word),
+        Term::Piece(_) => None,
+    }
+}
+
+/// Collects documents, in order, into the words of a bundle. Postings wait packed: one or two bytes each.
+#[derive(Debug)]
+pub struct LexicalBuilder {
+    analyzer: Analyzer,
+    k1: f32,
+    b: f32,
+    lengths: Vec<u32>,
+    /// Postings and the last document in them.
+    terms: HashMap<String, (TermPostings, u32)>,
+}
+
+impl LexicalBuilder {
+    /// A builder for bigrams and single kanji with BM25's parameters, as [`Bm25Index::build`](crate::Bm25Index::build).
+    ///
+    /// # Errors
+    /// [`LexicalError::Parameter`].
+    pub fn new(k1: f32, b: f32) -> Result<Self, LexicalError> {
+        check_parameters(k1, b)?;
+        Ok(Self { analyzer: Analyzer::grams(), k1, b, lengths: Vec::new(), terms: HashMap::new() })
+    }
+
+    /// Adds the next document.
+    ///
+    /// # Errors
+    /// [`LexicalError::TooManyDocuments`].
+    pub fn push(&mut self, text: &str) -> Result<(), LexicalError> {
+        let document = u32::try_from(self.lengths.len())
+            .ok()
+            .filter(|&d| d < u32::MAX)
+            .ok_or(LexicalError::TooManyDocuments)?;
+        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+        let mut n_terms = 0;
+        self.analyzer.terms(text, |term| {
+            if let Some(key) = key(term) {
+                *counts.entry(key).or_default() += 1;
+                n_terms += 1;
+            }
+        });
+        self.lengths.push(n_terms);
+        for (term, count) in counts {
+            let (postings, last) = self.terms.entry(term).or_default();
+            let previous = (postings.n_documents > 0).then_some(*last);
+            push_posting(&mut postings.bytes, previous, document, count);
+            postings.n_documents += 1;
+            *last = document;
+        }
+        Ok(())
+    }
+
+    /// The words of all documents.
+    pub fn finish(self) -> LexicalPart {
+        let mut terms: Vec<TermPostings> =
+            self.terms.into_iter().map(|(term, (postings, _))| TermPostings { term, ..postings }).collect();
+        terms.sort_unstable_by(|a, b| a.term.cmp(&b.term));
+        LexicalPart { k1: self.k1, b: self.b, lengths: self.lengths, terms }
+    }
+}
+
+/// A directory and the blocks that arrived so far.
+///
+/// A search either answers or says which blocks it [`Self::needs`]; who has files or a network fetches these, gives them to
+/// [`Self::provide`], and asks again.
+#[derive(Debug)]
+pub struct ShardedIndex {
+    analyzer: Analyzer,
+    directory: LexicalDirectory,
+    mean: f64,
+    /// Block, and when it was last used.
+    blocks: HashMap<usize, (LexicalBlock, u64)>,
+    held_bytes: usize,
+    clock: u64,
+}
+
+impl ShardedIndex {
+    /// An index without blocks.
+    pub fn new(directory: LexicalDirectory) -> Self {
+        let n = directory.lengths.len().max(1) as f64;
+        let mean = directory.lengths.iter().map(|&l| f64::from(l)).sum::<f64>() / n;
+        Self { analyzer: Analyzer::grams(), directory, mean, blocks: HashMap::new(), held_bytes: 0, clock: 0 }
+    }
+
+    /// Number of documents.
+    pub fn n_docs(&self) -> usize {
+        self.directory.lengths.len()
+    }
+
+    /// Where the blocks are.
+    pub fn directory(&self) -> &LexicalDirectory {
+        &self.directory
+    }
+
+    /// The query's terms in order, repetitions included, each with its block.
+    fn terms(&self, query: &str) -> Vec<(String, Option<usize>)> {
+        let mut terms = Vec::new();
+        self.analyzer.terms(query, |term| {
+            if let Some(key) = key(term) {
+                let block = self.directory.block_of(&key);
+                terms.push((key, block));
+            }
+        });
+        terms
+    }
+
+    /// What is not here yet of what `query` asks for; ascending, without repetitions.
+    pub fn needs(&self, query: &str) -> Vec<Need> {
+        let mut blocks: Vec<usize> = self.terms(query).into_iter().filter_map(|(_, block)| block).collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        blocks.retain(|block| !self.blocks.contains_key(block));
+        blocks.into_iter().map(|block| self.directory.need(block)).collect()
+    }
+
+    /// Takes the bytes from `start` of a shard: all of it, or the range of a need.
+    ///
+    /// # Errors
+    /// As [`BlockTable::split`](shirube_format::bundle::BlockTable::split) and [`LexicalDirectory::parse_block`]; nothing of what was refused is kept.
+    pub fn provide(&mut self, path: &str, start: u64, bytes: &[u8]) -> Result<(), FormatError> {
+        self.clock += 1;
+        for (block, bytes) in self.directory.table.split(path, start, bytes)? {
+            let parsed = self.directory.parse_block(block, bytes)?;
+            self.held_bytes += parsed.memory_bytes();
+            if let Some((old, _)) = self.blocks.insert(block, (parsed, self.clock)) {
+                self.held_bytes -= old.memory_bytes();
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops what was not used for longest. Between a query's needs and its answer nothing may go, so callers say when.
+    fn tidy(&mut self) {
+        while self.held_bytes > CACHE_BYTES && self.blocks.len() > 1 {
+            let oldest =
+                self.blocks.iter().min_by_key(|(block, (_, used))| (*used, **block)).map(|(b, _)| *b);
+            let Some((gone, _)) = oldest.and_then(|block| self.blocks.remove(&block)) else { return };
+            self.held_bytes -= gone.memory_bytes();
+        }
+    }
+
+    /// BM25 of every document that holds a term of the query, `[n_docs]`, 0 for others; `None` while something is missing.
+    pub fn score_all(&mut self, query: &str) -> Option<Vec<f32>> {
+        let terms = self.terms(query);
+        self.clock += 1;
+        let mut scores = vec![0_f32; self.n_docs()];
+        for (term, block) in terms {
+            let Some(block) = block else { continue };
+            let (held, used) = self.blocks.get_mut(&block)?;
+            *used = self.clock;
+            let Some((n_documents, postings)) = held.postings(&term) else { continue };
+            let share = Share::new(
+                self.directory.k1,
+                self.directory.b,
+                scores.len(),
+                self.mean,
+                n_documents as usize,
+            );
+            for (document, count) in postings {
+                let document = document as usize;
+                scores[document] += share.of(count, self.directory.lengths[document]);
+            }
+        }
+        self.tidy();
+        Some(scores)
+    }
+
+    /// The distinct terms of `query` that some document holds, each with its rarity relative to the rarest, 0 to 1: what a hit is marked by. Terms whose
+    /// block is not here are left out.
+    pub fn weights(&self, query: &str) -> Vec<(String, f32)> {
+        let n = self.n_docs() as f64;
+        let mut weights: BTreeMap<String, f64> = BTreeMap::new();
+        for (term, block) in self.terms(query) {
+            let held = block.and_then(|block| self.blocks.get(&block));
+            if let Some((df, _)) = held.and_then(|(held, _)| held.postings(&term)) {
+                let df = f64::from(df);
+                weights.insert(term, (1.0 + (n - df + 0.5) / (df + 0.5)).ln());
+            }
+        }
+        let most = weights.values().copied().fold(f64::MIN_POSITIVE, f64::max);
+        weights.into_iter().map(|(term, idf)| (term, (idf / most) as f32)).collect()
+    }
+
+    /// As [`Bm25Index::search`](crate::Bm25Index::search); `None` while something is missing.
+    pub fn search(&mut self, query: &str, k: usize) -> Option<Vec<(DocId, f32)>> {
+        let scores = self.score_all(query)?;
+        let found = (0..scores.len() as u32).filter(|&doc| scores[doc as usize] > 0.0).collect();
+        Some(best(found, &scores, k))
+    }
+}

@@ -1,0 +1,235 @@
+//! What an earlier bundle saves: the codes of sections whose text did not change, and the centroids that make them comparable.
+//!
+//! A document's codes depend on its text, the model, the pooling and the codec's tables, and on nothing else: so a build over given tables may copy
+//! them, and a build from nothing over the same tables gives the same bytes.
+
+use crate::SiteError;
+use crate::build::Progress;
+use half::f16;
+use rayon::prelude::*;
+use shirube_core::{DocId, Role};
+use shirube_encoder::Model;
+use shirube_format::bundle::{Bundle, CodecTables, ModelRef, Section};
+use shirube_index::{
+    BucketRule, BuildStage, CodecKind, IndexError, IndexOptions, MAX_POOL_FACTOR, Packed, Packer, ResidualCodec,
+    n_centroids_for, pool,
+};
+use shirube_lexical::{BM25_B, BM25_K1, LexicalBuilder};
+use std::collections::HashMap;
+
+/// Sections encoded between two reports of progress, and held as floats at one time.
+const BATCH: usize = 64;
+
+/// Share of documents that must be known for the earlier centroids to be kept: above that a few new sections hardly move them.
+const LEAST_KNOWN: f64 = 0.5;
+
+/// The codes of one document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Coded {
+    packed: Packed,
+    map: Option<Vec<u16>>,
+    /// Token embeddings before pooling.
+    n_before: usize,
+    truncated: bool,
+}
+
+/// Why an earlier bundle was not built upon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NotReused {
+    /// There was none.
+    Absent,
+    /// It could not be read.
+    Unreadable(String),
+    /// It was made with another model, pooling or number of centroids.
+    Other(String),
+    /// Too little of it is left, or the site grew too much: new centroids serve better.
+    Changed {
+        /// Sections that it knows.
+        known: usize,
+        /// Sections now.
+        of: usize,
+    },
+    /// The caller asked for a build from nothing.
+    Asked,
+}
+
+/// Checks that the codes of `earlier` may stand beside codes made now with `model` and `options`.
+///
+/// # Errors
+/// A message that names the difference.
+pub(crate) fn comparable(earlier: &Bundle, model: &Model, options: &IndexOptions) -> Result<(), NotReused> {
+    earlier.model.check(&ModelRef::of(model.manifest())).map_err(|e| NotReused::Other(e.to_string()))?;
+    if earlier.pool_factor as usize != options.pool_factor {
+        return Err(NotReused::Other(format!(
+            "pooled by {}, now by {}",
+            earlier.pool_factor, options.pool_factor
+        )));
+    }
+    // The rule that chose the buckets stands nowhere in a bundle; the rest of the codec does.
+    let (tables, codec) = (&earlier.tables, options.codec);
+    let same = tables.packing == codec.kind.packing()
+        && tables.add_centroid == (codec.kind != CodecKind::Sign)
+        && tables.centroid_form == codec.centroid_form;
+    if !same || codec.buckets != BucketRule::default() {
+        return Err(NotReused::Other("another codec".to_owned()));
+    }
+    match options.n_centroids {
+        Some(n) if n != earlier.tables.n_centroids() => {
+            Err(NotReused::Other(format!("{} centroids, now {n}", earlier.tables.n_centroids())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that enough of `earlier` is left for its centroids to fit `sections` too.
+pub(crate) fn enough_known(earlier: &Bundle, sections: &[Section]) -> Result<(), NotReused> {
+    let known = by_text(earlier);
+    let n_known = sections.iter().filter(|s| known.contains_key(&s.document().text)).count();
+    let tokens = earlier.codes.len() as f64 / earlier.lengths.len().max(1) as f64 * sections.len() as f64;
+    let fit = n_centroids_for(tokens as usize);
+    let n = earlier.tables.n_centroids();
+    if (n_known as f64) < LEAST_KNOWN * sections.len() as f64 || fit > 2 * n {
+        return Err(NotReused::Changed { known: n_known, of: sections.len() });
+    }
+    Ok(())
+}
+
+/// The documents of a bundle by their text; equal texts have equal codes, so any of them will do.
+fn by_text(bundle: &Bundle) -> HashMap<String, usize> {
+    bundle.sections.iter().enumerate().map(|(i, s)| (s.document().text, i)).collect()
+}
+
+/// The bundle of `sections` over the given tables: known documents are copied from `known`, others encoded. Also returns how many were copied and how
+/// many cut.
+///
+/// # Errors
+/// As [`make_bundle`](crate::make_bundle).
+pub(crate) fn make_over(
+    name: String,
+    sections: Vec<Section>,
+    tables: &CodecTables,
+    known: &[&Bundle],
+    model: &Model,
+    pool_factor: usize,
+    mut progress: impl FnMut(Progress),
+) -> Result<(Bundle, usize, usize), SiteError> {
+    if sections.is_empty() {
+        return Err(SiteError::NoSections { path: "the list of sections".to_owned() });
+    }
+    if !(1..=MAX_POOL_FACTOR).contains(&pool_factor) {
+        return Err(IndexError::Setting { name: "pool_factor", found: pool_factor, low: 1, high: MAX_POOL_FACTOR }.into());
+    }
+    let codec = ResidualCodec::new(tables.clone());
+    let texts: Vec<HashMap<String, usize>> = known.iter().map(|b| by_text(b)).collect();
+    let starts: Vec<Vec<usize>> = known.iter().map(|b| token_starts(b)).collect();
+    let mut words = LexicalBuilder::new(BM25_K1, BM25_B)?;
+    let mut bundle = Bundle {
+        name,
+        model: ModelRef::of(model.manifest()),
+        pool_factor: pool_factor as u32,
+        tokens_before_pooling: 0,
+        tables: tables.clone(),
+        lengths: Vec::new(),
+        codes: Vec::new(),
+        residuals: Vec::new(),
+        sections: Vec::new(),
+        token_maps: Vec::new(),
+        lexical: Default::default(),
+    };
+    let packer = Packer::new(&codec);
+    let row_bytes = codec.row_bytes();
+    let (mut n_copied, mut n_truncated, mut n_done) = (0, 0, 0);
+    let of = sections.len();
+    for batch in sections.chunks(BATCH) {
+        let coded: Vec<(Coded, bool)> = batch
+            .par_iter()
+            .map_init(
+                || model.clone(),
+                |model, section| {
+                    let text = section.document().text;
+                    let found = texts.iter().enumerate().find_map(|(b, texts)| Some((b, *texts.get(&text)?)));
+                    match found {
+                        Some((b, document)) => {
+                            Ok((copy(known[b], &starts[b], document, row_bytes, model, &text), true))
+                        }
+                        None => Ok((encode(model, &packer, codec.dim(), section, &text, pool_factor)?, false)),
+                    }
+                },
+            )
+            .collect::<Result<_, SiteError>>()?;
+        for (section, (coded, copied)) in batch.iter().zip(coded) {
+            words.push(&section.document().text)?;
+            bundle.lengths.push(coded.packed.codes.len() as u16);
+            bundle.codes.extend(coded.packed.codes);
+            bundle.residuals.extend(coded.packed.residuals);
+            bundle.token_maps.push(coded.map);
+            bundle.tokens_before_pooling += coded.n_before as u64;
+            n_copied += usize::from(copied);
+            n_truncated += usize::from(coded.truncated);
+        }
+        n_done += batch.len();
+        progress(Progress::Encode { sections: n_done, of });
+    }
+    progress(Progress::Index(BuildStage::Pack { tokens: bundle.codes.len(), of: bundle.codes.len() }));
+    if bundle.codes.is_empty() {
+        return Err(IndexError::Empty.into());
+    }
+    bundle.lexical = words.finish();
+    bundle.sections = sections;
+    Ok((bundle, n_copied, n_truncated))
+}
+
+fn token_starts(bundle: &Bundle) -> Vec<usize> {
+    let mut at = 0;
+    bundle
+        .lengths
+        .iter()
+        .map(|&n| {
+            at += usize::from(n);
+            at - usize::from(n)
+        })
+        .collect()
+}
+
+fn copy(bundle: &Bundle, starts: &[usize], document: usize, row_bytes: usize, model: &Model, text: &str) -> Coded {
+    let tokens = starts[document]..starts[document] + usize::from(bundle.lengths[document]);
+    let map = bundle.token_maps[document].clone();
+    Coded {
+        packed: Packed {
+            codes: bundle.codes[tokens.clone()].to_vec(),
+            residuals: bundle.residuals[tokens.start * row_bytes..tokens.end * row_bytes].to_vec(),
+        },
+        n_before: map.as_ref().map_or(tokens.len(), Vec::len),
+        map,
+        // Tokenising is cheap beside encoding, and whether a section was cut stands nowhere in a bundle.
+        truncated: model.prepare(text, Role::Document).truncated,
+    }
+}
+
+fn encode(
+    model: &mut Model,
+    packer: &Packer<'_>,
+    dim: usize,
+    section: &Section,
+    text: &str,
+    pool_factor: usize,
+) -> Result<Coded, SiteError> {
+    let input = model.prepare(text, Role::Document);
+    let embeddings =
+        model.encode(&input).map_err(|source| SiteError::Encode { id: section.id.clone(), source })?;
+    let n_before = embeddings.len() / dim;
+    let (rows, map) = if pool_factor == 1 {
+        (embeddings, None)
+    } else {
+        let pooled = pool(&embeddings, dim, pool_factor);
+        (pooled.embeddings, Some(pooled.map))
+    };
+    let most = usize::from(u16::MAX);
+    if rows.len() / dim > most {
+        return Err(IndexError::TooLong { document: DocId(0), found: rows.len() / dim, most }.into());
+    }
+    // Through f16, as the builder holds tokens while it waits for centroids: both ways give the same codes.
+    let rows: Vec<f32> = rows.iter().map(|&v| f16::from_f32(v).to_f32()).collect();
+    Ok(Coded { packed: packer.pack(&rows)?, map, n_before, truncated: input.truncated })
+}
