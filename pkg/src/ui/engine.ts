@@ -10,6 +10,7 @@ export interface EngineWish {
   bundle: string;
   model: string | undefined;
   assetBase: string | undefined;
+  device: "auto" | "webgpu" | "wasm";
 }
 
 interface Shared {
@@ -45,8 +46,8 @@ export function forgetEngine(wish: EngineWish): void {
 }
 
 /** Elements that differ in `meaning` alone share an engine: the first decides, and any can load the model later. */
-function keyOf({ bundle, model, assetBase }: EngineWish): string {
-  return JSON.stringify([bundle, model, assetBase]);
+function keyOf({ bundle, model, assetBase, device }: EngineWish): string {
+  return JSON.stringify([bundle, model, assetBase, device]);
 }
 
 /** What loads the model: the attribute `meaning`, and for `auto` whether the reader's line is one to save. */
@@ -59,9 +60,9 @@ export function meaningPolicy(attribute: string | null): "background" | "ask" | 
   return spare ? "ask" : "background";
 }
 
-async function start({ bundle, model, assetBase, meaning }: EngineWish, progress_callback: (event: ProgressEvent) => void): Promise<Searcher> {
+async function start({ bundle, model, assetBase, device, meaning }: EngineWish, progress_callback: (event: ProgressEvent) => void): Promise<Searcher> {
   // Fetched when somebody wants to search, not with the page.
   const { Shirube } = await import("../index.js");
-  const options = { bundle, meaning, progress_callback, ...(model !== undefined && { model }), ...(assetBase !== undefined && { assetBase }) };
+  const options = { bundle, device, meaning, progress_callback, ...(model !== undefined && { model }), ...(assetBase !== undefined && { assetBase }) };
   return Shirube.load(options);
 }

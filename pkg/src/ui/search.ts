@@ -22,7 +22,7 @@ const EXCERPT_LENGTH = 120;
 const LONGEST_IN_ADDRESS = 500;
 
 /** Attributes that make another engine, and those that only change the look. */
-const ENGINE_ATTRIBUTES = ["bundle", "model", "asset-base"];
+const ENGINE_ATTRIBUTES = ["bundle", "model", "asset-base", "device"];
 const LOOK_ATTRIBUTES = ["lexical-weight", "lang", "placeholder", "label", "theme", "results", "shortcut", "explain", "content-lang", "sub-results", "excerpt-length", "text-fragment", "filters", ...TEXT_ATTRIBUTES];
 export const SEARCH_ATTRIBUTES: readonly string[] = [...ENGINE_ATTRIBUTES, ...LOOK_ATTRIBUTES, "limit", "load", "meaning", "composing-delay"];
 
@@ -255,7 +255,9 @@ export class ShirubeSearch extends Base {
     };
     // Beside this script, as `shirube build` lays its folder out.
     const meaning = meaningPolicy(this.getAttribute("meaning")) === "background" ? "background" : "off";
-    return { meaning, bundle: absolute("bundle") ?? import.meta.url.replace(/[^/]*$/, ""), model: absolute("model"), assetBase: absolute("asset-base") };
+    const asked = this.getAttribute("device");
+    const device = asked === "webgpu" || asked === "wasm" ? asked : "auto";
+    return { meaning, device, bundle: absolute("bundle") ?? import.meta.url.replace(/[^/]*$/, ""), model: absolute("model"), assetBase: absolute("asset-base") };
   }
 
   private number(name: string, otherwise: number): number {
