@@ -473,7 +473,7 @@ scene("意味の検索が使えなくても、語の結果は残る", { answer: 
   await tab.evaluate(() => globalThis.fake.next());
   await state(tab, "done");
   assert.equal((await rows(tab)).length, 3);
-  assert.match(await tab.locator(".state").textContent(), /語だけで探しました/);
+  assert.match(await tab.locator(".state").textContent(), /NETWORK.*語だけで探します/);
   assert.equal(await tab.locator(".problem").isVisible(), false);
 });
 
@@ -512,7 +512,7 @@ scene("頼んだモデルが読み込めなければ、語の結果のままそ�
   await lazy(tab, true);
   await type(tab, "検索");
   await tab.getByRole("button", { name: "意味でも探す" }).click();
-  await tab.waitForFunction(() => globalThis.search.shadowRoot.querySelector(".state").textContent.includes("語だけで探しました"));
+  await tab.waitForFunction(() => globalThis.search.shadowRoot.querySelector(".state").textContent.includes("語だけで探します"));
   assert.equal((await rows(tab)).length, 8);
 });
 

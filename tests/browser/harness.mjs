@@ -93,9 +93,10 @@ export async function visit({ damage, expected = [], folder = site, roots = {}, 
   }
 }
 
-/** Waits until the page says how many sections it can search. */
+/** Waits until the page can search by words and by meaning. */
 export async function ready(page) {
-  await page.waitForSelector("#facts:not([hidden])", { timeout: 60_000 });
+  await page.waitForFunction(() => document.querySelector("shirube-search")?.engine?.status.meaning.state === "ready", undefined, { timeout: 60_000 });
+  await page.waitForSelector("#facts:not([hidden])");
 }
 
 /** Puts a query into the search element and waits for its results. */

@@ -110,6 +110,7 @@ search.addEventListener("shirube-state", (event) => {
   if (state !== "searching") paintTiming(search.shown);
   paintQuery();
 });
+search.addEventListener("shirube-meaning", () => paintFacts((search.engine as Shirube | undefined)?.status));
 search.addEventListener("shirube-result", (event) => paintTiming((event as CustomEvent<SearchResult>).detail));
 search.addEventListener("input", paintQuery);
 

@@ -26,8 +26,8 @@ export class Session {
   result: ShownResult | undefined;
   shownFor = "";
   failure: ShownError | undefined;
-  /** Whether the rows are by words because the model could not be loaded. */
-  meaningFailed = false;
+  /** Why rows are by words alone, where the model could not be loaded or used. */
+  meaningFailure: ShownError | undefined;
   /** Bytes of the files under way. */
   bytes: { loaded: number; total: number } | undefined;
 
@@ -97,7 +97,7 @@ export class Session {
   async loadMeaning(): Promise<void> {
     const { engine } = this;
     if (!engine?.loadMeaning) return;
-    this.meaningFailed = false;
+    this.meaningFailure = undefined;
     this.failure = undefined;
     const done = this.followMeaning(engine);
     this.host.changed();
@@ -112,7 +112,7 @@ export class Session {
     await engine.loadMeaning?.().catch((error: unknown) => (failure = error));
     if (this.engine !== engine) return false;
     this.bytes = undefined;
-    this.meaningFailed = failure !== undefined;
+    this.meaningFailure = failure === undefined ? undefined : shownError(failure);
     this.host.changed();
     this.host.tell("shirube-meaning", engine.status?.meaning);
     if (failure !== undefined) this.host.tell("shirube-error", failure);
@@ -126,7 +126,6 @@ export class Session {
     this.controller?.abort();
     if (text.trim() === "") {
       this.result = undefined;
-      this.meaningFailed = false;
       if (this.engine) this.failure = undefined;
       this.host.clear();
       this.set(this.failure ? "failed" : this.engine ? "ready" : this.loading ? "loading" : "idle");
@@ -149,7 +148,6 @@ export class Session {
       for await (const result of inSteps(searcher.search(text, { ...this.host.options(), signal: controller.signal }))) {
         if (controller.signal.aborted) return;
         this.failure = undefined;
-        this.meaningFailed = false;
         this.result = result;
         this.shownFor = text;
         this.host.show(result, steps++ > 0);
@@ -157,13 +155,14 @@ export class Session {
         this.host.tell("shirube-result", result);
       }
       if (controller.signal.aborted || !this.result) return;
-      this.meaningFailed = searcher.status?.meaning?.state === "failed";
+      const meaning = searcher.status?.meaning;
+      this.meaningFailure = meaning?.state === "failed" ? shownError(meaning.error) : undefined;
       this.set("done");
     } catch (error) {
       if (controller.signal.aborted || (error as ShownError).code === "ABORTED") return;
       if (steps === before) return this.fail(error);
       // The words' hits stay: they are right, only not refined.
-      this.meaningFailed = true;
+      this.meaningFailure = shownError(error);
       this.host.tell("shirube-error", error);
       this.set("done");
     }
@@ -184,8 +183,7 @@ export class Session {
   }
 
   private fail(error: unknown): void {
-    const { code, message } = error as Partial<ShownError>;
-    this.failure = { code: typeof code === "string" ? code : "INTERNAL", message: typeof message === "string" ? message : String(error) };
+    this.failure = shownError(error);
     this.result = undefined;
     this.host.clear();
     this.set("failed");
@@ -207,6 +205,12 @@ export class Session {
     this.bytes = event;
     this.host.changed();
   }
+}
+
+/** Whatever was thrown, in the form that is shown. */
+function shownError(error: unknown): ShownError {
+  const { code, message } = (error ?? {}) as Partial<ShownError>;
+  return { code: typeof code === "string" ? code : "INTERNAL", message: typeof message === "string" ? message : String(error) };
 }
 
 /** A promise is one step; an iterable as many as it has. */

@@ -32,7 +32,7 @@ export interface Searcher {
   /** Loads the model, where it is not loaded with the rest; searches go by words meanwhile. */
   loadMeaning?(): Promise<void>;
   /** Whether searches by meaning are possible; absent where they always are. */
-  readonly status?: { readonly loadMs?: number; readonly meaning?: { readonly state: "off" | "loading" | "ready" | "failed" } };
+  readonly status?: { readonly loadMs?: number; readonly meaning?: { readonly state: "off" | "loading" | "ready" | "failed"; readonly error?: unknown } };
 }
 
 /** Where an element stands; also its attribute `state`. */

@@ -116,9 +116,13 @@ export class View {
     const text = this.stateText();
     this.line.textContent = text;
     this.line.hidden = text === "";
-    this.ask.hidden = !(this.typed && !session.busy && session.engine?.status?.meaning?.state === "off" && session.result && this.host.asks());
-    this.ask.textContent = this.host.text("meaningAsk");
-    this.ask.title = this.host.text("meaningAskWhy");
+    this.line.title = session.meaningFailure?.message ?? "";
+    // What failed can be tried again; what was left out can be asked for.
+    const again = session.meaningFailure !== undefined && session.engine?.loadMeaning !== undefined;
+    const left = this.typed && session.result !== undefined && session.engine?.status?.meaning?.state === "off" && this.host.asks();
+    this.ask.hidden = session.busy || session.failure !== undefined || !(again || left);
+    this.ask.textContent = this.host.text(again ? "retry" : "meaningAsk");
+    this.ask.title = again ? "" : this.host.text("meaningAskWhy");
     this.list.toggleAttribute("data-stale", session.state === "searching");
   }
 
@@ -131,8 +135,9 @@ export class View {
     const progress = bytes && { n, loaded: megabytes(bytes.loaded), total: megabytes(bytes.total) };
     if (session.busy && session.engine) return found && progress ? this.host.text("meaningLoading", progress) : "";
     if (session.busy) return progress ? this.host.text("downloading", progress) : this.host.text("preparing");
-    if (session.failure || !this.typed) return "";
-    if (session.meaningFailed) return this.host.text("meaningFailed");
+    if (session.failure) return "";
+    if (session.meaningFailure) return this.host.text("meaningFailed", { code: session.meaningFailure.code });
+    if (!this.typed) return "";
     if (session.state === "words") return this.host.text("refining", { n });
     if (found) return this.host.text("found", { n }) + (result.truncated ? `　${this.host.text("truncated")}` : "");
     return session.state === "searching" ? this.host.text("searching") : "";
@@ -155,8 +160,8 @@ export class View {
     this.nothing.hidden = !none;
     this.nothing.replaceChildren(...(none ? [element("p", {}, this.host.text("nothing")), element("p", {}, this.host.text("nothingHint"))] : []));
     this.start.hidden = this.typed || this.startSlot.assignedNodes().length === 0 || session.failure !== undefined;
-    const content = found || none || session.failure !== undefined || !this.start.hidden || (this.typed && !this.line.hidden);
     const popup = this.host.layout() === "popup";
+    const content = found || none || session.failure !== undefined || !this.start.hidden || ((this.typed || popup === false) && !this.line.hidden);
     const visible = content && (!popup || this.host.open());
     this.panel.hidden = !visible;
     this.input.setAttribute("aria-expanded", String(visible && found));
