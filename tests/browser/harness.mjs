@@ -95,7 +95,14 @@ export async function visit({ damage, expected = [], folder = site, roots = {}, 
 
 /** Waits until the page can search by words and by meaning. */
 export async function ready(page) {
-  await page.waitForFunction(() => document.querySelector("shirube-search")?.engine?.status.meaning.state === "ready", undefined, { timeout: 60_000 });
+  await page.waitForFunction(
+    () => {
+      const { engine } = document.querySelector("shirube-search") ?? {};
+      return engine && (engine.status.meaning?.state ?? "ready") === "ready";
+    },
+    undefined,
+    { timeout: 60_000 },
+  );
   await page.waitForSelector("#facts:not([hidden])");
 }
 

@@ -11,7 +11,7 @@ test("モデルの読み込みが途中で切れても、届いた部分は二�
   const broken = (path) => (path === `/model/${last}` ? { status: 503 } : undefined);
   await visit({ damage: broken, expected: [/503/] }, async (page, { url, requests, damage }) => {
     await page.goto(url);
-    await page.locator(".state", { hasText: "語だけで" }).waitFor({ timeout: 60_000 });
+    await page.locator(".problem:not([hidden])").or(page.locator(".state", { hasText: "語だけで" })).first().waitFor({ timeout: 60_000 });
     // What was under way when the last part failed has time to arrive.
     await page.waitForTimeout(500);
     const arrived = await page.evaluate(async () => (await (await caches.open("shirube-files-1")).keys()).map(({ url }) => new URL(url).pathname));

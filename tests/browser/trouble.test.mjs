@@ -16,7 +16,7 @@ async function trouble(page, url) {
   await page.waitForFunction(
     () => {
       const search = document.querySelector("shirube-search");
-      return search?.state === "failed" || search?.engine?.status.meaning.state === "failed";
+      return search?.state === "failed" || search?.engine?.status.meaning?.state === "failed";
     },
     undefined,
     { timeout: 30_000 },
