@@ -23,7 +23,7 @@ pub(crate) struct BuildArguments {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Tokens that become one stored embedding: 1 keeps all, 4 is the smallest index
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=4))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
     pool: u8,
     /// Display name of the bundle; the input's file name if left out
     #[arg(long)]
@@ -50,7 +50,6 @@ pub(crate) struct BuildArguments {
 #[derive(Clone, Copy, Default, ValueEnum)]
 enum Codec {
     /// Sixteen values a dimension
-    #[default]
     Bits4,
     /// Four values a dimension
     Bits2,
@@ -60,7 +59,8 @@ enum Codec {
     Product4,
     /// One of 256 vectors for each eight dimensions
     Product8,
-    /// One of 256 vectors for each ten dimensions
+    /// One of 256 vectors for each ten dimensions: the smallest that keeps 98 % of the exact nDCG@10
+    #[default]
     Product10,
     /// Two values a dimension
     Bits1,

@@ -57,7 +57,7 @@ fn name(kind: CodecKind, buckets: BucketRule, pool_factor: usize) -> String {
 pub(super) fn run(source: &Source, settings: &Settings, report: &mut Report) -> anyhow::Result<Vec<Ratio>> {
     let variants = variants();
     let mut measured: Vec<Vec<Measured>> = variants.iter().map(|_| Vec::new()).collect();
-    let default = IndexOptions::default();
+    let default = IndexOptions::site();
     let mut of_default = None;
     let (mut default_bytes, mut default_kept) = (f64::MAX, f64::MAX);
     for set in SETS {
