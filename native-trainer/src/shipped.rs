@@ -131,7 +131,8 @@ pub fn evaluate(
         }
         let mut retriever = loader.open()?;
         retriever.attach(model.clone(), loader.index(Kernels::detect())?, Kernels::detect())?;
-        let fetch = |need: &Need| Ok(files[&need.path][need.range.start as usize..need.range.end as usize].to_vec());
+        let fetch =
+            |need: &Need| Ok(files[&need.path][need.range.start as usize..need.range.end as usize].to_vec());
         for (name, lexical_weight) in [("maxsim", 0.0), ("fused", SearchOptions::default().lexical_weight)] {
             let options =
                 SearchOptions { limit: 100, explain: false, lexical_weight, ..SearchOptions::default() };

@@ -23,7 +23,15 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 fn changed(mut all: Vec<Section>) -> Vec<Section> {
     all[7].text = "所有権の新しい説明です。".to_owned();
     all.remove(20);
-    all.insert(3, Section { id: "new".to_owned(), title: "状態管理".to_owned(), text: "新しい節".to_owned(), ..Section::default() });
+    all.insert(
+        3,
+        Section {
+            id: "new".to_owned(),
+            title: "状態管理".to_owned(),
+            text: "新しい節".to_owned(),
+            ..Section::default()
+        },
+    );
     all
 }
 
@@ -42,7 +50,8 @@ fn a_build_after_a_change_encodes_only_what_changed_and_equals_a_whole_build_ove
     let mut nothing = base.clone();
     shirube_site::remove(&mut nothing, |section| section.id != "s-20").unwrap();
     let report =
-        shirube_site::build_over(changed(sections()), &model, "life", &nothing, whole.path(), |_| {}).unwrap();
+        shirube_site::build_over(changed(sections()), &model, "life", &nothing, whole.path(), |_| {})
+            .unwrap();
     assert_eq!(report.n_reused, 0);
     assert_eq!(files(site.path()), files(whole.path()));
 
@@ -59,14 +68,17 @@ fn a_build_starts_anew_where_the_earlier_bundle_does_not_fit() {
         shirube_site::build(sections, &model, options, site.path(), |_| {}).unwrap().not_reused
     };
     assert_eq!(build(sections(), &options()), Some(NotReused::Absent));
-    let pooled = BuildOptions { index: IndexOptions { pool_factor: 3, ..IndexOptions::default() }, ..options() };
+    let pooled =
+        BuildOptions { index: IndexOptions { pool_factor: 3, ..IndexOptions::default() }, ..options() };
     assert!(matches!(build(sections(), &pooled), Some(NotReused::Other(why)) if why.contains("pooled by 2")));
     let seeded = BuildOptions { index: IndexOptions { seed: 9, ..pooled.index }, ..options() };
     assert!(matches!(build(sections(), &seeded), Some(NotReused::Other(_))));
-    let few = sections().into_iter().take(3).chain(changed(sections()).into_iter().skip(3).map(|s| Section {
-        text: format!("{}別の文", s.text),
-        ..s
-    }));
+    let few = sections().into_iter().take(3).chain(
+        changed(sections())
+            .into_iter()
+            .skip(3)
+            .map(|s| Section { text: format!("{}別の文", s.text), ..s }),
+    );
     assert!(matches!(build(few.collect(), &pooled), Some(NotReused::Changed { known: 3, of: 50 })));
     std::fs::write(site.path().join("shirube.json"), "{").unwrap();
     assert!(matches!(build(sections(), &options()), Some(NotReused::Unreadable(_))));

@@ -143,9 +143,7 @@ pub(crate) fn run(arguments: &BuildArguments) -> Result<()> {
                 .with_context(|| format!("the bundle in {} cannot be read", base.display()))?;
             shirube_site::build_over(sections, &model, &options.name, &base, out, progress)?
         }
-        None if arguments.part.fresh => {
-            shirube_site::build_fresh(sections, &model, &options, out, progress)?
-        }
+        None if arguments.part.fresh => shirube_site::build_fresh(sections, &model, &options, out, progress)?,
         None => shirube_site::build(sections, &model, &options, out, progress)?,
     };
     bar.finish_and_clear();

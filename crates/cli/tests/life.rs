@@ -88,9 +88,20 @@ fn a_build_killed_anywhere_leaves_the_old_bundle_or_the_new_one_and_never_a_brok
     let folder = Folder::new("killed");
     let words = ["所有権", "再描画"];
     let build = |word: &str| -> Vec<String> {
-        ["build", &format!("{word}.jsonl"), "--model", "model", "--quiet", "--fresh", "--name", "s", "--out", "bundle"]
-            .map(str::to_owned)
-            .to_vec()
+        [
+            "build",
+            &format!("{word}.jsonl"),
+            "--model",
+            "model",
+            "--quiet",
+            "--fresh",
+            "--name",
+            "s",
+            "--out",
+            "bundle",
+        ]
+        .map(str::to_owned)
+        .to_vec()
     };
     let as_refs = |a: &[String]| -> Vec<String> { a.to_vec() };
     let mut wholes = Vec::new();

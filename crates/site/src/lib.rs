@@ -29,7 +29,8 @@ mod site;
 mod summary;
 
 pub use build::{
-    Assembly, BuildOptions, BuildReport, Progress, build, build_fresh, build_over, make_bundle, read_bundle, shard,
+    Assembly, BuildOptions, BuildReport, Progress, build, build_fresh, build_over, make_bundle, read_bundle,
+    shard,
 };
 pub use collect::{FileOptions, FileRules, SourceKind, list, read_site};
 pub use error::SiteError;

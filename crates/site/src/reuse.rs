@@ -11,8 +11,8 @@ use shirube_core::{DocId, Role};
 use shirube_encoder::Model;
 use shirube_format::bundle::{Bundle, CodecTables, ModelRef, Section};
 use shirube_index::{
-    BucketRule, BuildStage, CodecKind, IndexError, IndexOptions, MAX_POOL_FACTOR, Packed, Packer, ResidualCodec,
-    n_centroids_for, pool,
+    BucketRule, BuildStage, CodecKind, IndexError, IndexOptions, MAX_POOL_FACTOR, Packed, Packer,
+    ResidualCodec, n_centroids_for, pool,
 };
 use shirube_lexical::{BM25_B, BM25_K1, LexicalBuilder};
 use std::collections::HashMap;
@@ -68,7 +68,7 @@ pub(crate) fn comparable(earlier: &Bundle, model: &Model, options: &IndexOptions
     }
     // The rule that chose the buckets stands nowhere in a bundle; the rest of the codec does.
     let (tables, codec) = (&earlier.tables, options.codec);
-    let same = tables.packing == codec.kind.packing()
+    let same = tables.packing == codec.kind.packing(tables.dim)
         && tables.add_centroid == (codec.kind != CodecKind::Sign)
         && tables.centroid_form == codec.centroid_form;
     if !same || codec.buckets != BucketRule::default() {
@@ -118,7 +118,13 @@ pub(crate) fn make_over(
         return Err(SiteError::NoSections { path: "the list of sections".to_owned() });
     }
     if !(1..=MAX_POOL_FACTOR).contains(&pool_factor) {
-        return Err(IndexError::Setting { name: "pool_factor", found: pool_factor, low: 1, high: MAX_POOL_FACTOR }.into());
+        return Err(IndexError::Setting {
+            name: "pool_factor",
+            found: pool_factor,
+            low: 1,
+            high: MAX_POOL_FACTOR,
+        }
+        .into());
     }
     let codec = ResidualCodec::new(tables.clone());
     let texts: Vec<HashMap<String, usize>> = known.iter().map(|b| by_text(b)).collect();
@@ -153,7 +159,9 @@ pub(crate) fn make_over(
                         Some((b, document)) => {
                             Ok((copy(known[b], &starts[b], document, row_bytes, model, &text), true))
                         }
-                        None => Ok((encode(model, &packer, codec.dim(), section, &text, pool_factor)?, false)),
+                        None => {
+                            Ok((encode(model, &packer, codec.dim(), section, &text, pool_factor)?, false))
+                        }
                     }
                 },
             )
@@ -192,7 +200,14 @@ fn token_starts(bundle: &Bundle) -> Vec<usize> {
         .collect()
 }
 
-fn copy(bundle: &Bundle, starts: &[usize], document: usize, row_bytes: usize, model: &Model, text: &str) -> Coded {
+fn copy(
+    bundle: &Bundle,
+    starts: &[usize],
+    document: usize,
+    row_bytes: usize,
+    model: &Model,
+    text: &str,
+) -> Coded {
     let tokens = starts[document]..starts[document] + usize::from(bundle.lengths[document]);
     let map = bundle.token_maps[document].clone();
     Coded {

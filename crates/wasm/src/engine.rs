@@ -7,7 +7,8 @@ use shirube_core::Role;
 use shirube_format::bundle::ModelRef;
 use shirube_format::model::FileEntry;
 use shirube_retriever::{
-    Answer, BundleLoader, Computed, Filters, Kernels, ModelLoader, Need, Retriever, RetrieverError, SearchOptions,
+    Answer, BundleLoader, Computed, Filters, Kernels, ModelLoader, Need, Retriever, RetrieverError,
+    SearchOptions,
 };
 use wasm_bindgen::prelude::*;
 
@@ -260,8 +261,12 @@ impl Engine {
         filters: JsValue,
     ) -> Result<JsValue, JsValue> {
         let loaded = self.loaded.as_mut().ok_or_else(not_loaded)?;
-        let options =
-            SearchOptions { limit, lexical_weight, filters: read_filters(filters)?, ..SearchOptions::default() };
+        let options = SearchOptions {
+            limit,
+            lexical_weight,
+            filters: read_filters(filters)?,
+            ..SearchOptions::default()
+        };
         let computed =
             loaded.computed.take().filter(|(known, _)| known == query).map(|(_, computed)| computed);
         answer(loaded.retriever.search_computed(query, &options, computed, &now))
@@ -383,9 +388,7 @@ fn not_loaded() -> Failure {
 fn answer(found: Result<Answer, RetrieverError>) -> Result<JsValue, JsValue> {
     match found.map_err(Failure::from)? {
         Answer::Results(results) => plain(&results.into_utf16()),
-        Answer::Needs(needs) => {
-            object(&[("needs", needed(&needs)?)])
-        }
+        Answer::Needs(needs) => object(&[("needs", needed(&needs)?)]),
     }
 }
 
