@@ -112,8 +112,9 @@ if (!only.has("--no-cargo")) {
 if (!only.has("--no-browser")) {
   await step("building what the browser tests need", async () => {
     await buildAll();
-    // The same engine with its conformance suite, with and without SIMD: they must agree with each other.
+    // The same engine with its conformance suite, with SIMD, relaxed SIMD and without: they must agree with each other.
     buildWasm("--conformance", "--no-opt", "--out", "target/wasm-test/simd");
+    buildWasm("--conformance", "--no-opt", "--relaxed", "--out", "target/wasm-test/relaxed");
     buildWasm("--conformance", "--no-opt", "--no-simd", "--out", "target/wasm-test/plain");
     // All of the default members, because that is what `cargo test` above has compiled.
     run("cargo", ["build", "--quiet"]);
