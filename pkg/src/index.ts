@@ -202,15 +202,17 @@ export class Shirube {
   }
 
   /**
-   * The token embeddings of `text`, as the index and the scorer see them.
+   * The token embeddings of `text`, as the index and the scorer see them. Loads the model where it is not loaded.
    *
-   * @throws {@link ShirubeError} `EMPTY_QUERY`, `ABORTED`, `BAD_ARGUMENT`, `WORKER_FAILED`, `INTERNAL`.
+   * @throws {@link ShirubeError} any code of loading, `EMPTY_QUERY`, `ABORTED`, `BAD_ARGUMENT`, `WORKER_FAILED`, `INTERNAL`.
    */
   async encode(text: string, role: "query" | "document" = "query", options: { signal?: AbortSignal } = {}): Promise<Embeddings> {
     if (typeof text !== "string") throw new ShirubeError("BAD_ARGUMENT", `text is a ${typeof text}, expected a string`);
     if (role !== "query" && role !== "document") {
       throw new ShirubeError("BAD_ARGUMENT", `role is ${String(role)}, expected "query" or "document"`);
     }
+    // Where the model was left out or failed, whoever encodes wants it now.
+    if (this.current.meaning.state !== "ready") await this.loadMeaning();
     return this.thread.call({ op: "encode", text: wellFormed(text), role }, options.signal);
   }
 
