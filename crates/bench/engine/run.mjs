@@ -284,4 +284,3 @@ export async function enginePeers({ quick }) {
   const maxsim = web.maxsim["10000 64"].find((c) => c.backend === chosen);
   print("maxsim-wasm-vs-f32", maxsim.plain.least / maxsim.compressed.least);
 }
-export const parts = { native, browser };
