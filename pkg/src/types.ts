@@ -223,7 +223,7 @@ export interface LoadOptions {
 export interface SearchOptions {
   /** Most hits returned: 1 to 100. Default 10. */
   limit?: number;
-  /** How much words (BM25) count beside meaning (MaxSim): 0 is meaning alone, 10 nearly words alone. Default 0.4. */
+  /** How much words (BM25) count beside meaning (MaxSim): 0 is meaning alone, 10 nearly words alone. Default 0.3. */
   lexicalWeight?: number;
   /** Only sections that have one of the values of every name; empty lists keep everything. An unknown name is `BAD_ARGUMENT`. */
   filters?: Record<string, string[]>;

@@ -13,7 +13,7 @@
 //! document is ahead, and that is what separates an exact name from a passing mention.
 
 /// How much words count beside meaning unless the caller says otherwise.
-pub const LEXICAL_WEIGHT: f32 = 0.4;
+pub const LEXICAL_WEIGHT: f32 = 0.3;
 
 /// What a list's scores are multiplied by: one over its best score.
 fn scale(scores: &[f32]) -> f32 {
