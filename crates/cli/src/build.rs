@@ -1,33 +1,70 @@
 //! `shirube build`.
 
 use crate::parts::PartArguments;
-use crate::{open, size, thousands};
+use crate::source::{Plan, passages};
+use crate::{open, serve};
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use shirube_format::bundle::PartKind;
 use shirube_index::{BucketRule, BuildStage, CodecKind, CodecOptions, IndexOptions};
-use shirube_site::{BuildOptions, NotReused, Progress};
+use shirube_retriever::Model;
+use shirube_site::{BuildOptions, BundleSummary, NotReused, Progress, thousands, Settings, SourceKind, SourceSummary};
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How often a watched source is looked at.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Args)]
 pub(crate) struct BuildArguments {
-    /// Sections: one JSON object a line with id, title, headings, text, url; plain or gzip
-    input: PathBuf,
+    /// Folder of built HTML or of Markdown, or sections: one JSON object a line with id, title, headings, text, url; plain or gzip
+    source: Option<PathBuf>,
+    /// Settings file; shirube.toml in the current folder if there is one. Flags come before SHIRUBE_* variables, these before the file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Model folder; OUT/model if left out
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Bundle folder to write; an earlier bundle in it is replaced
+    /// Bundle folder to write; SOURCE/shirube if left out. An earlier bundle in it is replaced
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
-    /// Tokens that become one stored embedding: 1 keeps all, 4 is the smallest index
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
-    pool: u8,
-    /// Display name of the bundle; the input's file name if left out
+    out: Option<PathBuf>,
+    /// Display name of the bundle; the source's name if left out
     #[arg(long)]
     name: Option<String>,
+    /// Read HTML or Markdown; HTML where there is any, if left out
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+    /// Only pages whose path matches this glob; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// No pages whose path matches this glob; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// What every address begins with [default: /]
+    #[arg(long, value_name = "URL")]
+    base: Option<String>,
+    /// Addresses without .html
+    #[arg(long)]
+    clean_urls: bool,
+    /// CSS selector of the content; found by <main>, <article> and marks if left out
+    #[arg(long, value_name = "SELECTOR")]
+    root: Option<String>,
+    /// CSS selector of elements to leave out; may be given several times
+    #[arg(long, value_name = "SELECTOR")]
+    exclude_selector: Vec<String>,
+    /// Search code blocks too
+    #[arg(long)]
+    code: bool,
+    /// Search pages that ask robots to stay away
+    #[arg(long)]
+    keep_noindex: bool,
+    /// Only pages in this language, for example ja; may be given several times
+    #[arg(long, value_name = "LANG")]
+    language: Vec<String>,
+    /// Tokens that become one stored embedding: 1 keeps all, 4 is the smallest index [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=4))]
+    pool: Option<u8>,
     /// Number of centroids; chosen by the number of tokens if left out
     #[arg(long, value_name = "N")]
     centroids: Option<usize>,
@@ -42,6 +79,15 @@ pub(crate) struct BuildArguments {
     limit: Option<usize>,
     #[command(flatten)]
     part: PartArguments,
+    /// Read and count, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Build again whenever a page changes
+    #[arg(long)]
+    watch: bool,
+    /// Serve the source folder while watching
+    #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "8080", requires = "watch")]
+    serve: Option<u16>,
     /// No progress bars
     #[arg(long, short)]
     quiet: bool,
@@ -76,47 +122,130 @@ enum Buckets {
     Uniform,
 }
 
-pub(crate) fn run(arguments: &BuildArguments) -> Result<()> {
-    let start = Instant::now();
-    // The model first: its absence is the commonest mistake and the quickest to find.
-    let model = open::model(&open::model_folder(arguments.model.as_deref(), &arguments.out)?)?;
-    let (mut sections, left_out) = shirube_site::read_jsonl(&arguments.input)?;
-    if let Some(limit) = arguments.limit {
-        sections.truncate(limit);
-        if sections.is_empty() {
-            bail!("--limit 0 leaves nothing to index");
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Pages as a site serves them
+    Html,
+    /// Markdown files
+    Markdown,
+}
+
+impl BuildArguments {
+    fn settings(&self) -> Settings {
+        let list = |list: &Vec<String>| (!list.is_empty()).then(|| list.clone());
+        Settings {
+            source: self.source.clone(),
+            out: self.out.clone(),
+            model: self.model.clone(),
+            name: self.name.clone(),
+            kind: self.kind.map(|kind| match kind {
+                Kind::Html => SourceKind::Html,
+                Kind::Markdown => SourceKind::Markdown,
+            }),
+            include: list(&self.include),
+            exclude: list(&self.exclude),
+            base: self.base.clone(),
+            clean_urls: self.clean_urls.then_some(true),
+            root: self.root.clone(),
+            exclude_selectors: list(&self.exclude_selector),
+            code: self.code.then_some(true),
+            keep_noindex: self.keep_noindex.then_some(true),
+            languages: list(&self.language),
+            pool: self.pool,
         }
     }
-    let name = arguments.name.clone().unwrap_or_else(|| {
-        let name = arguments.input.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        name.split('.').next().unwrap_or_default().to_owned()
-    });
-    let options = BuildOptions {
-        name,
-        index: IndexOptions {
-            pool_factor: usize::from(arguments.pool),
-            n_centroids: arguments.centroids,
-            codec: CodecOptions {
-                kind: match arguments.codec {
-                    Codec::Bits4 => CodecKind::Bits4,
-                    Codec::Bits2 => CodecKind::Bits2,
-                    Codec::Ternary => CodecKind::Ternary,
-                    Codec::Product4 => CodecKind::Product { dims: 4 },
-                    Codec::Product8 => CodecKind::Product { dims: 8 },
-                    Codec::Product10 => CodecKind::Product { dims: 10 },
-                    Codec::Bits1 => CodecKind::Bits1,
-                    Codec::Sign => CodecKind::Sign,
-                },
-                buckets: match arguments.buckets {
-                    Buckets::Quantile => BucketRule::Quantile,
-                    Buckets::Uniform => BucketRule::Uniform,
-                },
-                ..CodecOptions::default()
+}
+
+/// How a build runs, beside its settings.
+#[derive(Debug)]
+pub(crate) struct Run {
+    index: IndexOptions,
+    limit: Option<usize>,
+    fresh: bool,
+    centroids_from: Option<PathBuf>,
+    shard: Option<(usize, usize)>,
+    dry_run: bool,
+    quiet: bool,
+}
+
+impl Run {
+    /// As it is without flags. `pool` is how many tokens become one stored embedding.
+    pub(crate) fn new(pool: Option<u8>) -> Self {
+        let mut index = IndexOptions::default();
+        index.pool_factor = pool.map_or(index.pool_factor, usize::from);
+        Self { index, limit: None, fresh: false, centroids_from: None, shard: None, dry_run: false, quiet: false }
+    }
+}
+
+impl BuildArguments {
+    fn how(&self, pool: Option<u8>) -> Run {
+        let codec = CodecOptions {
+            kind: match self.codec {
+                Codec::Bits4 => CodecKind::Bits4,
+                Codec::Bits2 => CodecKind::Bits2,
+                Codec::Ternary => CodecKind::Ternary,
+                Codec::Product4 => CodecKind::Product { dims: 4 },
+                Codec::Product8 => CodecKind::Product { dims: 8 },
+                Codec::Product10 => CodecKind::Product { dims: 10 },
+                Codec::Bits1 => CodecKind::Bits1,
+                Codec::Sign => CodecKind::Sign,
             },
-            ..IndexOptions::default()
-        },
-    };
-    let bar = if arguments.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
+            buckets: match self.buckets {
+                Buckets::Quantile => BucketRule::Quantile,
+                Buckets::Uniform => BucketRule::Uniform,
+            },
+            ..CodecOptions::default()
+        };
+        let index = IndexOptions { n_centroids: self.centroids, codec, ..Run::new(pool).index };
+        Run {
+            index,
+            limit: self.limit,
+            fresh: self.part.fresh,
+            centroids_from: self.part.centroids_from.clone(),
+            shard: self.part.shard,
+            dry_run: self.dry_run,
+            quiet: self.quiet,
+        }
+    }
+}
+
+pub(crate) fn run(arguments: &BuildArguments) -> Result<()> {
+    let plan = Plan::new(arguments.settings(), arguments.config.as_deref())?;
+    // The model first: its absence is the commonest mistake and the quickest to find.
+    let model = open::model(&open::model_folder(plan.settings.model.as_deref(), &plan.out)?)?;
+    let how = arguments.how(plan.settings.pool);
+    build_once(&how, &plan, &model)?;
+    if !arguments.watch {
+        return Ok(());
+    }
+    if let Some(port) = arguments.serve {
+        let listener = serve::listen(port)?;
+        serve::announce(&listener, &plan.source)?;
+        let folder = plan.source.clone();
+        std::thread::spawn(move || serve::serve(&listener, &folder));
+    }
+    let mut seen = plan.state()?;
+    loop {
+        std::thread::sleep(WATCH_EVERY);
+        let now = plan.state()?;
+        // Two equal looks after a change: a generator that is still writing is left to finish.
+        if now != seen {
+            std::thread::sleep(WATCH_EVERY);
+            if plan.state()? == now {
+                seen = now;
+                // A page that is broken for a moment must not end the watch.
+                if let Err(error) = build_once(&how, &plan, &model) {
+                    writeln!(std::io::stderr(), "error: {error:#}")?;
+                }
+            }
+        }
+    }
+}
+
+/// Reads, encodes and writes once, and prints the summary.
+pub(crate) fn build_once(how: &Run, plan: &Plan, model: &Model) -> Result<()> {
+    let start = Instant::now();
+    let bar = if how.quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
     let style = "{msg:<12} {bar:32} {human_pos}/{human_len} {per_sec} {eta}";
     bar.set_style(ProgressStyle::with_template(style).context("the progress bar's template is fixed")?);
     let show = |message: &'static str, at: usize, of: usize| {
@@ -127,79 +256,74 @@ pub(crate) fn run(arguments: &BuildArguments) -> Result<()> {
         bar.set_length(of as u64);
         bar.set_position(at as u64);
     };
+    let (mut sections, mut summary) = plan.sections(|at, of| show("reading", at, of))?;
+    if let Some(limit) = how.limit {
+        sections.truncate(limit);
+        summary.n_sections = sections.len();
+    }
+    if sections.is_empty() {
+        bar.finish_and_clear();
+        write!(std::io::stderr(), "{summary}")?;
+        bail!("{}: nothing to search was found", plan.source.display());
+    }
+    let sections = passages(sections, model);
+    summary.n_passages = sections.len();
+    if how.dry_run {
+        bar.finish_and_clear();
+        return print(&summary, None, start);
+    }
+    let options = BuildOptions { name: plan.name.clone(), index: how.index };
     let progress = |progress| match progress {
         Progress::Encode { sections, of } => show("encoding", sections, of),
         Progress::Index(BuildStage::KMeans { round, of }) => show("centroids", round, of),
         Progress::Index(BuildStage::Pack { tokens, of }) => show("packing", tokens, of),
         _ => {}
     };
-    if let Some((i, n)) = arguments.part.shard {
-        sections = shirube_site::shard(sections, i - 1, n);
-    }
-    let out = &arguments.out;
-    let report = match &arguments.part.centroids_from {
+    let sections = match how.shard {
+        Some((i, n)) => shirube_site::shard(sections, i - 1, n),
+        None => sections,
+    };
+    let out = &plan.out;
+    let report = match &how.centroids_from {
         Some(base) => {
             let base = shirube_site::read_bundle(base)
                 .with_context(|| format!("the bundle in {} cannot be read", base.display()))?;
-            shirube_site::build_over(sections, &model, &options.name, &base, out, progress)?
+            shirube_site::build_over(sections, model, &options.name, &base, out, progress)?
         }
-        None if arguments.part.fresh => shirube_site::build_fresh(sections, &model, &options, out, progress)?,
-        None => shirube_site::build(sections, &model, &options, out, progress)?,
+        None if how.fresh => shirube_site::build_fresh(sections, model, &options, out, progress)?,
+        None => shirube_site::build(sections, model, &options, out, progress)?,
     };
     bar.finish_and_clear();
-
-    let entry = &report.entry;
-    let bytes = |kind| entry.files_of(kind).map(|f| f.file.bytes + f.shard_bytes).sum::<u64>();
-    let total = entry.files.iter().map(|f| f.file.bytes + f.shard_bytes).sum::<u64>();
-    let n_files = 1 + entry.files.iter().map(|f| 1 + f.n_shards as usize).sum::<usize>();
+    summary.n_truncated = report.n_truncated;
+    let mut written = BundleSummary::of(&report.entry);
+    written.out = plan.out.display().to_string();
+    written.n_removed = report.removed.len();
+    written.n_site_files = plan.n_site_files();
+    print(&summary, Some(&written), start)?;
     let mut out = std::io::stdout().lock();
-    writeln!(
-        out,
-        "{}: {} sections of {} pages, {} tokens stored of {}, {} centroids",
-        arguments.out.display(),
-        thousands(entry.counts.documents.into()),
-        thousands(entry.counts.pages.into()),
-        thousands(entry.counts.tokens),
-        thousands(entry.counts.tokens_before_pooling),
-        thousands(entry.codec.n_centroids as u64),
-    )?;
-    writeln!(
-        out,
-        "{} in {} files: words {}, codes {}, centroids {}, sections {}; {:.1} s",
-        size(total),
-        n_files,
-        size(bytes(PartKind::Lexical)),
-        size(bytes(PartKind::Codes)),
-        size(bytes(PartKind::Centroids)),
-        size(bytes(PartKind::Sections)),
-        start.elapsed().as_secs_f64(),
-    )?;
     match &report.not_reused {
-        None => writeln!(out, "{} sections were known already", thousands(report.n_reused as u64))?,
+        None => writeln!(out, "  {} passages were known already", thousands(report.n_reused as u64))?,
         Some(NotReused::Unreadable(why) | NotReused::Other(why)) => {
-            writeln!(out, "the earlier bundle was not built upon: {why}")?;
+            writeln!(out, "  the earlier bundle was not built upon: {why}")?;
         }
         Some(NotReused::Changed { known, of }) => writeln!(
             out,
-            "the earlier bundle knows {} of {} sections: new centroids were made",
+            "  the earlier bundle knows {} of {} passages: new centroids were made",
             thousands(*known as u64),
             thousands(*of as u64)
         )?,
         Some(_) => {}
     }
-    if left_out > 0 {
-        writeln!(out, "{left_out} sections without any text were left out")?;
+    Ok(())
+}
+
+fn print(summary: &SourceSummary, written: Option<&BundleSummary>, start: Instant) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    write!(out, "{summary}")?;
+    match written {
+        Some(written) => write!(out, "{written}")?,
+        None => writeln!(out, "  nothing was written (--dry-run)")?,
     }
-    if report.n_truncated > 0 {
-        writeln!(
-            out,
-            "{} sections are longer than the model reads ({} tokens); their ends are not searched. Split them at more headings",
-            thousands(report.n_truncated as u64),
-            model.manifest().document.max_length,
-        )?;
-    }
-    if !report.removed.is_empty() {
-        writeln!(out, "{} files of the earlier bundle were removed", report.removed.len())?;
-    }
+    writeln!(out, "  {:.1} s", start.elapsed().as_secs_f64())?;
     Ok(())
 }

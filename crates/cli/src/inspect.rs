@@ -1,9 +1,11 @@
 //! `shirube inspect`.
 
-use crate::{open, size, thousands};
+use crate::{explain, open, size, thousands};
 use anyhow::Result;
 use clap::Args;
 use shirube_format::bundle::{Bundle, PartKind};
+use shirube_format::bundle::{ModelRef, folder};
+use shirube_retriever::{Kernels, Need, SearchOptions};
 use std::io::Write as _;
 use std::path::PathBuf;
 
@@ -11,8 +13,16 @@ use std::path::PathBuf;
 pub(crate) struct InspectArguments {
     /// Bundle folder; every file is checked
     bundle: PathBuf,
+    /// Explain the scores of this query's hits, word by word, instead
+    query: Option<String>,
+    /// Model folder; BUNDLE/model if left out
+    #[arg(long, value_name = "DIR", requires = "query")]
+    model: Option<PathBuf>,
+    /// Number of hits explained
+    #[arg(short = 'k', long = "limit", value_name = "N", default_value_t = 3, requires = "query")]
+    limit: usize,
     /// Print the entry as JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "query")]
     json: bool,
 }
 
@@ -21,6 +31,17 @@ pub(crate) fn run(arguments: &InspectArguments) -> Result<()> {
     let bundle =
         Bundle::assemble(&entry, files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())))?;
     let mut out = std::io::stdout().lock();
+    if let Some(query) = &arguments.query {
+        let model = open::model(&open::model_folder(arguments.model.as_deref(), &arguments.bundle)?)?;
+        let loader = open::searchable(&arguments.bundle)?;
+        let mut retriever = loader.open()?;
+        loader.entry().model.check(&ModelRef::of(model.manifest()))?;
+        retriever.attach(model, loader.index(Kernels::detect())?, Kernels::detect())?;
+        let options = SearchOptions { limit: arguments.limit, ..SearchOptions::default() };
+        let fetch = |need: &Need| folder::read_range(&arguments.bundle, need);
+        let results = retriever.answer(query, &options, &|| 0.0, fetch)?;
+        return Ok(explain::print(&mut out, &results)?);
+    }
     if arguments.json {
         out.write_all(&entry.to_bytes())?;
         return Ok(());

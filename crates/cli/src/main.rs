@@ -5,12 +5,17 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod explain;
 mod inspect;
+mod mdbook;
 mod open;
 mod parts;
 mod search;
+mod serve;
+mod source;
 
 use clap::{Parser, Subcommand};
+use shirube_site::{size, thousands};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -24,7 +29,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Turn sections (JSON Lines, plain or .gz) into a bundle that a web server can hand out as it is
+    /// Turn a folder of built HTML or of Markdown, or sections in JSON Lines, into a bundle that a web server can hand out as it is
     Build(build::BuildArguments),
     /// Make one bundle of several of the same model
     Merge(parts::MergeArguments),
@@ -32,8 +37,12 @@ enum Command {
     Remove(parts::RemoveArguments),
     /// Search a bundle
     Search(search::SearchArguments),
-    /// Show what a bundle holds and what its parts weigh
+    /// Show what a bundle holds and what its parts weigh; with a query, where the scores of its hits come from
     Inspect(inspect::InspectArguments),
+    /// Build as a backend of mdBook: the book comes on standard input (docs/site.md)
+    Mdbook,
+    /// Serve a folder on this machine, to try its search
+    Serve(serve::ServeArguments),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +52,8 @@ fn main() -> ExitCode {
         Command::Remove(arguments) => parts::remove(&arguments),
         Command::Search(arguments) => search::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Mdbook => mdbook::run(),
+        Command::Serve(arguments) => serve::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,28 +80,6 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// `1234567` as `1,234,567`.
-fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// Bytes in the largest fitting unit.
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
-        _ => format!("{:.2} MiB", bytes as f64 / 1_048_576.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,11 +88,5 @@ mod tests {
     fn arguments_are_well_formed() {
         use clap::CommandFactory as _;
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn numbers_read_well() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([0, 1023, 1024, 5 << 20].map(size), ["0 B", "1023 B", "1.0 KiB", "5.00 MiB"]);
     }
 }

@@ -54,7 +54,11 @@ fn build_search_and_inspect_agree_on_the_bundle() {
     let folder = Folder::new("whole");
     let built = folder.build();
     assert!(built.status.success(), "{}", text(&built.stderr));
-    assert!(text(&built.stdout).starts_with("bundle: 20 sections of "), "{}", text(&built.stdout));
+    assert!(
+        text(&built.stdout).starts_with("sections.jsonl: 1 pages, 20 sections\nbundle: "),
+        "{}",
+        text(&built.stdout)
+    );
 
     let found = folder.run(&["search", "bundle", "3番目の本文", "--model", "model", "-k", "4"]);
     assert!(found.status.success(), "{}", text(&found.stderr));
@@ -73,6 +77,13 @@ fn build_search_and_inspect_agree_on_the_bundle() {
     let entry: serde_json::Value = serde_json::from_slice(&entry.stdout).unwrap();
     assert_eq!(entry["counts"]["documents"], 20);
     assert!(text(&folder.run(&["inspect", "bundle"]).stdout).contains("sections    20 of "));
+
+    let explained = folder.run(&["inspect", "bundle", "3番目の本文", "--model", "model", "-k", "2"]);
+    assert!(explained.status.success(), "{}", text(&explained.stderr));
+    let lines = text(&explained.stdout);
+    assert_eq!(lines.matches("meaning (MaxSim)").count(), 2, "{lines}");
+    assert!(lines.contains("本文 ~ ") || lines.contains("本 ~ "), "{lines}");
+    assert!(lines.contains("the query's marker"), "{lines}");
 }
 
 #[test]
@@ -126,4 +137,145 @@ fn errors_go_to_standard_error_with_a_cause_and_exit_code_1() {
         }
     }
     assert_eq!(folder.run(&["build", "--pool", "9"]).status.code(), Some(2));
+}
+
+/// A small site: an index, a guide with two sections, a redirect, a page that hides.
+fn site(folder: &Folder) {
+    let pages = [
+        (
+            "site/index.html",
+            "<html lang=ja><title>店</title><main><h1>ようこそ</h1><p>ここは入り口です。</p></main>",
+        ),
+        (
+            "site/guide/a.html",
+            "<html lang=ja><main><h1>手引き</h1><p>前置き。</p><h2 id=use>使い方</h2><p>これは使い方の説明です。</p></main>",
+        ),
+        ("site/old.html", "<meta http-equiv=refresh content='0;url=/guide/a.html'>"),
+        ("site/hidden.html", "<meta name=robots content=noindex><p>見えない頁です。"),
+        ("site/en.html", "<html lang=en><main><p>English text</p></main>"),
+    ];
+    for (path, html) in pages {
+        let path = folder.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, html).unwrap();
+    }
+}
+
+#[test]
+fn a_folder_of_html_becomes_a_bundle_inside_it_with_reasons_for_what_is_left_out() {
+    let folder = Folder::new("site");
+    site(&folder);
+    let built = folder.run(&["build", "site", "--model", "model", "--language", "ja", "--quiet"]);
+    assert!(built.status.success(), "{}", text(&built.stderr));
+    let said = text(&built.stdout);
+    for words in [
+        "site: 2 pages, 3 sections\n",
+        "left out: 1 in another language (en.html)",
+        "left out: 1 noindex (hidden.html)",
+        "left out: 1 redirects (old.html)",
+    ] {
+        assert!(said.contains(words), "{words:?} not in {said}");
+    }
+    let json = folder.run(&["search", "site/shirube", "使い方", "--model", "model", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let mut urls: Vec<&str> =
+        json["hits"].as_array().unwrap().iter().map(|h| h["section"]["url"].as_str().unwrap()).collect();
+    urls.sort_unstable();
+    assert_eq!(urls, ["/", "/guide/a.html", "/guide/a.html#use"]);
+    // The bundle lies inside the folder and is not read as a part of it.
+    let again = folder.run(&["build", "site", "--model", "model", "--language", "ja", "--quiet"]);
+    assert!(text(&again.stdout).starts_with("site: 2 pages, 3 sections\n"));
+}
+
+#[test]
+fn settings_come_from_flags_variables_and_the_file_in_that_order() {
+    let folder = Folder::new("settings");
+    site(&folder);
+    std::fs::write(
+        folder.path("shirube.toml"),
+        "source = 'site'\nmodel = 'model'\nbase = '/docs/'\nname = '名'\nexclude = ['en.html']\n",
+    )
+    .unwrap();
+    let build = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_shirube"))
+            .args([&["build", "--quiet"], arguments].concat())
+            .envs(variables.iter().copied())
+            .current_dir(&folder.0)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let entry = folder.run(&["inspect", "site/shirube", "--json"]);
+        let entry: serde_json::Value = serde_json::from_slice(&entry.stdout).unwrap();
+        (entry["name"].as_str().unwrap().to_owned(), entry["codec"]["pool_factor"].as_u64().unwrap())
+    };
+    assert_eq!(build(&[], &[]), ("名".to_owned(), 2));
+    assert_eq!(build(&[], &[("SHIRUBE_NAME", "別"), ("SHIRUBE_POOL", "3")]), ("別".to_owned(), 3));
+    assert_eq!(build(&["--pool", "1"], &[("SHIRUBE_POOL", "3")]), ("名".to_owned(), 1));
+    std::fs::write(folder.path("shirube.toml"), "basis = '/'").unwrap();
+    let wrong = folder.run(&["build", "site", "--model", "model"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong.stderr).contains("basis"), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn a_dry_run_writes_nothing_and_an_empty_site_fails_with_reasons() {
+    let folder = Folder::new("dry");
+    site(&folder);
+    let dry = folder.run(&["build", "site", "--model", "model", "--dry-run", "--quiet"]);
+    assert!(dry.status.success(), "{}", text(&dry.stderr));
+    assert!(text(&dry.stdout).contains("nothing was written"));
+    assert!(!folder.path("site/shirube").exists());
+    let nothing = folder.run(&["build", "site", "--model", "model", "--include", "hidden.html", "--quiet"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    let said = text(&nothing.stderr);
+    assert!(
+        said.contains("1 noindex (hidden.html)") && said.contains("nothing to search was found"),
+        "{said}"
+    );
+    assert!(!folder.path("site/shirube").exists());
+}
+
+#[test]
+fn mdbook_hands_over_a_book_and_finds_the_bundle_inside_its_html() {
+    use std::io::Write as _;
+    let folder = Folder::new("mdbook");
+    site(&folder);
+    std::fs::create_dir_all(folder.path("book")).unwrap();
+    std::fs::rename(folder.path("site"), folder.path("book/html")).unwrap();
+    std::fs::write(folder.path("book/html/print.html"), "<main><p>すべての頁をもう一度。</p></main>")
+        .unwrap();
+    let context = serde_json::json!({
+        "version": "0.5.4", "root": folder.0, "destination": folder.path("book/shirube"), "chapters": [], "items": [],
+        "config": {
+            "book": {"title": "本", "language": "ja", "src": "src"},
+            "output": {"html": {"site-url": "/book/"}, "shirube": {"command": "shirube mdbook", "model": "model", "languages": ["ja"]}},
+        },
+    });
+    let run = |input: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_shirube"))
+            .arg("mdbook")
+            .current_dir(&folder.0)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let built = run(&context.to_string());
+    assert!(built.status.success(), "{}", text(&built.stderr));
+    let json = folder.run(&["search", "book/html/shirube", "使い方", "--model", "model", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let mut urls: Vec<&str> =
+        json["hits"].as_array().unwrap().iter().map(|h| h["section"]["url"].as_str().unwrap()).collect();
+    urls.sort_unstable();
+    assert_eq!(
+        urls,
+        ["/book/", "/book/guide/a.html", "/book/guide/a.html#use"],
+        "print.html is no page of its own"
+    );
+    let wrong = run("");
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong.stderr).contains("command = \"shirube mdbook\""), "{}", text(&wrong.stderr));
 }

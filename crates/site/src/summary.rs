@@ -188,8 +188,8 @@ impl BundleSummary {
     /// What the entry says about the bundle's parts.
     pub fn of(entry: &BundleEntry) -> Self {
         let part = |(name, kind): (&str, PartKind)| {
-            let files: Vec<u64> = entry.files_of(kind).map(|f| f.file.bytes).collect();
-            (name.to_owned(), files.len(), files.iter().sum())
+            let files = entry.files_of(kind).map(|f| 1 + f.n_shards as usize).sum();
+            (name.to_owned(), files, entry.files_of(kind).map(|f| f.file.bytes + f.shard_bytes).sum())
         };
         let parts = [
             ("codes", PartKind::Codes),
