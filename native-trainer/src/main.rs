@@ -190,8 +190,8 @@ struct EvalArgs {
     /// Search the compressed index of this exported model as the browser does; needs no recipe.
     #[arg(long, conflicts_with = "shipped")]
     model: Option<PathBuf>,
-    /// Pool factors of compressed indexes, separated by commas; 2 is what `shirube build` takes.
-    #[arg(long, value_delimiter = ',', default_value = "2")]
+    /// Pool factors of compressed indexes, separated by commas; 1 is what `shirube build` takes.
+    #[arg(long, value_delimiter = ',', default_value = "1")]
     pool: Vec<usize>,
     /// Retrieval sets instead of the recipe's.
     #[arg(long)]
@@ -222,7 +222,7 @@ fn eval(args: &EvalArgs) -> Result<()> {
         }
         _ => None,
     };
-    let index = |&pool_factor| IndexOptions { pool_factor, ..IndexOptions::default() };
+    let index = |&pool_factor| IndexOptions { pool_factor, ..IndexOptions::site() };
     let options = pipeline::EvalOptions {
         trained,
         shipped: args.shipped,

@@ -1,5 +1,6 @@
 //! `shirube build`.
 
+use crate::package;
 use crate::parts::PartArguments;
 use crate::source::{Plan, passages};
 use crate::{open, serve};
@@ -8,7 +9,9 @@ use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use shirube_index::{BucketRule, BuildStage, CodecKind, CodecOptions, IndexOptions};
 use shirube_retriever::Model;
-use shirube_site::{BuildOptions, BundleSummary, NotReused, Progress, thousands, Settings, SourceKind, SourceSummary};
+use shirube_site::{
+    BuildOptions, BundleSummary, NotReused, Progress, Settings, SourceKind, SourceSummary, thousands,
+};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -23,9 +26,12 @@ pub(crate) struct BuildArguments {
     /// Settings file; shirube.toml in the current folder if there is one. Flags come before SHIRUBE_* variables, these before the file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Model folder; OUT/model if left out
+    /// Model folder; PACKAGE/model or OUT/model if left out
     #[arg(long, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// Folder of the built npm package: its code and its model are put beside the bundle, so that two lines on a page are enough
+    #[arg(long, value_name = "DIR")]
+    package: Option<PathBuf>,
     /// Bundle folder to write; SOURCE/shirube if left out. An earlier bundle in it is replaced
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -171,9 +177,17 @@ pub(crate) struct Run {
 impl Run {
     /// As it is without flags. `pool` is how many tokens become one stored embedding.
     pub(crate) fn new(pool: Option<u8>) -> Self {
-        let mut index = IndexOptions::default();
+        let mut index = IndexOptions::site();
         index.pool_factor = pool.map_or(index.pool_factor, usize::from);
-        Self { index, limit: None, fresh: false, centroids_from: None, shard: None, dry_run: false, quiet: false }
+        Self {
+            index,
+            limit: None,
+            fresh: false,
+            centroids_from: None,
+            shard: None,
+            dry_run: false,
+            quiet: false,
+        }
     }
 }
 
@@ -212,9 +226,14 @@ impl BuildArguments {
 pub(crate) fn run(arguments: &BuildArguments) -> Result<()> {
     let plan = Plan::new(arguments.settings(), arguments.config.as_deref())?;
     // The model first: its absence is the commonest mistake and the quickest to find.
-    let model = open::model(&open::model_folder(plan.settings.model.as_deref(), &plan.out)?)?;
+    let packaged = arguments.package.as_ref().map(|package| package.join("model"));
+    let model = plan.settings.model.as_deref().or(packaged.as_deref());
+    let model = open::model(&open::model_folder(model, &plan.out)?)?;
     let how = arguments.how(plan.settings.pool);
     build_once(&how, &plan, &model)?;
+    if let (Some(package), false) = (&arguments.package, how.dry_run) {
+        package::copy(package, &plan.out)?;
+    }
     if !arguments.watch {
         return Ok(());
     }

@@ -9,6 +9,7 @@ mod explain;
 mod inspect;
 mod mdbook;
 mod open;
+mod package;
 mod parts;
 mod search;
 mod serve;

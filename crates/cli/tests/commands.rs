@@ -208,7 +208,7 @@ fn settings_come_from_flags_variables_and_the_file_in_that_order() {
         let entry: serde_json::Value = serde_json::from_slice(&entry.stdout).unwrap();
         (entry["name"].as_str().unwrap().to_owned(), entry["codec"]["pool_factor"].as_u64().unwrap())
     };
-    assert_eq!(build(&[], &[]), ("名".to_owned(), 2));
+    assert_eq!(build(&[], &[]), ("名".to_owned(), 1));
     assert_eq!(build(&[], &[("SHIRUBE_NAME", "別"), ("SHIRUBE_POOL", "3")]), ("別".to_owned(), 3));
     assert_eq!(build(&["--pool", "1"], &[("SHIRUBE_POOL", "3")]), ("名".to_owned(), 1));
     std::fs::write(folder.path("shirube.toml"), "basis = '/'").unwrap();

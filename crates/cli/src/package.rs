@@ -1,0 +1,69 @@
+//! The npm package's code and the model beside a bundle, so that two lines on a page are enough.
+
+use anyhow::{Context as _, Result, bail};
+use std::fs;
+use std::path::Path;
+
+/// Copies what a page loads from the package folder `package` into the bundle folder `out`: `dist`, without types and notes of the build, and `model`.
+///
+/// # Errors
+/// A folder that is not the built package, or a file that cannot be copied.
+pub(crate) fn copy(package: &Path, out: &Path) -> Result<()> {
+    let (dist, model) = (package.join("dist"), package.join("model"));
+    if !dist.join("ui.js").is_file() || !model.join("manifest.json").is_file() {
+        bail!(
+            "{}: no dist/ui.js or no model/manifest.json; name the folder of the npm package `shirube`, built (`npm run build` in its repository)",
+            package.display()
+        );
+    }
+    files(&dist, out, |name| [".js", ".css", ".wasm"].iter().any(|end| name.ends_with(end)))?;
+    files(&model, &out.join("model"), |name| !name.ends_with(".md"))
+}
+
+fn files(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let path = entry?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        if path.is_file() && wanted(name) {
+            // Through a neighbour, so that a build killed half-way leaves whole files.
+            let (aside, at) = (to.join(format!("{name}.part")), to.join(name));
+            fs::copy(&path, &aside)
+                .and_then(|_| fs::rename(&aside, &at))
+                .with_context(|| format!("cannot copy {} to {}", path.display(), at.display()))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::copy;
+    use std::fs;
+
+    #[test]
+    fn code_and_model_are_copied_and_types_are_not() {
+        let folder = std::env::temp_dir().join(format!("shirube-package-{}", std::process::id()));
+        let (package, out) = (folder.join("package"), folder.join("out"));
+        for name in [
+            "dist/types/ui.d.ts",
+            "dist/ui.js",
+            "dist/shirube_wasm.d.ts",
+            "model/manifest.json",
+            "model/README.md",
+        ] {
+            let path = package.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, name).unwrap();
+        }
+        copy(&package, &out).unwrap();
+        assert_eq!(fs::read_to_string(out.join("ui.js")).unwrap(), "dist/ui.js");
+        assert!(out.join("model/manifest.json").is_file());
+        for absent in ["types", "shirube_wasm.d.ts", "model/README.md"] {
+            assert!(!out.join(absent).exists(), "{absent}");
+        }
+        let error = copy(&folder, &out).unwrap_err().to_string();
+        assert!(error.contains("npm run build"), "{error}");
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
