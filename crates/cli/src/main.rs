@@ -31,7 +31,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Turn a folder of built HTML or of Markdown, or sections in JSON Lines, into a bundle that a web server can hand out as it is
-    Build(build::BuildArguments),
+    Build(Box<build::BuildArguments>),
     /// Make one bundle of several of the same model
     Merge(parts::MergeArguments),
     /// Take sections out of a bundle

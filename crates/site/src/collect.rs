@@ -95,7 +95,8 @@ pub fn list(root: &Path, skip: &[PathBuf]) -> Result<Vec<String>, SiteError> {
     };
     let walk = walkdir::WalkDir::new(root).follow_links(true).into_iter().filter_entry(|entry| {
         let hidden = entry.depth() > 0 && entry.file_name().to_string_lossy().starts_with('.');
-        !hidden && !(entry.file_type().is_dir() && skip.iter().any(|s| same(s, entry.path())))
+        let skipped = entry.file_type().is_dir() && skip.iter().any(|s| same(s, entry.path()));
+        !(hidden || skipped)
     });
     let mut paths = Vec::new();
     for entry in walk {

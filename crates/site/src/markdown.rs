@@ -61,9 +61,10 @@ fn plain_markdown(text: &str) -> String {
             out.push_str(title);
             out.push_str("\n\n");
             continue;
-        } else if start.starts_with("<<<") || start.starts_with("{{#") {
-            continue;
-        } else if (line.starts_with("import ") || line.starts_with("export ")) && is_module_line(line) {
+        } else if start.starts_with("<<<")
+            || start.starts_with("{{#")
+            || ((line.starts_with("import ") || line.starts_with("export ")) && is_module_line(line))
+        {
             continue;
         } else if start.starts_with('#')
             && let Some((heading, id)) =
