@@ -86,6 +86,14 @@ const replay = (tab, events) =>
 const axe = async (tab) => {
   const { source } = (await import("axe-core")).default;
   await tab.evaluate(source);
+  // Colours are judged where a transition ends, not on its way; what turns for ever stays.
+  await tab.evaluate(() => {
+    const roots = [document];
+    for (const root of roots) {
+      for (const element of root.querySelectorAll("*")) if (element.shadowRoot) roots.push(element.shadowRoot);
+      for (const animation of root.getAnimations()) if (animation.effect.getComputedTiming().iterations !== Infinity) animation.finish();
+    }
+  });
   const { violations } = await tab.evaluate(() => globalThis.axe.run());
   return violations.map((found) => `${found.id}: ${found.nodes[0].html.slice(0, 200)} ${found.nodes[0].failureSummary}`);
 };

@@ -15,7 +15,6 @@ const QUESTIONS = [
   ["nullかもしれない値を安全に扱う", /オプショナルチェーン|Null合体/],
   ["リストを並べ替えて表示する", /並べ替え/],
   ["非同期処理の結果を待つ", /Promise|async|await|非同期/],
-  ["配列から条件に合うものだけ取り出す", /フィルタ|filter/i],
 ];
 
 for (const [question, about] of QUESTIONS) {
