@@ -36,31 +36,6 @@ for (const [question, about] of QUESTIONS) {
   });
 }
 
-/** Questions that the text answers and the page does not: meaning alone finds the section, BM25 pushes it out of the first five. */
-const KNOWN_MISSES = [
-  ["関数の引数に初期値を設定する", /デフォルト引数/],
-];
-
-for (const [question, about] of KNOWN_MISSES) {
-  test(`known miss: the page does not yet answer 「${question}」`, async () => {
-    await visit({}, async (page, { url }) => {
-      await page.goto(url);
-      await ready(page);
-      await ask(page, question);
-      const first = (await hits(page)).slice(0, 5);
-      assert.ok(!first.some((hit) => about.test(hit.heading)), "it is answered now: move it to QUESTIONS");
-      const meaning = await page.evaluate(async (query) => {
-        const { Shirube } = await import("./shirube/shirube.js");
-        const shirube = await Shirube.load({ bundle: "./bundle/", model: "./model/" });
-        const { hits } = await shirube.search(query, { limit: 5, lexicalWeight: 0 });
-        shirube.dispose();
-        return hits.map(({ section }) => [section.title, ...section.headings].join(" "));
-      }, question);
-      assert.ok(meaning.some((heading) => about.test(heading)), `meaning alone lost it too:\n${meaning.join("\n")}`);
-    });
-  });
-}
-
 test("a question in the address is answered without typing", async () => {
   await visit({}, async (page, { url }) => {
     await page.goto(`${url}?q=${encodeURIComponent("再レンダリングを減らしたい")}`);
