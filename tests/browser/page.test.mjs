@@ -17,8 +17,15 @@ const QUESTIONS = [
   ["非同期処理の結果を待つ", /Promise|async|await|非同期/],
 ];
 
-for (const [question, about] of QUESTIONS) {
-  test(`the page answers 「${question}」`, async () => {
+/** Questions that the text answers and the page does not, or not in every run; they are asked and reported, and move up when they hold. */
+const OPEN = [
+  ["関数の引数に初期値を設定する", /デフォルト引数/],
+  ["配列から条件に合うものだけ取り出す", /フィルタ|filter/i],
+];
+
+for (const [question, about] of [...QUESTIONS, ...OPEN]) {
+  const todo = OPEN.some(([open]) => open === question);
+  test(`the page answers 「${question}」`, { todo }, async () => {
     await visit({}, async (page, { url }) => {
       await page.goto(url);
       await ready(page);
