@@ -137,3 +137,28 @@ test("filters keep what they name, and a search narrows by words too", async () 
     assert.deepEqual(report, { filters: {}, code: "BAD_ARGUMENT" }, "the demo's sections have no filters");
   });
 });
+
+test("何度たずねても、順も点も最後の桁まで同じになる", async () => {
+  await visit({}, async (page, { url }) => {
+    const answers = await inPage(page, url, async (Shirube, _error, options, question) => {
+      const seen = [];
+      const note = (when, { stage, hits }) => seen.push([`${stage}, ${when}`, stage, JSON.stringify(hits.map(({ document, score, maxsim, lexical }) => [document, score, maxsim, lexical]))]);
+      // The first load fetches everything, the second has model and shards from the cache; shards then arrive in another order, beside those of other questions.
+      for (const visit of ["cold", "warm"]) {
+        const shirube = await Shirube.load({ ...options, cache: true, meaning: visit === "cold" ? "background" : "wait" });
+        if (visit === "warm") await shirube.search("配列をループで処理する", { limit: 30 });
+        for await (const result of shirube.search(question)) note(`${visit}, first`, result);
+        for (const other of ["所有権と借用", "条件に合う要素を取り出す", "a"]) await shirube.search(other, { queue: true, lexicalWeight: 1 });
+        for await (const result of shirube.search(question)) note(`${visit}, again`, result);
+        note(`${visit}, awaited`, await shirube.search(question));
+        shirube.dispose();
+      }
+      return seen;
+    }, "配列から条件に合うものだけ取り出す");
+    for (const stage of ["words", "meaning"]) {
+      const same = answers.filter(([, of]) => of === stage);
+      assert.ok(same.length >= 4, `${same.length} answers by ${stage}`);
+      for (const [when, , found] of same) assert.equal(found, same[0][2], when);
+    }
+  });
+});
