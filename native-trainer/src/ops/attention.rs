@@ -2,18 +2,21 @@
 //!
 //! For each sequence and head: `softmax(rot(q) rot(k)^T / sqrt(head_dim)) v`, where `rot` turns each pair
 //! `(x[i], x[i + head_dim / 2])` by `position * theta^(-2 i / head_dim)` (the rotate-half convention), positions counting
-//! from 0 in each sequence. With a reach r, token i sees token j only when `|i - j| <= r`.
+//! from 0 in each sequence. With a reach r, token i sees token j only when `|i - j| <= r`. Where only the first tokens of a
+//! sequence are attended to (query augmentation: the mask tokens after them look but are not seen), keys end there; a token
+//! that sees none gets zeros.
 //!
 //! Query rows are taken in blocks, each against the keys its rows can see, so a windowed layer does work in proportion to
 //! the window. Probabilities are recomputed in the backward pass: one product and one exponential more, instead of
 //! `n_heads * length` floats a token kept for every layer.
 
 use super::matmul::{Mat, matmul};
+use super::shell::{Arg, Op, Shell, Slope};
 use super::simd::{dot, mad, softmax, vectorized};
-use super::{check_offsets, dims2, floats, slice, tensor};
+use super::{check_offsets, dims2};
 #[cfg(test)]
 use candle_core::D;
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 use std::sync::Arc;
 
 const OP: &str = "attention";
@@ -39,16 +42,38 @@ pub struct AttentionShape {
 /// # Errors
 /// When the width is not three times a multiple of twice `n_heads`, or offsets do not cut n rows.
 pub fn attention(qkv: &Tensor, offsets: &Arc<[u32]>, shape: AttentionShape) -> Result<Tensor> {
+    attention_to(qkv, offsets, None, shape)
+}
+
+/// [`attention`] where of sequence i only the first `attended[i]` tokens are seen.
+///
+/// # Errors
+/// As [`attention`], and when `attended` does not have one entry a sequence, each at most its length.
+pub fn attention_to(
+    qkv: &Tensor,
+    offsets: &Arc<[u32]>,
+    attended: Option<&Arc<[u32]>>,
+    shape: AttentionShape,
+) -> Result<Tensor> {
     let (n, width) = dims2(OP, "qkv", qkv)?;
     let heads = shape.n_heads;
     if heads == 0 || width % (6 * heads) != 0 {
         bail!("{OP}: a width of {width} is not 3 x {heads} heads of an even size")
     }
     check_offsets(OP, "sequence", offsets, n)?;
-    if super::composes(qkv) {
-        return super::batched::attention(qkv, offsets, None, shape);
+    if let Some(attended) = attended
+        && (attended.len() + 1 != offsets.len()
+            || offsets.windows(2).zip(&**attended).any(|(b, &a)| a > b[1] - b[0]))
+    {
+        bail!(
+            "{OP}: each of {} sequences needs the number of its tokens that are attended to",
+            offsets.len() - 1
+        )
     }
-    qkv.apply_op1(Attention { offsets: offsets.clone(), shape })
+    if super::composes(qkv) {
+        return super::batched::attention(qkv, offsets, attended.map(|a| &**a), shape);
+    }
+    qkv.apply_op1(Shell(Attention { offsets: offsets.clone(), attended: attended.cloned(), shape }))
 }
 
 /// Cosines and sines `[length, half]` of the rotary angles.
@@ -61,16 +86,22 @@ pub(super) fn rope_table(length: usize, half: usize, theta: f32) -> (Vec<f32>, V
 
 /// Sequence by sequence, for the tests: plainer than `batched`, which devices run.
 #[cfg(test)]
-fn composed(qkv: &Tensor, offsets: &[u32], shape: AttentionShape) -> Result<Tensor> {
+fn composed(
+    qkv: &Tensor,
+    offsets: &[u32],
+    attended: Option<&[u32]>,
+    shape: AttentionShape,
+) -> Result<Tensor> {
     let device = qkv.device();
     let h = qkv.dim(1)? / 3;
     let (heads, head) = (shape.n_heads, h / shape.n_heads);
     let mut outputs = Vec::new();
-    for bounds in offsets.windows(2) {
+    for (i, bounds) in offsets.windows(2).enumerate() {
         let (start, t) = (bounds[0] as usize, (bounds[1] - bounds[0]) as usize);
         if t == 0 {
             continue;
         }
+        let n_keys = attended.map_or(t, |a| a[i] as usize);
         // [t, 3 * h] -> three of [heads, t, head]
         let rows =
             qkv.narrow(0, start, t)?.reshape((t, 3, heads, head))?.permute((1, 2, 0, 3))?.contiguous()?;
@@ -88,13 +119,15 @@ fn composed(qkv: &Tensor, offsets: &[u32], shape: AttentionShape) -> Result<Tens
             };
             (q, k) = (rotate(&q)?, rotate(&k)?);
         }
-        let mut scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? / (head as f64).sqrt())?;
-        if let Some(reach) = shape.reach {
-            let mask = (0..t * t).map(|i| if (i / t).abs_diff(i % t) <= reach { 0f32 } else { -1e30 });
-            scores = scores.broadcast_add(&Tensor::from_vec(mask.collect::<Vec<_>>(), (t, t), device)?)?;
-        }
+        let scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? / (head as f64).sqrt())?;
+        let reach = shape.reach.unwrap_or(usize::MAX);
+        let seen =
+            (0..t * t).map(|i| f32::from(u8::from((i / t).abs_diff(i % t) <= reach && i % t < n_keys)));
+        let seen = Tensor::from_vec(seen.collect::<Vec<_>>(), (t, t), device)?;
+        let scores = scores.broadcast_add(&((&seen - 1.0)? * 1e30)?)?;
         let shifted = scores.broadcast_sub(&scores.max_keepdim(2)?.detach())?.exp()?;
-        let weights = shifted.broadcast_div(&shifted.sum_keepdim(2)?)?;
+        // A row that sees nothing has equal scores everywhere, and none may count.
+        let weights = shifted.broadcast_div(&shifted.sum_keepdim(2)?)?.broadcast_mul(&seen)?;
         outputs.push(weights.matmul(&v.contiguous()?)?.transpose(0, 1)?.contiguous()?.reshape((t, h))?);
     }
     if outputs.is_empty() { Tensor::zeros((0, h), qkv.dtype(), device) } else { Tensor::cat(&outputs, 0) }
@@ -195,26 +228,21 @@ impl Rows {
     #[inline(always)]
     fn seen(&self, i: usize) -> (usize, usize) {
         let position = self.start + i;
-        let from = position.saturating_sub(self.reach).max(self.first_key);
         let to = position.saturating_add(self.reach).saturating_add(1).min(self.last_key);
+        let from = position.saturating_sub(self.reach).max(self.first_key).min(to);
         (from - self.first_key, to - self.first_key)
     }
 }
 
-/// The blocks of a sequence of `length` tokens.
-fn blocks(length: usize, reach: Option<usize>) -> impl Iterator<Item = Rows> {
+/// The blocks of a sequence of `length` tokens of which the first `n_keys` are attended to. A block may see no key.
+fn blocks(length: usize, n_keys: usize, reach: Option<usize>) -> impl Iterator<Item = Rows> {
     // A window that covers the sequence is full attention.
     let reach = reach.filter(|reach| reach + 1 < length).unwrap_or(usize::MAX);
     let size = if reach == usize::MAX { FULL_BLOCK } else { WINDOW_BLOCK };
     (0..length).step_by(size).map(move |start| {
         let end = (start + size).min(length);
-        Rows {
-            start,
-            end,
-            first_key: start.saturating_sub(reach),
-            last_key: (end - 1).saturating_add(reach).saturating_add(1).min(length),
-            reach,
-        }
+        let last_key = (end - 1).saturating_add(reach).saturating_add(1).min(n_keys);
+        Rows { start, end, first_key: start.saturating_sub(reach).min(last_key), last_key, reach }
     })
 }
 
@@ -232,20 +260,28 @@ struct Scratch {
 
 struct Attention {
     offsets: Arc<[u32]>,
+    attended: Option<Arc<[u32]>>,
     shape: AttentionShape,
 }
 
 impl Attention {
+    /// First row, tokens, and tokens attended to of every sequence that is not empty.
+    fn sequences(&self) -> impl Iterator<Item = (usize, usize, usize)> {
+        self.offsets.windows(2).enumerate().filter_map(|(i, bounds)| {
+            let (start, t) = (bounds[0] as usize, (bounds[1] - bounds[0]) as usize);
+            (t > 0).then(|| (start, t, self.attended.as_ref().map_or(t, |a| a[i] as usize)))
+        })
+    }
+
     fn scratch(&self, head: usize, backward: bool) -> Scratch {
-        let sequences = self.offsets.windows(2).map(|b| (b[1] - b[0]) as usize);
-        let longest = sequences.clone().max().unwrap_or(0);
-        let scores = blocks(longest, self.shape.reach).map(|b| b.n_rows() * b.n_keys()).max().unwrap_or(0);
-        // A shorter sequence under a window can count as full attention in larger blocks.
-        let short = sequences
-            .map(|t| blocks(t, self.shape.reach).map(|b| b.n_rows() * b.n_keys()).max().unwrap_or(0))
+        let longest = self.sequences().map(|(_, t, _)| t).max().unwrap_or(0);
+        // Of every sequence: a shorter one under a window can count as full attention in larger blocks.
+        let scores = self
+            .sequences()
+            .flat_map(|(_, t, n_keys)| blocks(t, n_keys, self.shape.reach))
+            .map(|b| b.n_rows() * b.n_keys())
             .max()
             .unwrap_or(0);
-        let scores = scores.max(short);
         let (cos, sin) = match self.shape.rope_theta {
             Some(theta) => rope_table(longest, head / 2, theta),
             None => (Vec::new(), Vec::new()),
@@ -263,23 +299,19 @@ impl Attention {
         }
     }
 
-    fn forward(&self, qkv: &[f32], h: usize) -> Vec<f32> {
+    fn mix(&self, qkv: &[f32], h: usize) -> Vec<f32> {
         let (heads, width) = (self.shape.n_heads, 3 * h);
         let head = h / heads;
         let scale = 1.0 / (head as f32).sqrt();
         let mut out = vec![0f32; qkv.len() / 3];
         let mut s = self.scratch(head, false);
-        for bounds in self.offsets.windows(2) {
-            let (start, t) = (bounds[0] as usize, (bounds[1] - bounds[0]) as usize);
-            if t == 0 {
-                continue;
-            }
+        for (start, t, n_keys) in self.sequences() {
             for i in 0..heads {
                 let base = &qkv[start * width + i * head..];
                 let (q, k) = (&mut s.q[..t * head], &mut s.k[..t * head]);
                 rotate_in(base, width, q, head, &s.cos, &s.sin, scale);
                 rotate_in(&base[h..], width, k, head, &s.cos, &s.sin, 1.0);
-                for rows in blocks(t, self.shape.reach) {
+                for rows in blocks(t, n_keys, self.shape.reach).filter(|rows| rows.n_keys() > 0) {
                     let (m, keys) = (rows.n_rows(), rows.n_keys());
                     let p = &mut s.p[..m * keys];
                     let seen = Mat::new(&k[rows.first_key * head..], keys, head, head);
@@ -294,17 +326,13 @@ impl Attention {
         out
     }
 
-    fn backward(&self, qkv: &[f32], grad: &[f32], h: usize) -> Vec<f32> {
+    fn slopes(&self, qkv: &[f32], grad: &[f32], h: usize) -> Vec<f32> {
         let (heads, width) = (self.shape.n_heads, 3 * h);
         let head = h / heads;
         let scale = 1.0 / (head as f32).sqrt();
         let mut out = vec![0f32; qkv.len()];
         let mut s = self.scratch(head, true);
-        for bounds in self.offsets.windows(2) {
-            let (start, t) = (bounds[0] as usize, (bounds[1] - bounds[0]) as usize);
-            if t == 0 {
-                continue;
-            }
+        for (start, t, n_keys) in self.sequences() {
             for i in 0..heads {
                 let offset = start * width + i * head;
                 let base = &qkv[offset..];
@@ -313,7 +341,8 @@ impl Attention {
                 rotate_in(&base[h..], width, k, head, &s.cos, &s.sin, 1.0);
                 let (dq, dk) = (&mut s.dq[..t * head], &mut s.dk[..t * head]);
                 dk.fill(0.0);
-                for rows in blocks(t, self.shape.reach) {
+                dq.fill(0.0);
+                for rows in blocks(t, n_keys, self.shape.reach).filter(|rows| rows.n_keys() > 0) {
                     let (m, keys) = (rows.n_rows(), rows.n_keys());
                     let (p, dp) = (&mut s.p[..m * keys], &mut s.dp[..m * keys]);
                     let q = Mat::new(&q[rows.start * head..], m, head, head);
@@ -339,22 +368,16 @@ impl Attention {
     }
 }
 
-impl CustomOp1 for Attention {
-    fn name(&self) -> &'static str {
-        OP
+impl Op<1> for Attention {
+    const NAME: &'static str = OP;
+
+    fn forward(&self, [qkv]: [Arg<'_>; 1]) -> Result<(Vec<f32>, Shape)> {
+        let (n, width) = qkv.dims2();
+        Ok((self.mix(qkv.values, width / 3), (n, width / 3).into()))
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (n, width) = layout.shape().dims2()?;
-        let out = self.forward(slice(storage, layout, OP)?, width / 3);
-        Ok((CpuStorage::F32(out), (n, width / 3).into()))
-    }
-
-    fn bwd(&self, qkv: &Tensor, _out: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let grad = grad.contiguous()?;
-        let (values, grad) = (floats(qkv, OP)?, floats(&grad, OP)?);
-        let out = self.backward(&values, &grad, qkv.dim(1)? / 3);
-        Ok(Some(tensor(out, qkv.dims())?))
+    fn backward(&self, [qkv]: [Arg<'_>; 1], _y: &[f32], dy: &[f32], _: [bool; 1]) -> Result<[Slope; 1]> {
+        Ok([Slope::Values(self.slopes(qkv.values, dy, qkv.dims[1] / 3))])
     }
 }
 
@@ -388,7 +411,7 @@ mod tests {
                 std::slice::from_ref(&qkv),
                 5e-5,
                 || weigh(&attention(&qkv, &offsets, shape)?),
-                || weigh(&composed(&qkv, &offsets, shape)?),
+                || weigh(&composed(&qkv, &offsets, None, shape)?),
             )?;
             agree(
                 std::slice::from_ref(&qkv),
@@ -397,6 +420,44 @@ mod tests {
                 || weigh(&super::super::batched::attention(&qkv, &offsets, None, shape)?),
             )?;
         }
+        Ok(())
+    }
+
+    #[test]
+    fn tokens_that_are_not_attended_to_agree_with_the_composed_formula() -> Result<()> {
+        let qkv = var(&[200, 3 * 8], 6)?;
+        let offsets: Arc<[u32]> = [0, 150, 160, 200].into();
+        // The last blocks of the first sequence see no key under a window; the second sees all; the third none at all.
+        let attended: Arc<[u32]> = [20, 10, 0].into();
+        for (reach, theta) in [(None, Some(1e4)), (Some(4), Some(1e4)), (Some(40), None)] {
+            let shape = shape(2, reach, theta);
+            agree(
+                std::slice::from_ref(&qkv),
+                5e-5,
+                || weigh(&attention_to(&qkv, &offsets, Some(&attended), shape)?),
+                || weigh(&composed(&qkv, &offsets, Some(&attended), shape)?),
+            )?;
+        }
+        let small = var(&[9, 3 * 8], 3)?;
+        check(std::slice::from_ref(&small), 1e-2, 1e-2, || {
+            weigh(&attention_to(&small, &[0, 6, 9].into(), Some(&[3, 3].into()), shape(2, None, Some(1e4)))?)
+        })
+    }
+
+    #[test]
+    fn tokens_that_only_look_do_not_change_the_others() -> Result<()> {
+        let qkv = var(&[12, 3 * 8], 5)?;
+        for reach in [None, Some(2)] {
+            let shape = shape(2, reach, Some(1e4));
+            let alone = attention(&qkv.narrow(0, 0, 7)?.contiguous()?, &[0, 7].into(), shape)?;
+            let looked_at = attention_to(&qkv, &[0, 12].into(), Some(&[7].into()), shape)?;
+            let rows = |t: &Tensor| t.narrow(0, 0, 7)?.flatten_all()?.to_vec1::<f32>();
+            for (a, b) in rows(&alone)?.iter().zip(rows(&looked_at)?) {
+                assert!((a - b).abs() < 1e-6, "{a} and {b}");
+            }
+        }
+        assert!(attention_to(&qkv, &[0, 12].into(), Some(&[13].into()), shape(2, None, None)).is_err());
+        assert!(attention_to(&qkv, &[0, 12].into(), Some(&[1, 1].into()), shape(2, None, None)).is_err());
         Ok(())
     }
 

@@ -166,18 +166,12 @@ pub(super) fn attention(
     rectangle.pack(&mixed)
 }
 
-/// MaxSim of every query and document, `[n_queries, n_documents]`; documents without tokens score 0.
-pub(super) fn maxsim_all(
-    queries: &Tensor,
-    query_offsets: &[u32],
-    documents: &Tensor,
-    document_offsets: &[u32],
-) -> Result<Tensor> {
+/// What each query token finds in each document, `[n_query_tokens, n_documents]`: its largest dot product, 0 in a document without tokens.
+fn largest(queries: &Tensor, documents: &Tensor, document_offsets: &[u32]) -> Result<Tensor> {
     let device = queries.device();
     let (n_tokens, _) = queries.dims2()?;
-    let (n_queries, n_documents) = (query_offsets.len() - 1, document_offsets.len() - 1);
     if n_tokens == 0 || documents.dim(0)? == 0 {
-        return Tensor::zeros((n_queries, n_documents), DType::F32, device);
+        return Tensor::zeros((n_tokens, document_offsets.len() - 1), DType::F32, device);
     }
     let rectangle = Rectangle::new(document_offsets, device)?;
     let (d, t) = (rectangle.n_sequences, rectangle.longest);
@@ -187,13 +181,29 @@ pub(super) fn maxsim_all(
     let winners = dots.detach().broadcast_add(&outside)?.argmax_keepdim(2)?;
     let best = dots.contiguous()?.gather(&winners, 2)?.squeeze(2)?;
     let filled: Vec<f32> = document_offsets.windows(2).map(|b| f32::from(u8::from(b[1] > b[0]))).collect();
+    best.broadcast_mul(&Tensor::new(filled, device)?)
+}
+
+/// MaxSim of every query and document, `[n_queries, n_documents]`; documents without tokens score 0.
+pub(super) fn maxsim_all(
+    queries: &Tensor,
+    query_offsets: &[u32],
+    documents: &Tensor,
+    document_offsets: &[u32],
+) -> Result<Tensor> {
+    let (n_tokens, n_queries) = (queries.dim(0)?, query_offsets.len() - 1);
+    if n_tokens == 0 {
+        return Tensor::zeros((n_queries, document_offsets.len() - 1), DType::F32, queries.device());
+    }
     let mut belongs = vec![0f32; n_queries * n_tokens];
     for (i, bounds) in query_offsets.windows(2).enumerate() {
         belongs[i * n_tokens..][bounds[0] as usize..bounds[1] as usize].fill(1.0);
     }
-    Tensor::from_vec(belongs, (n_queries, n_tokens), device)?
-        .matmul(&best)?
-        .broadcast_mul(&Tensor::new(filled, device)?)
+    Tensor::from_vec(belongs, (n_queries, n_tokens), queries.device())?.matmul(&largest(
+        queries,
+        documents,
+        document_offsets,
+    )?)
 }
 
 /// MaxSim of pairs of query and document, `[n_pairs]`.
@@ -208,4 +218,27 @@ pub(super) fn maxsim_pairs(
     let n_documents = document_offsets.len() - 1;
     let at: Vec<u32> = pairs.iter().map(|(q, d)| q * n_documents as u32 + d).collect();
     all.flatten_all()?.gather(&Tensor::new(at, queries.device())?, 0)
+}
+
+/// What each query token of each pair finds, as [`super::maxsim_tokens`].
+pub(super) fn maxsim_tokens(
+    queries: &Tensor,
+    query_offsets: &[u32],
+    documents: &Tensor,
+    document_offsets: &[u32],
+    pairs: &[(u32, u32)],
+) -> Result<Tensor> {
+    let n_documents = (document_offsets.len() - 1) as u32;
+    let at: Vec<u32> = pairs
+        .iter()
+        .flat_map(|&(q, d)| {
+            (query_offsets[q as usize]..query_offsets[q as usize + 1]).map(move |t| t * n_documents + d)
+        })
+        .collect();
+    if at.is_empty() {
+        return Tensor::zeros(0, DType::F32, queries.device());
+    }
+    largest(queries, documents, document_offsets)?
+        .flatten_all()?
+        .gather(&Tensor::new(at, queries.device())?, 0)
 }

@@ -1,7 +1,8 @@
 //! Contrastive loss: softmax cross-entropy of each query's own document against the others in the batch.
 
-use super::{dims2, floats, scalar, slice, tensor};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use super::dims2;
+use super::shell::{Arg, Op, Shell, Slope};
+use candle_core::{Result, Shape, Tensor, bail};
 use std::sync::OnceLock;
 
 const OP: &str = "cross_entropy";
@@ -39,7 +40,7 @@ pub fn cross_entropy(
     if super::composes(scores) {
         return composed(scores, target, &mask, scale);
     }
-    scores.apply_op1(CrossEntropy { target: target.into(), mask, scale, slope: OnceLock::new() })
+    scores.apply_op1(Shell(CrossEntropy { target: target.into(), mask, scale, slope: OnceLock::new() }))
 }
 
 fn composed(scores: &Tensor, target: &[u32], mask: &[bool], scale: f32) -> Result<Tensor> {
@@ -60,14 +61,11 @@ struct CrossEntropy {
     slope: OnceLock<Vec<f32>>,
 }
 
-impl CustomOp1 for CrossEntropy {
-    fn name(&self) -> &'static str {
-        OP
-    }
+impl Op<1> for CrossEntropy {
+    const NAME: &'static str = OP;
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let scores = slice(storage, layout, OP)?;
-        let (n, m) = layout.shape().dims2()?;
+    fn forward(&self, [scores]: [Arg<'_>; 1]) -> Result<(Vec<f32>, Shape)> {
+        let ((n, m), scores) = (scores.dims2(), scores.values);
         let scale = f64::from(self.scale);
         let mut slope = vec![0f32; n * m];
         let mut loss = 0.0;
@@ -87,25 +85,18 @@ impl CustomOp1 for CrossEntropy {
             }
         }
         let _ = self.slope.set(slope);
-        Ok((CpuStorage::F32(vec![(loss / n as f64) as f32]), ().into()))
+        Ok((vec![(loss / n as f64) as f32], ().into()))
     }
 
-    fn bwd(&self, scores: &Tensor, _loss: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        scaled(self.slope.get(), grad, scores, OP)
+    fn backward(&self, _: [Arg<'_>; 1], _loss: &[f32], grad: &[f32], _: [bool; 1]) -> Result<[Slope; 1]> {
+        scaled(self.slope.get(), grad, OP)
     }
 }
 
 /// The gradient kept by a loss's forward pass, times the loss's own gradient.
-pub(super) fn scaled(
-    slope: Option<&Vec<f32>>,
-    grad: &Tensor,
-    like: &Tensor,
-    op: &'static str,
-) -> Result<Option<Tensor>> {
+pub(super) fn scaled(slope: Option<&Vec<f32>>, grad: &[f32], op: &'static str) -> Result<[Slope; 1]> {
     let Some(slope) = slope else { bail!("{op}: backward before forward") };
-    debug_assert_eq!(slope.len(), floats(like, op)?.len());
-    let factor = scalar(grad)?;
-    Ok(Some(tensor(slope.iter().map(|s| s * factor).collect(), like.dims())?))
+    Ok([Slope::Values(slope.iter().map(|s| s * grad[0]).collect())])
 }
 
 #[cfg(test)]

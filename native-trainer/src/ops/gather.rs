@@ -1,7 +1,8 @@
 //! Rows of an embedding table by id; the gradient scatters back into the touched rows only.
 
-use super::{dims2, floats, slice, tensor};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use super::dims2;
+use super::shell::{Arg, Op, Shell, Slope};
+use candle_core::{Result, Shape, Tensor, bail};
 use std::sync::Arc;
 
 const OP: &str = "gather";
@@ -22,7 +23,7 @@ pub fn gather(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
     if super::composes(table) {
         return composed(table, ids);
     }
-    table.apply_op1(Gather { ids: ids.into() })
+    table.apply_op1(Shell(Gather { ids: ids.into() }))
 }
 
 fn composed(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
@@ -37,32 +38,27 @@ struct Gather {
     ids: Arc<[u32]>,
 }
 
-impl CustomOp1 for Gather {
-    fn name(&self) -> &'static str {
-        OP
-    }
+impl Op<1> for Gather {
+    const NAME: &'static str = OP;
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let table = slice(storage, layout, OP)?;
-        let width = layout.shape().dims2()?.1;
+    fn forward(&self, [table]: [Arg<'_>; 1]) -> Result<(Vec<f32>, Shape)> {
+        let width = table.dims[1];
         let mut rows = Vec::with_capacity(self.ids.len() * width);
         for &id in self.ids.iter() {
-            rows.extend_from_slice(&table[id as usize * width..][..width]);
+            rows.extend_from_slice(&table.values[id as usize * width..][..width]);
         }
-        Ok((CpuStorage::F32(rows), (self.ids.len(), width).into()))
+        Ok((rows, (self.ids.len(), width).into()))
     }
 
-    fn bwd(&self, table: &Tensor, _rows: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let (vocab, width) = table.dims2()?;
-        let grad = grad.contiguous()?;
-        let grad = floats(&grad, OP)?;
-        let mut out = vec![0f32; vocab * width];
-        for (&id, row) in self.ids.iter().zip(grad.chunks_exact(width.max(1))) {
+    fn backward(&self, [table]: [Arg<'_>; 1], _y: &[f32], dy: &[f32], _: [bool; 1]) -> Result<[Slope; 1]> {
+        let width = table.dims[1];
+        let mut out = vec![0f32; table.values.len()];
+        for (&id, row) in self.ids.iter().zip(dy.chunks_exact(width.max(1))) {
             for (o, g) in out[id as usize * width..][..width].iter_mut().zip(row) {
                 *o += *g;
             }
         }
-        Ok(Some(tensor(out, &[vocab, width])?))
+        Ok([Slope::Values(out)])
     }
 }
 

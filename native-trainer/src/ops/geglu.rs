@@ -1,8 +1,9 @@
 //! Gated GELU: `gelu(a) * b` where a is the first half of each row and b the second, with the exact (erf) GELU.
 
+use super::dims2;
+use super::shell::{Arg, Op, Shell, Slope};
 use super::simd::{exp, mad, vectorized};
-use super::{dims2, floats, slice, tensor};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 
 const OP: &str = "geglu";
 
@@ -18,7 +19,7 @@ pub fn geglu(x: &Tensor) -> Result<Tensor> {
     if super::composes(x) {
         return composed(x);
     }
-    x.apply_op1(Geglu)
+    x.apply_op1(Shell(Geglu))
 }
 
 fn composed(x: &Tensor) -> Result<Tensor> {
@@ -72,25 +73,20 @@ vectorized! {
 
 struct Geglu;
 
-impl CustomOp1 for Geglu {
-    fn name(&self) -> &'static str {
-        OP
+impl Op<1> for Geglu {
+    const NAME: &'static str = OP;
+
+    fn forward(&self, [x]: [Arg<'_>; 1]) -> Result<(Vec<f32>, Shape)> {
+        let (n, width) = x.dims2();
+        let mut y = vec![0f32; x.values.len() / 2];
+        forward_rows(x.values, &mut y, width / 2);
+        Ok((y, (n, width / 2).into()))
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = slice(storage, layout, OP)?;
-        let (n, width) = layout.shape().dims2()?;
-        let mut y = vec![0f32; x.len() / 2];
-        forward_rows(x, &mut y, width / 2);
-        Ok((CpuStorage::F32(y), (n, width / 2).into()))
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let grad = grad.contiguous()?;
-        let (values, dy) = (floats(x, OP)?, floats(&grad, OP)?);
-        let mut dx = vec![0f32; values.len()];
-        backward_rows(&values, &dy, &mut dx, x.dim(1)? / 2);
-        Ok(Some(tensor(dx, x.dims())?))
+    fn backward(&self, [x]: [Arg<'_>; 1], _y: &[f32], dy: &[f32], _: [bool; 1]) -> Result<[Slope; 1]> {
+        let mut dx = vec![0f32; x.values.len()];
+        backward_rows(x.values, dy, &mut dx, x.dims[1] / 2);
+        Ok([Slope::Values(dx)])
     }
 }
 

@@ -8,8 +8,9 @@
 //! the target is then almost flat, and 0.25 sharpens it.
 
 use super::cross_entropy::scaled;
-use super::{dims2, slice};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use super::dims2;
+use super::shell::{Arg, Op, Shell, Slope};
+use candle_core::{Result, Shape, Tensor, bail};
 use std::sync::OnceLock;
 
 const OP: &str = "kl_min_max";
@@ -58,7 +59,7 @@ pub fn kl_min_max(student: &Tensor, teacher: &Tensor, settings: KlMinMax) -> Res
         return composed(student, teacher, settings);
     }
     let teacher = teacher.flatten_all()?.to_vec1::<f32>()?;
-    student.apply_op1(Kl { teacher, settings, slope: OnceLock::new() })
+    student.apply_op1(Shell(Kl { teacher, settings, slope: OnceLock::new() }))
 }
 
 fn composed(student: &Tensor, teacher: &Tensor, settings: KlMinMax) -> Result<Tensor> {
@@ -111,14 +112,11 @@ struct Kl {
     slope: OnceLock<Vec<f32>>,
 }
 
-impl CustomOp1 for Kl {
-    fn name(&self) -> &'static str {
-        OP
-    }
+impl Op<1> for Kl {
+    const NAME: &'static str = OP;
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let student = slice(storage, layout, OP)?;
-        let (n, m) = layout.shape().dims2()?;
+    fn forward(&self, [student]: [Arg<'_>; 1]) -> Result<(Vec<f32>, Shape)> {
+        let ((n, m), student) = (student.dims2(), student.values);
         let temperature = f64::from(self.settings.temperature);
         let mut slope = Vec::with_capacity(n * m);
         let mut loss = 0.0;
@@ -145,11 +143,11 @@ impl CustomOp1 for Kl {
             slope.extend(g.into_iter().map(|g| g as f32));
         }
         let _ = self.slope.set(slope);
-        Ok((CpuStorage::F32(vec![(loss / n as f64) as f32]), ().into()))
+        Ok((vec![(loss / n as f64) as f32], ().into()))
     }
 
-    fn bwd(&self, student: &Tensor, _loss: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        scaled(self.slope.get(), grad, student, OP)
+    fn backward(&self, _: [Arg<'_>; 1], _loss: &[f32], grad: &[f32], _: [bool; 1]) -> Result<[Slope; 1]> {
+        scaled(self.slope.get(), grad, OP)
     }
 }
 

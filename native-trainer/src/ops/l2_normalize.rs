@@ -1,8 +1,9 @@
 //! Rows divided by their Euclidean length.
 
+use super::dims2;
+use super::shell::{Arg, Op, Shell, Slope};
 use super::simd::{dot, mad, vectorized};
-use super::{dims2, floats, slice, tensor};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Shape, Tensor};
 
 const OP: &str = "l2_normalize";
 
@@ -21,7 +22,7 @@ pub fn l2_normalize(x: &Tensor) -> Result<Tensor> {
     if super::composes(x) {
         return composed(x);
     }
-    x.apply_op1(Normalize)
+    x.apply_op1(Shell(Normalize))
 }
 
 fn composed(x: &Tensor) -> Result<Tensor> {
@@ -58,24 +59,19 @@ vectorized! {
 
 struct Normalize;
 
-impl CustomOp1 for Normalize {
-    fn name(&self) -> &'static str {
-        OP
+impl Op<1> for Normalize {
+    const NAME: &'static str = OP;
+
+    fn forward(&self, [x]: [Arg<'_>; 1]) -> Result<(Vec<f32>, Shape)> {
+        let mut y = vec![0f32; x.values.len()];
+        forward_rows(x.values, &mut y, x.dims[1].max(1));
+        Ok((y, x.dims.into()))
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = slice(storage, layout, OP)?;
-        let mut y = vec![0f32; x.len()];
-        forward_rows(x, &mut y, layout.shape().dims2()?.1.max(1));
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let grad = grad.contiguous()?;
-        let (xs, ys, dy) = (floats(x, OP)?, floats(y, OP)?, floats(&grad, OP)?);
-        let mut dx = vec![0f32; xs.len()];
-        backward_rows(&xs, &ys, &dy, &mut dx, x.dim(1)?.max(1));
-        Ok(Some(tensor(dx, x.dims())?))
+    fn backward(&self, [x]: [Arg<'_>; 1], y: &[f32], dy: &[f32], _: [bool; 1]) -> Result<[Slope; 1]> {
+        let mut dx = vec![0f32; x.values.len()];
+        backward_rows(x.values, y, dy, &mut dx, x.dims[1].max(1));
+        Ok([Slope::Values(dx)])
     }
 }
 

@@ -1,8 +1,9 @@
 //! Layer normalisation over the last axis: `(x - mean) / sqrt(variance + eps) * gamma (+ beta)`.
 
+use super::shell::{Arg, Op, Shell, Slope};
 use super::simd::{LANES, dot, mad, sum, vectorized};
-use super::{dims2, floats, slice, tensor};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use super::{column_sums, dims2};
+use candle_core::{Result, Shape, Tensor, bail};
 
 const OP: &str = "layer_norm";
 
@@ -15,7 +16,7 @@ pub fn layer_norm(x: &Tensor, gamma: &Tensor, eps: f32) -> Result<Tensor> {
     if super::composes(x) {
         return composed(x, gamma, None, eps);
     }
-    x.apply_op2(gamma, LayerNorm { eps })
+    x.apply_op2(gamma, Shell(LayerNorm { eps }))
 }
 
 /// [`layer_norm`] plus `beta [h]`, as BERT has it.
@@ -28,7 +29,7 @@ pub fn layer_norm_bias(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f32) -> R
     if super::composes(x) {
         return composed(x, gamma, Some(beta), eps);
     }
-    x.apply_op3(gamma, beta, LayerNorm { eps })
+    x.apply_op3(gamma, beta, Shell(LayerNorm { eps }))
 }
 
 fn check_shapes(x: &Tensor, gamma: &Tensor) -> Result<()> {
@@ -123,84 +124,48 @@ vectorized! {
 }
 
 impl LayerNorm {
-    fn forward(&self, x: &[f32], gamma: &[f32], beta: &[f32]) -> Vec<f32> {
-        let mut y = vec![0f32; x.len()];
-        forward_rows(x, gamma, beta, self.eps, &mut y);
-        y
+    fn values(&self, x: Arg<'_>, gamma: Arg<'_>, beta: &[f32]) -> (Vec<f32>, Shape) {
+        let mut y = vec![0f32; x.values.len()];
+        forward_rows(x.values, gamma.values, beta, self.eps, &mut y);
+        (y, x.dims.into())
     }
 
-    fn backward(&self, x: &Tensor, gamma: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
-        let (x_values, g_values, dy) = (floats(x, OP)?, floats(gamma, OP)?, floats(grad, OP)?);
-        let mut dx = vec![0f32; x_values.len()];
-        let mut dgamma = vec![0f32; g_values.len()];
-        backward_rows(&x_values, &g_values, &dy, self.eps, &mut dx, &mut dgamma);
-        Ok((tensor(dx, x.dims())?, tensor(dgamma, gamma.dims())?))
-    }
-}
-
-impl CustomOp2 for LayerNorm {
-    fn name(&self) -> &'static str {
-        OP
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let y = self.forward(slice(s1, l1, OP)?, slice(s2, l2, OP)?, &[]);
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        gamma: &Tensor,
-        _y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dgamma) = self.backward(x, gamma, &grad.contiguous()?)?;
-        Ok((Some(dx), Some(dgamma)))
+    fn slopes(&self, x: Arg<'_>, gamma: Arg<'_>, dy: &[f32]) -> [Slope; 2] {
+        let mut dx = vec![0f32; x.values.len()];
+        let mut dgamma = vec![0f32; gamma.values.len()];
+        backward_rows(x.values, gamma.values, dy, self.eps, &mut dx, &mut dgamma);
+        [Slope::Values(dx), Slope::Values(dgamma)]
     }
 }
 
-impl CustomOp3 for LayerNorm {
-    fn name(&self) -> &'static str {
-        OP
+impl Op<2> for LayerNorm {
+    const NAME: &'static str = OP;
+
+    fn forward(&self, [x, gamma]: [Arg<'_>; 2]) -> Result<(Vec<f32>, Shape)> {
+        Ok(self.values(x, gamma, &[]))
     }
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let y = self.forward(slice(s1, l1, OP)?, slice(s2, l2, OP)?, slice(s3, l3, OP)?);
-        Ok((CpuStorage::F32(y), l1.shape().clone()))
+    fn backward(&self, [x, gamma]: [Arg<'_>; 2], _y: &[f32], dy: &[f32], _: [bool; 2]) -> Result<[Slope; 2]> {
+        Ok(self.slopes(x, gamma, dy))
+    }
+}
+
+impl Op<3> for LayerNorm {
+    const NAME: &'static str = OP;
+
+    fn forward(&self, [x, gamma, beta]: [Arg<'_>; 3]) -> Result<(Vec<f32>, Shape)> {
+        Ok(self.values(x, gamma, beta.values))
     }
 
-    fn bwd(
+    fn backward(
         &self,
-        x: &Tensor,
-        gamma: &Tensor,
-        beta: &Tensor,
-        _y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let (dx, dgamma) = self.backward(x, gamma, &grad)?;
-        let mut dbeta = vec![0f32; beta.elem_count()];
-        for row in floats(&grad, OP)?.chunks_exact(beta.elem_count()) {
-            for (b, g) in dbeta.iter_mut().zip(row) {
-                *b += *g;
-            }
-        }
-        Ok((Some(dx), Some(dgamma), Some(tensor(dbeta, beta.dims())?)))
+        [x, gamma, beta]: [Arg<'_>; 3],
+        _y: &[f32],
+        dy: &[f32],
+        wanted: [bool; 3],
+    ) -> Result<[Slope; 3]> {
+        let [dx, dgamma] = self.slopes(x, gamma, dy);
+        Ok([dx, dgamma, Slope::when(wanted[2], || column_sums(dy, beta.values.len()))])
     }
 }
 

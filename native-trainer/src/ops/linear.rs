@@ -1,8 +1,9 @@
 //! Matrix product with a weight stored `[out, in]`, with an optional bias or a residual added in the same pass.
 
 use super::matmul::{Mat, matmul_mixed};
-use super::{dims2, floats, slice, tensor};
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, bail};
+use super::shell::{Arg, Op, Shell, Slope};
+use super::{column_sums, dims2};
+use candle_core::{DType, Result, Shape, Tensor, bail};
 
 const OP: &str = "linear";
 
@@ -25,8 +26,8 @@ pub fn linear(x: &Tensor, w: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         };
     }
     match bias {
-        Some(bias) => x.apply_op3(w, bias, LinearWith { addend: Addend::Bias }),
-        None => x.apply_op2(w, Linear),
+        Some(bias) => x.apply_op3(w, bias, Shell(LinearWith { addend: Addend::Bias })),
+        None => x.apply_op2(w, Shell(Linear)),
     }
 }
 
@@ -42,7 +43,7 @@ pub fn linear_add(x: &Tensor, w: &Tensor, residual: &Tensor) -> Result<Tensor> {
     if super::composes(x) {
         return composed(x, w)? + residual;
     }
-    x.apply_op3(w, residual, LinearWith { addend: Addend::Residual })
+    x.apply_op3(w, residual, Shell(LinearWith { addend: Addend::Residual }))
 }
 
 /// Weights stay f32; a device multiplies in bf16 where [`allow_bf16`](super::matmul::allow_bf16) is on, with f32 results.
@@ -75,113 +76,76 @@ struct LinearWith {
     addend: Addend,
 }
 
-fn forward(y: &mut [f32], accumulate: bool, x: &[f32], w: &[f32], (n, m, k): (usize, usize, usize)) {
-    matmul_mixed(y, m, accumulate, Mat::new(x, n, k, k), Mat::new(w, m, k, k).t(), 1.0);
+fn forward(y: &mut [f32], accumulate: bool, x: Arg<'_>, w: Arg<'_>) {
+    let ((n, k), m) = (x.dims2(), w.dims[0]);
+    matmul_mixed(y, m, accumulate, Mat::new(x.values, n, k, k), Mat::new(w.values, m, k, k).t(), 1.0);
 }
 
-/// Gradients of x and w, each only where something upstream is trained.
-fn backward(x: &Tensor, w: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    let (n, m, k) = shapes(x, w)?;
-    let grad = floats(grad, OP)?;
-    let dy = Mat::new(&grad, n, m, m);
-    let dx = if x.track_op() {
-        let w = floats(w, OP)?;
+/// Slopes of x and w, each only where something upstream is trained.
+fn slopes(x: Arg<'_>, w: Arg<'_>, dy: &[f32], wanted: [bool; 2]) -> [Slope; 2] {
+    let ((n, k), m) = (x.dims2(), w.dims[0]);
+    let dy = Mat::new(dy, n, m, m);
+    let dx = Slope::when(wanted[0], || {
         let mut dx = vec![0f32; n * k];
-        matmul_mixed(&mut dx, k, false, dy, Mat::new(&w, m, k, k), 1.0);
-        Some(tensor(dx, &[n, k])?)
-    } else {
-        None
-    };
-    let dw = if w.track_op() {
-        let x = floats(x, OP)?;
+        matmul_mixed(&mut dx, k, false, dy, Mat::new(w.values, m, k, k), 1.0);
+        dx
+    });
+    let dw = Slope::when(wanted[1], || {
         let mut dw = vec![0f32; m * k];
-        matmul_mixed(&mut dw, k, false, dy.t(), Mat::new(&x, n, k, k), 1.0);
-        Some(tensor(dw, &[m, k])?)
-    } else {
-        None
-    };
-    Ok((dx, dw))
+        matmul_mixed(&mut dw, k, false, dy.t(), Mat::new(x.values, n, k, k), 1.0);
+        dw
+    });
+    [dx, dw]
 }
 
-impl CustomOp2 for Linear {
-    fn name(&self) -> &'static str {
-        OP
-    }
+impl Op<2> for Linear {
+    const NAME: &'static str = OP;
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, w) = (slice(s1, l1, OP)?, slice(s2, l2, OP)?);
-        let ((n, k), m) = (l1.shape().dims2()?, l2.shape().dims2()?.0);
+    fn forward(&self, [x, w]: [Arg<'_>; 2]) -> Result<(Vec<f32>, Shape)> {
+        let (n, m) = (x.dims[0], w.dims[0]);
         let mut y = vec![0f32; n * m];
-        forward(&mut y, false, x, w, (n, m, k));
-        Ok((CpuStorage::F32(y), (n, m).into()))
+        forward(&mut y, false, x, w);
+        Ok((y, (n, m).into()))
     }
 
-    fn bwd(
+    fn backward(
         &self,
-        x: &Tensor,
-        w: &Tensor,
-        _y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        backward(x, w, &grad.contiguous()?)
+        [x, w]: [Arg<'_>; 2],
+        _y: &[f32],
+        dy: &[f32],
+        wanted: [bool; 2],
+    ) -> Result<[Slope; 2]> {
+        Ok(slopes(x, w, dy, wanted))
     }
 }
 
-impl CustomOp3 for LinearWith {
-    fn name(&self) -> &'static str {
-        OP
-    }
+impl Op<3> for LinearWith {
+    const NAME: &'static str = OP;
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, w, addend) = (slice(s1, l1, OP)?, slice(s2, l2, OP)?, slice(s3, l3, OP)?);
-        let ((n, k), m) = (l1.shape().dims2()?, l2.shape().dims2()?.0);
+    fn forward(&self, [x, w, addend]: [Arg<'_>; 3]) -> Result<(Vec<f32>, Shape)> {
+        let (n, m) = (x.dims[0], w.dims[0]);
         let mut y = match self.addend {
-            Addend::Residual => addend.to_vec(),
-            Addend::Bias => addend.repeat(n),
+            Addend::Residual => addend.values.to_vec(),
+            Addend::Bias => addend.values.repeat(n),
         };
-        forward(&mut y, true, x, w, (n, m, k));
-        Ok((CpuStorage::F32(y), (n, m).into()))
+        forward(&mut y, true, x, w);
+        Ok((y, (n, m).into()))
     }
 
-    fn bwd(
+    fn backward(
         &self,
-        x: &Tensor,
-        w: &Tensor,
-        addend: &Tensor,
-        _y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let (dx, dw) = backward(x, w, &grad)?;
+        [x, w, addend]: [Arg<'_>; 3],
+        _y: &[f32],
+        dy: &[f32],
+        wanted: [bool; 3],
+    ) -> Result<[Slope; 3]> {
+        let [dx, dw] = slopes(x, w, dy, [wanted[0], wanted[1]]);
         let da = match self.addend {
-            _ if !addend.track_op() => None,
-            Addend::Residual => Some(grad),
-            Addend::Bias => {
-                let m = addend.elem_count();
-                let mut db = vec![0f32; m];
-                for row in floats(&grad, OP)?.chunks_exact(m.max(1)) {
-                    for (b, g) in db.iter_mut().zip(row) {
-                        *b += *g;
-                    }
-                }
-                Some(tensor(db, &[m])?)
-            }
+            _ if !wanted[2] => Slope::Unwanted,
+            Addend::Residual => Slope::Output,
+            Addend::Bias => Slope::Values(column_sums(dy, addend.values.len())),
         };
-        Ok((dx, dw, da))
+        Ok([dx, dw, da])
     }
 }
 

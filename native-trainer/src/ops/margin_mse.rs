@@ -1,8 +1,9 @@
 //! MarginMSE: the squared difference between the student's and the teacher's margins to a row's first document.
 
 use super::cross_entropy::scaled;
-use super::{dims2, slice};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use super::dims2;
+use super::shell::{Arg, Op, Shell, Slope};
+use candle_core::{Result, Shape, Tensor, bail};
 use std::sync::OnceLock;
 
 const OP: &str = "margin_mse";
@@ -24,7 +25,7 @@ pub fn margin_mse(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
         return composed(student, teacher);
     }
     let teacher = teacher.flatten_all()?.to_vec1::<f32>()?;
-    student.apply_op1(MarginMse { teacher, slope: OnceLock::new() })
+    student.apply_op1(Shell(MarginMse { teacher, slope: OnceLock::new() }))
 }
 
 fn composed(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
@@ -39,14 +40,11 @@ struct MarginMse {
     slope: OnceLock<Vec<f32>>,
 }
 
-impl CustomOp1 for MarginMse {
-    fn name(&self) -> &'static str {
-        OP
-    }
+impl Op<1> for MarginMse {
+    const NAME: &'static str = OP;
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let student = slice(storage, layout, OP)?;
-        let (n, m) = layout.shape().dims2()?;
+    fn forward(&self, [student]: [Arg<'_>; 1]) -> Result<(Vec<f32>, Shape)> {
+        let ((n, m), student) = (student.dims2(), student.values);
         let count = (n * (m - 1)) as f64;
         let mut slope = vec![0f32; n * m];
         let mut loss = 0.0;
@@ -63,11 +61,11 @@ impl CustomOp1 for MarginMse {
             slope[0] = first as f32;
         }
         let _ = self.slope.set(slope);
-        Ok((CpuStorage::F32(vec![(loss / count) as f32]), ().into()))
+        Ok((vec![(loss / count) as f32], ().into()))
     }
 
-    fn bwd(&self, student: &Tensor, _loss: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        scaled(self.slope.get(), grad, student, OP)
+    fn backward(&self, _: [Arg<'_>; 1], _loss: &[f32], grad: &[f32], _: [bool; 1]) -> Result<[Slope; 1]> {
+        scaled(self.slope.get(), grad, OP)
     }
 }
 

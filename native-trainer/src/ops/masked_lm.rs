@@ -4,10 +4,11 @@
 //! gradients of the hidden rows and of the table, which are kept for the backward pass: three products in all, and never
 //! more than one block of logits alive. (Recomputing logits in the backward pass would be a fourth product.)
 
+use super::dims2;
 use super::matmul::{Mat, matmul_mixed};
+use super::shell::{Arg, Op, Shell, Slope};
 use super::simd::softmax;
-use super::{dims2, scalar, slice, tensor};
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 use std::sync::OnceLock;
 
 const OP: &str = "masked_lm_loss";
@@ -35,7 +36,7 @@ pub fn masked_lm_loss(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Resul
         return composed(hidden, table, targets);
     }
     let wanted = hidden.track_op() || table.track_op();
-    hidden.apply_op2(table, MaskedLm { targets: targets.into(), wanted, slopes: OnceLock::new() })
+    hidden.apply_op2(table, Shell(MaskedLm { targets: targets.into(), wanted, slopes: OnceLock::new() }))
 }
 
 fn composed(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<Tensor> {
@@ -52,20 +53,12 @@ struct MaskedLm {
     slopes: OnceLock<(Vec<f32>, Vec<f32>)>,
 }
 
-impl CustomOp2 for MaskedLm {
-    fn name(&self) -> &'static str {
-        OP
-    }
+impl Op<2> for MaskedLm {
+    const NAME: &'static str = OP;
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (hidden, table) = (slice(s1, l1, OP)?, slice(s2, l2, OP)?);
-        let ((n, h), vocab) = (l1.shape().dims2()?, l2.shape().dims2()?.0);
+    fn forward(&self, [hidden, table]: [Arg<'_>; 2]) -> Result<(Vec<f32>, Shape)> {
+        let ((n, h), vocab) = (hidden.dims2(), table.dims[0]);
+        let (hidden, table) = (hidden.values, table.values);
         let mut logits = vec![0f32; ROWS.min(n) * vocab];
         let (mut dh, mut dt) =
             if self.wanted { (vec![0f32; n * h], vec![0f32; vocab * h]) } else { Default::default() };
@@ -91,21 +84,19 @@ impl CustomOp2 for MaskedLm {
         if self.wanted {
             let _ = self.slopes.set((dh, dt));
         }
-        Ok((CpuStorage::F32(vec![(loss / n as f64) as f32]), ().into()))
+        Ok((vec![(loss / n as f64) as f32], ().into()))
     }
 
-    fn bwd(
+    fn backward(
         &self,
-        hidden: &Tensor,
-        table: &Tensor,
-        _loss: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        _: [Arg<'_>; 2],
+        _loss: &[f32],
+        grad: &[f32],
+        wanted: [bool; 2],
+    ) -> Result<[Slope; 2]> {
         let Some((dh, dt)) = self.slopes.get() else { bail!("{OP}: backward before forward") };
-        let factor = scalar(grad)?;
-        let scaled =
-            |slope: &[f32], like: &Tensor| tensor(slope.iter().map(|s| s * factor).collect(), like.dims());
-        Ok((Some(scaled(dh, hidden)?), Some(scaled(dt, table)?)))
+        let scaled = |slope: &[f32]| slope.iter().map(|s| s * grad[0]).collect();
+        Ok([Slope::when(wanted[0], || scaled(dh)), Slope::when(wanted[1], || scaled(dt))])
     }
 }
 

@@ -7,9 +7,10 @@
 //! products never exists.
 
 use super::matmul::{Mat, matmul};
+use super::shell::{Arg, Op, Shell, Slope};
 use super::simd::{axpy, vectorized};
-use super::{check_offsets, dims2, floats, slice, tensor};
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use super::{check_offsets, dims2};
+use candle_core::{Result, Shape, Tensor, bail};
 use std::sync::{Arc, OnceLock};
 
 const OP: &str = "maxsim";
@@ -37,12 +38,13 @@ pub fn maxsim_all(
     }
     queries.apply_op2(
         documents,
-        MaxSim {
+        Shell(MaxSim {
             query_offsets: query_offsets.clone(),
             document_offsets: document_offsets.clone(),
             pairs: None,
+            by_token: false,
             best: OnceLock::new(),
-        },
+        }),
     )
 }
 
@@ -58,22 +60,57 @@ pub fn maxsim_pairs(
     pairs: &[(u32, u32)],
 ) -> Result<Tensor> {
     check(queries, query_offsets, documents, document_offsets)?;
-    let (n, m) = (query_offsets.len() - 1, document_offsets.len() - 1);
-    if let Some(pair) = pairs.iter().find(|pair| pair.0 as usize >= n || pair.1 as usize >= m) {
-        bail!("{OP}: pair {pair:?} is outside the {n} queries and {m} documents given")
-    }
+    check_pairs(query_offsets, document_offsets, pairs)?;
     if super::composes(queries) {
         return super::batched::maxsim_pairs(queries, query_offsets, documents, document_offsets, pairs);
     }
     queries.apply_op2(
         documents,
-        MaxSim {
+        Shell(MaxSim {
             query_offsets: query_offsets.clone(),
             document_offsets: document_offsets.clone(),
             pairs: Some(pairs.into()),
+            by_token: false,
             best: OnceLock::new(),
-        },
+        }),
     )
+}
+
+/// `[n]`: what each query token of each pair finds, its largest dot product with the document's tokens, pair after pair and in each pair token
+/// after token; arguments as in [`maxsim_pairs`], whose scores are sums of these.
+///
+/// # Errors
+/// As [`maxsim_pairs`].
+pub fn maxsim_tokens(
+    queries: &Tensor,
+    query_offsets: &Arc<[u32]>,
+    documents: &Tensor,
+    document_offsets: &Arc<[u32]>,
+    pairs: &[(u32, u32)],
+) -> Result<Tensor> {
+    check(queries, query_offsets, documents, document_offsets)?;
+    check_pairs(query_offsets, document_offsets, pairs)?;
+    if super::composes(queries) {
+        return super::batched::maxsim_tokens(queries, query_offsets, documents, document_offsets, pairs);
+    }
+    queries.apply_op2(
+        documents,
+        Shell(MaxSim {
+            query_offsets: query_offsets.clone(),
+            document_offsets: document_offsets.clone(),
+            pairs: Some(pairs.into()),
+            by_token: true,
+            best: OnceLock::new(),
+        }),
+    )
+}
+
+fn check_pairs(query_offsets: &[u32], document_offsets: &[u32], pairs: &[(u32, u32)]) -> Result<()> {
+    let (n, m) = (query_offsets.len() - 1, document_offsets.len() - 1);
+    match pairs.iter().find(|pair| pair.0 as usize >= n || pair.1 as usize >= m) {
+        Some(pair) => bail!("{OP}: pair {pair:?} is outside the {n} queries and {m} documents given"),
+        None => Ok(()),
+    }
 }
 
 fn check(
@@ -102,6 +139,7 @@ fn composed(
     documents: &Tensor,
     document_offsets: &[u32],
     pairs: &[(u32, u32)],
+    by_token: bool,
 ) -> Result<Tensor> {
     let part = |x: &Tensor, offsets: &[u32], i: u32| {
         let (start, end) = (offsets[i as usize] as usize, offsets[i as usize + 1] as usize);
@@ -111,15 +149,18 @@ fn composed(
     for &(query, document) in pairs {
         let (q, d) = (part(queries, query_offsets, query)?, part(documents, document_offsets, document)?);
         if q.dim(0)? == 0 {
-            scores.push(Tensor::zeros((), queries.dtype(), queries.device())?);
+            if !by_token {
+                scores.push(Tensor::zeros((), queries.dtype(), queries.device())?);
+            }
             continue;
         }
         let dots = q.matmul(&d.t()?)?;
         // Candle's max would give its gradient to every tied element; an index gives it to one.
         let winners = dots.detach().argmax_keepdim(1)?;
-        scores.push(dots.contiguous()?.gather(&winners, 1)?.sum_all()?);
+        let largest = dots.contiguous()?.gather(&winners, 1)?;
+        scores.push(if by_token { largest.flatten_all()? } else { largest.sum_all()? });
     }
-    Tensor::stack(&scores, 0)
+    if by_token { Tensor::cat(&scores, 0) } else { Tensor::stack(&scores, 0) }
 }
 
 vectorized! {
@@ -144,6 +185,8 @@ struct MaxSim {
     document_offsets: Arc<[u32]>,
     /// `None`: all against all.
     pairs: Option<Arc<[(u32, u32)]>>,
+    /// Pairs only: the maxima themselves and not their sums.
+    by_token: bool,
     /// Winning document token (counted in its document): `[n_documents, n_query_tokens]` for all against all, else the
     /// query tokens of each pair one after another. Written by the forward pass.
     best: OnceLock<Vec<u32>>,
@@ -230,19 +273,23 @@ impl MaxSim {
             let right = Mat::new(&q[tokens.start * dim..], width, dim, dim);
             matmul(&mut dots, width, false, left, right.t(), 1.0);
             column_max(&dots, width, rows.len(), &mut largest, winner);
-            scores.push(largest.iter().sum());
+            if self.by_token {
+                scores.extend_from_slice(&largest);
+            } else {
+                scores.push(largest.iter().sum());
+            }
         }
         (scores, winners)
     }
 
-    /// Adds one pair's gradient `g` to both sides along its winners.
+    /// Adds one pair's gradient, `g` of each query token, to both sides along its winners.
     #[allow(
         clippy::too_many_arguments,
         reason = "two matrices, their gradients and where the pair lies in them"
     )]
     fn scatter(
         &self,
-        g: f32,
+        g: impl Fn(usize) -> f32,
         query: usize,
         document: usize,
         winners: &[u32],
@@ -251,28 +298,20 @@ impl MaxSim {
         (dq, dd): (&mut [f32], &mut [f32]),
     ) {
         let rows = self.document(document);
-        for (token, &winner) in self.query(query).zip(winners) {
-            let (a, b) = (token * dim, (rows.start + winner as usize) * dim);
+        for (i, (token, &winner)) in self.query(query).zip(winners).enumerate() {
+            let (g, a, b) = (g(i), token * dim, (rows.start + winner as usize) * dim);
             axpy(g, &d[b..b + dim], &mut dq[a..a + dim]);
             axpy(g, &q[a..a + dim], &mut dd[b..b + dim]);
         }
     }
 }
 
-impl CustomOp2 for MaxSim {
-    fn name(&self) -> &'static str {
-        OP
-    }
+impl Op<2> for MaxSim {
+    const NAME: &'static str = OP;
 
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (q, d) = (slice(s1, l1, OP)?, slice(s2, l2, OP)?);
-        let dim = l1.shape().dims2()?.1;
+    fn forward(&self, [q, d]: [Arg<'_>; 2]) -> Result<(Vec<f32>, Shape)> {
+        let dim = q.dims[1];
+        let (q, d) = (q.values, d.values);
         let (scores, winners, shape): (_, _, Shape) = match &self.pairs {
             None => {
                 let (scores, winners) = self.forward_all(q, d, dim);
@@ -280,25 +319,25 @@ impl CustomOp2 for MaxSim {
             }
             Some(pairs) => {
                 let (scores, winners) = self.forward_pairs(q, d, dim, pairs);
-                (scores, winners, pairs.len().into())
+                let n = scores.len();
+                (scores, winners, n.into())
             }
         };
         // The operation belongs to one call, so this is the only write.
         let _ = self.best.set(winners);
-        Ok((CpuStorage::F32(scores), shape))
+        Ok((scores, shape))
     }
 
-    fn bwd(
+    fn backward(
         &self,
-        queries: &Tensor,
-        documents: &Tensor,
-        _scores: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        [q, d]: [Arg<'_>; 2],
+        _scores: &[f32],
+        grad: &[f32],
+        _: [bool; 2],
+    ) -> Result<[Slope; 2]> {
         let Some(winners) = self.best.get() else { bail!("{OP}: backward before forward") };
-        let grad = grad.contiguous()?;
-        let (grad, dim) = (floats(&grad, OP)?, queries.dim(1)?);
-        let (q, d) = (floats(queries, OP)?, floats(documents, OP)?);
+        let dim = q.dims[1];
+        let (q, d) = (q.values, d.values);
         let (mut dq, mut dd) = (vec![0f32; q.len()], vec![0f32; d.len()]);
         match &self.pairs {
             None => {
@@ -308,29 +347,30 @@ impl CustomOp2 for MaxSim {
                         let g = grad[query * m + document];
                         if g != 0.0 {
                             let winners = &winners[document * n_tokens..][self.query(query)];
-                            self.scatter(g, query, document, winners, dim, (&q, &d), (&mut dq, &mut dd));
+                            self.scatter(|_| g, query, document, winners, dim, (q, d), (&mut dq, &mut dd));
                         }
                     }
                 }
             }
             Some(pairs) => {
-                let mut rest = winners.as_slice();
-                for (&(query, document), &g) in pairs.iter().zip(grad.iter()) {
-                    let (winners, after) = rest.split_at(self.query(query as usize).len());
-                    rest = after;
+                let mut at = 0;
+                for (i, &(query, document)) in pairs.iter().enumerate() {
+                    let tokens = at..at + self.query(query as usize).len();
+                    at = tokens.end;
+                    let winners = &winners[tokens.clone()];
                     self.scatter(
-                        g,
+                        |token| if self.by_token { grad[tokens.start + token] } else { grad[i] },
                         query as usize,
                         document as usize,
                         winners,
                         dim,
-                        (&q, &d),
+                        (q, d),
                         (&mut dq, &mut dd),
                     );
                 }
             }
         }
-        Ok((Some(tensor(dq, queries.dims())?), Some(tensor(dd, documents.dims())?)))
+        Ok([Slope::Values(dq), Slope::Values(dd)])
     }
 }
 
@@ -347,7 +387,8 @@ mod tests {
         let vars = [q.clone(), d.clone()];
         check(&vars, 1e-3, 1e-2, || weigh(&maxsim_all(&q, &qo, &d, &doff)?))?;
         let pairs = [(1, 2), (0, 0), (1, 2)];
-        check(&vars, 1e-3, 1e-2, || weigh(&maxsim_pairs(&q, &qo, &d, &doff, &pairs)?))
+        check(&vars, 1e-3, 1e-2, || weigh(&maxsim_pairs(&q, &qo, &d, &doff, &pairs)?))?;
+        check(&vars, 1e-3, 1e-2, || weigh(&maxsim_tokens(&q, &qo, &d, &doff, &pairs)?))
     }
 
     #[test]
@@ -376,11 +417,17 @@ mod tests {
         )?;
         let pairs: Vec<(u32, u32)> = (0..40u32).flat_map(|q| (0..9u32).map(move |d| (q, d))).collect();
         let vars = [q.clone(), d.clone()];
-        let oracle = || weigh(&composed(&q, &qo, &d, &doff, &pairs)?);
+        let oracle = || weigh(&composed(&q, &qo, &d, &doff, &pairs, false)?);
         agree(&vars, 1e-4, || weigh(&maxsim_all(&q, &qo, &d, &doff)?.flatten_all()?), oracle)?;
         agree(&vars, 1e-4, || weigh(&maxsim_pairs(&q, &qo, &d, &doff, &pairs)?), oracle)?;
         let batched = || weigh(&super::super::batched::maxsim_pairs(&q, &qo, &d, &doff, &pairs)?);
+        agree(&vars, 1e-4, batched, oracle)?;
+        let tokens = || weigh(&maxsim_tokens(&q, &qo, &d, &doff, &pairs)?);
+        let oracle = || weigh(&composed(&q, &qo, &d, &doff, &pairs, true)?);
+        agree(&vars, 1e-4, tokens, oracle)?;
+        let batched = || weigh(&super::super::batched::maxsim_tokens(&q, &qo, &d, &doff, &pairs)?);
         agree(&vars, 1e-4, batched, oracle)
+
     }
 
     #[test]

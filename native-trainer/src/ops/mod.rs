@@ -15,10 +15,11 @@
 //! | [`linear`], [`linear_add`] | x `[n, k]`, w `[m, k]` | `[n, m]` |
 //! | [`layer_norm`] | x `[n, h]`, gamma `[h]` | `[n, h]` |
 //! | [`geglu`] | `[n, 2 * inter]` | `[n, inter]` |
-//! | [`attention`] | qkv `[n, 3 * h]`, offsets | `[n, h]` |
+//! | [`gelu`] | any | same |
+//! | [`attention`], [`attention_to`] | qkv `[n, 3 * h]`, offsets | `[n, h]` |
 //! | [`l2_normalize`] | `[n, d]` | `[n, d]` |
 //! | [`softplus`] | any | same |
-//! | [`maxsim_all`], [`maxsim_pairs`] | query and document embeddings, offsets | `[n_queries, n_documents]`, `[n_pairs]` |
+//! | [`maxsim_all`], [`maxsim_pairs`], [`maxsim_tokens`] | query and document embeddings, offsets | `[n_queries, n_documents]`, `[n_pairs]`, `[query tokens of all pairs]` |
 //! | [`cross_entropy`], [`kl_min_max`], [`margin_mse`], [`masked_lm_loss`] | scores or hidden rows | scalar |
 //!
 //! Gradients reach only the arguments named as such on each function; teacher scores, ids and offsets are constants.
@@ -30,6 +31,7 @@ mod bf16;
 mod cross_entropy;
 mod gather;
 mod geglu;
+mod gelu;
 pub mod graddiff;
 mod kl_min_max;
 mod l2_normalize;
@@ -40,20 +42,22 @@ mod masked_lm;
 pub mod matmul;
 mod maxsim;
 mod memory;
+mod shell;
 pub mod simd;
 mod softplus;
 
-pub use attention::{AttentionShape, attention};
+pub use attention::{AttentionShape, attention, attention_to};
 pub use cross_entropy::cross_entropy;
 pub use gather::gather;
 pub use geglu::geglu;
+pub use gelu::gelu;
 pub use kl_min_max::{KlMinMax, kl_min_max};
 pub use l2_normalize::l2_normalize;
 pub use layer_norm::{layer_norm, layer_norm_bias};
 pub use linear::{linear, linear_add};
 pub use margin_mse::margin_mse;
 pub use masked_lm::masked_lm_loss;
-pub use maxsim::{maxsim_all, maxsim_pairs};
+pub use maxsim::{maxsim_all, maxsim_pairs, maxsim_tokens};
 pub use softplus::softplus;
 
 use candle_core::{CpuStorage, Layout, Result, Storage, StorageRef, Tensor, bail};
@@ -126,9 +130,15 @@ fn tensor(values: Vec<f32>, dims: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(values, dims, &candle_core::Device::Cpu)
 }
 
-/// The single value of a scalar gradient.
-fn scalar(grad: &Tensor) -> Result<f32> {
-    grad.flatten_all()?.get(0)?.to_scalar::<f32>()
+/// Sums over the rows of a matrix of `width` columns: the gradient of a bias.
+fn column_sums(rows: &[f32], width: usize) -> Vec<f32> {
+    let mut sums = vec![0f32; width];
+    for row in rows.chunks_exact(width.max(1)) {
+        for (sum, v) in sums.iter_mut().zip(row) {
+            *sum += *v;
+        }
+    }
+    sums
 }
 
 /// Checks that `offsets` cut `n_tokens` rows into sequences.

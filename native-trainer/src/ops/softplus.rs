@@ -1,7 +1,7 @@
 //! `log(1 + e^x)`, element by element: turns a query token's weight logit into a positive factor.
 
-use super::{floats, slice, tensor};
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use super::shell::{Arg, Op, Shell, Slope};
+use candle_core::{Result, Shape, Tensor};
 
 const OP: &str = "softplus";
 
@@ -14,26 +14,21 @@ pub fn softplus(x: &Tensor) -> Result<Tensor> {
         // max(x, 0) + log(1 + e^-|x|) never overflows.
         return x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?;
     }
-    x.apply_op1(Softplus)
+    x.apply_op1(Shell(Softplus))
 }
 
 struct Softplus;
 
-impl CustomOp1 for Softplus {
-    fn name(&self) -> &'static str {
-        OP
+impl Op<1> for Softplus {
+    const NAME: &'static str = OP;
+
+    fn forward(&self, [x]: [Arg<'_>; 1]) -> Result<(Vec<f32>, Shape)> {
+        let y = x.values.iter().map(|x| x.max(0.0) + (-x.abs()).exp().ln_1p()).collect();
+        Ok((y, x.dims.into()))
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = slice(storage, layout, OP)?.iter().map(|x| x.max(0.0) + (-x.abs()).exp().ln_1p()).collect();
-        Ok((CpuStorage::F32(y), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let grad = grad.contiguous()?;
-        let (xs, dy) = (floats(x, OP)?, floats(&grad, OP)?);
-        let dx = xs.iter().zip(dy.iter()).map(|(x, g)| g / (1.0 + (-x).exp())).collect();
-        Ok(Some(tensor(dx, x.dims())?))
+    fn backward(&self, [x]: [Arg<'_>; 1], _y: &[f32], dy: &[f32], _: [bool; 1]) -> Result<[Slope; 1]> {
+        Ok([Slope::Values(x.values.iter().zip(dy).map(|(x, g)| g / (1.0 + (-x).exp())).collect())])
     }
 }
 
