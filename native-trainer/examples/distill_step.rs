@@ -77,7 +77,7 @@ fn loss(student: &Student, batch: &Batch, depth: usize) -> Result<(Tensor, usize
     let (ids, offsets) = packed(texts);
     let offsets: Arc<[u32]> = offsets.into();
     let (n_tokens, n_queries) = (ids.len(), batch.queries.len());
-    let hidden = student.hidden(&Packed { ids, offsets: offsets.clone() }, depth)?;
+    let hidden = student.hidden(&Packed { ids, offsets: offsets.clone(), attended: None }, depth)?;
     let split = offsets[n_queries] as usize;
     let queries = student.project_query(&hidden.narrow(0, 0, split)?)?;
     let documents = student.project(&hidden.narrow(0, split, n_tokens - split)?)?;

@@ -1,17 +1,16 @@
 //! Training on n-way lists: distillation as JaColBERTv2.5 has it, or MarginMSE. No in-batch negatives.
 
-use crate::data::{List, Lists, below, packed, unit};
+use crate::batch::{Batch, BatchLoss, Scored};
+use crate::data::{List, Lists, Sequence, below, dropped};
 use crate::ops::{self, KlMinMax};
-use crate::recipe::Loss;
 use crate::student::{Packed, Student};
-use crate::train::{BatchLoss, Scored};
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 use rayon::prelude::*;
+use shirube_core::InputRules;
 use shirube_text::Tokenizer;
-use std::sync::Arc;
 
 /// Lists as tokens, markers not included.
 #[derive(Clone, Debug)]
@@ -26,12 +25,22 @@ pub struct TokenLists {
     seed: u64,
 }
 
+/// What goes with each document of a list in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number {
+    /// A teacher's logit.
+    Score,
+    /// A label.
+    Label,
+    /// Nothing: the target is made while training.
+    Nothing,
+}
+
 /// One draw of lists: `(query, documents, scores, labels)`.
 type Drawn<'a> = Vec<(usize, Vec<usize>, Vec<f32>)>;
 
 impl TokenLists {
-    /// Tokenises lists. `n_way` is the shortest list's length if not given. The number that goes with each document is the teacher's logit, or
-    /// the label if `by_label`; one of the two must be there.
+    /// Tokenises lists. `n_way` is the shortest list's length if not given. `number` says what goes with each document; it must be there.
     ///
     /// # Errors
     /// No lists, or lists without what is trained on.
@@ -39,7 +48,7 @@ impl TokenLists {
         lists: &Lists,
         tokenizer: &Tokenizer,
         n_way: Option<usize>,
-        by_label: bool,
+        number: Number,
         seed: u64,
     ) -> Result<Self> {
         let shortest = lists.lists.iter().map(|l| l.documents.len()).min().unwrap_or(0);
@@ -49,19 +58,26 @@ impl TokenLists {
             .lists
             .iter()
             .filter(|l| l.documents.len() >= n_way)
-            .map(|l| List { scores: if by_label { l.labels.clone() } else { lists.logits(l) }, ..l.clone() })
+            .map(|l| {
+                let scores = match number {
+                    Number::Score => lists.logits(l),
+                    Number::Label => l.labels.clone(),
+                    Number::Nothing => vec![0.0; l.documents.len()],
+                };
+                List { scores, ..l.clone() }
+            })
             .collect();
         ensure!(!kept.is_empty(), "no list has {n_way} documents; lower n_way");
         ensure!(
             kept.iter().all(|l| l.scores.len() == l.documents.len()),
             "the lists have no {}",
-            if by_label {
+            if number == Number::Label {
                 "labels; mine them from a set with judgments"
             } else {
                 "scores; run a `score` step on them first"
             }
         );
-        if by_label {
+        if number == Number::Label {
             ensure!(
                 kept.iter().all(|l| l.scores.iter().any(|&x| x > 0.0)),
                 "a list has no document with a label above 0, so there is no right answer to learn"
@@ -124,7 +140,7 @@ impl TokenLists {
         length: usize,
         n_tokens: usize,
         (step, worker): (u64, u64),
-    ) -> Result<BatchLoss> {
+    ) -> Result<BatchLoss<'static>> {
         let drawn = self.draw(step, worker, n_tokens, |q, d| {
             (self.queries[q].len() + self.documents[d].len() + 2).min(length)
         });
@@ -137,11 +153,7 @@ impl TokenLists {
             crate::teacher::pair_scores(teacher, depth, &sequences)?.reshape((drawn.len(), self.n_way))?;
         let loss = ops::cross_entropy(&scores, &vec![0; drawn.len()], None, 1.0)?;
         let hits = first_is_highest(&scores)?;
-        Ok(BatchLoss {
-            loss,
-            accuracy: hits as f64 / drawn.len() as f64,
-            n_tokens: sequences.iter().map(Vec::len).sum(),
-        })
+        BatchLoss::whole(loss, hits as f64 / drawn.len() as f64, sequences.iter().map(Vec::len).sum())
     }
 }
 
@@ -153,56 +165,68 @@ fn first_is_highest(scores: &Tensor) -> Result<usize> {
 /// How a student reads queries and documents in training.
 #[derive(Clone, Copy, Debug)]
 pub struct StudentInput<'a> {
-    /// Marker before a query.
-    pub query_marker: u32,
-    /// Marker before a document.
-    pub document_marker: u32,
-    /// Tokens at most in a query, marker included.
-    pub query_length: usize,
-    /// Tokens at most in a document, marker included.
-    pub document_length: usize,
+    /// How queries are read.
+    pub query: &'a InputRules,
+    /// How documents are read.
+    pub document: &'a InputRules,
     /// Share of query tokens dropped at random.
     pub query_dropout: f64,
     /// Tokens of documents that are not scored, by id.
     pub skip: &'a [bool],
+    /// Tokens of a chunk, where the batch does not go on one tape.
+    pub chunk_tokens: Option<usize>,
 }
 
-/// The student's loss on the lists of a step and worker.
+/// What a student learns from a list.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// The order of the teacher's scores: JaColBERTv2.5's loss at a temperature.
+    Scores(f32),
+    /// The differences of the teacher's scores to the first document's.
+    Margins,
+    /// What each query token finds in each document, in the eyes of another ColBERT with the same tokenizer and input rules: for every query token
+    /// the Kullback-Leibler divergence between teacher's and student's distributions over the list's documents, the softmax of the token's largest
+    /// dot product divided by the temperature. No min-max: a token that matches every document alike has nothing to say.
+    Tokens {
+        /// The other ColBERT.
+        teacher: &'a Student,
+        /// Its blocks.
+        depth: usize,
+        /// Divides dot products, which lie from -1 to 1 times the token's weight.
+        temperature: f32,
+    },
+}
+
+/// The student's loss on one batch of lists.
 ///
 /// # Errors
 /// Device errors.
-pub fn distill(
-    student: &Student,
+pub fn distill<'a>(
+    student: &'a Student,
     lists: &TokenLists,
     depth: usize,
-    input: StudentInput<'_>,
-    (loss, temperature): (Loss, f32),
+    input: StudentInput<'a>,
+    target: Target<'_>,
     n_tokens: usize,
     (step, worker): (u64, u64),
-) -> Result<BatchLoss> {
-    let drawn =
-        lists.draw(step, worker, n_tokens, |_, d| (lists.documents[d].len() + 1).min(input.document_length));
+) -> Result<BatchLoss<'a>> {
+    let markers = input.document.prefix.len() + input.document.suffix.len();
+    let drawn = lists.draw(step, worker, n_tokens, |_, d| {
+        (lists.documents[d].len() + markers).min(input.document.max_length)
+    });
     let mut rng = ChaCha8Rng::seed_from_u64(
         lists.seed ^ 0xD157_1111 ^ step.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (worker << 56),
     );
-    let mut sequences: Vec<Vec<u32>> = Vec::new();
-    for (q, ..) in &drawn {
-        let ids = &lists.queries[*q];
-        let kept = ids.iter().filter(|_| ids.len() < 5 || unit(&mut rng) >= input.query_dropout);
-        let mut sequence: Vec<u32> = [input.query_marker].into_iter().chain(kept.copied()).collect();
-        sequence.truncate(input.query_length);
-        sequences.push(sequence);
-    }
+    let mut sequences: Vec<Sequence> = drawn
+        .iter()
+        .map(|(q, ..)| Sequence::new(input.query, dropped(&lists.queries[*q], input.query_dropout, &mut rng)))
+        .collect();
     // A document that several lists share is encoded once.
     let mut unique: Vec<usize> = drawn.iter().flat_map(|(_, documents, _)| documents).copied().collect();
     unique.sort_unstable();
     unique.dedup();
-    for &d in &unique {
-        let mut sequence = vec![input.document_marker];
-        sequence.extend_from_slice(&lists.documents[d]);
-        sequence.truncate(input.document_length);
-        sequences.push(sequence);
-    }
+    sequences
+        .extend(unique.iter().map(|&d| Sequence::new(input.document, lists.documents[d].iter().copied())));
     let mut pairs = Vec::new();
     for (row, (_, documents, _)) in drawn.iter().enumerate() {
         for d in documents {
@@ -210,49 +234,104 @@ pub fn distill(
             pairs.push((u32::try_from(row)?, u32::try_from(at)?));
         }
     }
-    let (ids, offsets) = packed(sequences.iter().map(Vec::as_slice));
-    let offsets: Arc<[u32]> = offsets.into();
-    let hidden = student.hidden(&Packed { ids: ids.clone(), offsets: offsets.clone() }, depth)?;
-    let e = Scored::new(student, &hidden, &ids, &offsets, drawn.len(), input.skip)?;
-    let scores = ops::maxsim_pairs(&e.queries, &e.query_offsets, &e.documents, &e.document_offsets, &pairs)?
-        .reshape((drawn.len(), lists.n_way))?;
-    let wanted: Vec<f32> = drawn.iter().flat_map(|(_, _, scores)| scores).copied().collect();
-    let wanted = Tensor::from_vec(wanted, (drawn.len(), lists.n_way), student.device())?;
-    let value = match loss {
-        Loss::MarginMse => ops::margin_mse(&scores, &wanted)?,
-        Loss::Distill | Loss::Contrastive => {
-            ops::kl_min_max(&scores, &wanted, KlMinMax { temperature, ..KlMinMax::default() })?
+    let batch = Batch {
+        input: Packed::of(&sequences),
+        n_queries: drawn.len(),
+        depth,
+        skip: input.skip,
+        chunk_tokens: input.chunk_tokens,
+    };
+    let shape = (drawn.len(), lists.n_way);
+    let goal = match target {
+        Target::Tokens { teacher, depth, .. } => {
+            let theirs = Scored::new(&teacher.detached(), &Batch { depth, ..batch.clone() })?;
+            Tokens::new(&theirs, &pairs, lists.n_way)?.rows
+        }
+        Target::Scores(_) | Target::Margins => {
+            let scores: Vec<f32> = drawn.iter().flat_map(|(_, _, scores)| scores).copied().collect();
+            Tensor::from_vec(scores, shape, student.device())?
         }
     };
-    Ok(BatchLoss {
-        loss: value,
-        accuracy: first_is_highest(&scores)? as f64 / drawn.len() as f64,
-        n_tokens: ids.len(),
+    batch.loss(student, |scored| {
+        let share = |scores: &Tensor| first_is_highest(scores).map(|n| n as f64 / shape.0 as f64);
+        if let Target::Tokens { temperature, .. } = target {
+            let tokens = Tokens::new(scored, &pairs, lists.n_way)?;
+            let settings = KlMinMax { temperature, normalise_student: false, normalise_teacher: false };
+            let loss = ops::kl_min_max(&tokens.rows, &goal, settings)?;
+            return Ok((loss, share(&tokens.sums()?)?));
+        }
+        let scores = ops::maxsim_pairs(
+            &scored.queries,
+            &scored.query_offsets,
+            &scored.documents,
+            &scored.document_offsets,
+            &pairs,
+        )?
+        .reshape(shape)?;
+        let loss = match target {
+            Target::Margins => ops::margin_mse(&scores, &goal)?,
+            Target::Scores(temperature) => {
+                ops::kl_min_max(&scores, &goal, KlMinMax { temperature, ..KlMinMax::default() })?
+            }
+            Target::Tokens { .. } => unreachable!("returned above"),
+        };
+        Ok((loss, share(&scores)?))
     })
+}
+
+/// What each query token finds in each document of its list.
+struct Tokens {
+    /// `[n_query_tokens, n_way]`.
+    rows: Tensor,
+    /// Starts of queries in `rows`.
+    offsets: std::sync::Arc<[u32]>,
+}
+
+impl Tokens {
+    fn new(scored: &Scored, pairs: &[(u32, u32)], n_way: usize) -> Result<Self> {
+        let found = ops::maxsim_tokens(
+            &scored.queries,
+            &scored.query_offsets,
+            &scored.documents,
+            &scored.document_offsets,
+            pairs,
+        )?;
+        // One list's pairs stand one after another, each with all tokens of the query: [n_way, tokens] to [tokens, n_way].
+        let mut order = Vec::with_capacity(found.dim(0)?);
+        for bounds in scored.query_offsets.windows(2) {
+            let tokens = bounds[1] - bounds[0];
+            let start = bounds[0] * u32::try_from(n_way)?;
+            for token in 0..tokens {
+                order.extend((0..u32::try_from(n_way)?).map(|way| start + way * tokens + token));
+            }
+        }
+        let rows = ops::gather(&found.unsqueeze(1)?, &order)?.reshape(((), n_way))?;
+        Ok(Self { rows, offsets: scored.query_offsets.clone() })
+    }
+
+    /// MaxSim `[n_lists, n_way]`, without a tape.
+    fn sums(&self) -> Result<Tensor> {
+        let rows = self.rows.detach();
+        let sums = self
+            .offsets
+            .windows(2)
+            .map(|b| rows.narrow(0, b[0] as usize, (b[1] - b[0]) as usize)?.sum(0))
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(Tensor::stack(&sums, 0)?)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::ModelShape;
+    use crate::recipe::small_shape as shape;
     use crate::train::{Objective, Outcome, RunOptions, Schedule, optimise};
     use candle_core::{Device, Var};
     use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
-    fn shape() -> ModelShape {
-        ModelShape {
-            hidden_size: 16,
-            n_layers: 1,
-            n_heads: 2,
-            intermediate_size: 24,
-            dim: 8,
-            global_attention_every: 1,
-            local_window: 8,
-            query_length: 8,
-            document_length: 12,
-            query_weight: true,
-        }
+    fn rules(marker: u32, max_length: usize) -> InputRules {
+        InputRules { prefix: vec![marker], max_length, ..InputRules::default() }
     }
 
     /// Four queries of one token each; the teacher likes the document that holds the query's counterpart, then the one before.
@@ -289,7 +368,7 @@ mod tests {
             student.variables(1).map(|(n, v)| (n.clone(), v.clone())).collect();
         let values = |v: &Var| v.flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("values");
         let before: Vec<Vec<f32>> = variables.iter().map(|(_, v)| values(v)).collect();
-        let loss = || objective(1000, 0).expect("a loss").loss.to_scalar::<f32>().expect("a number");
+        let loss = || objective(1000, 0).expect("a loss").value as f32;
         let first = loss();
         let folder = std::env::temp_dir().join(format!("shirube-{name}-{}", std::process::id()));
         let stop = AtomicBool::new(false);
@@ -300,7 +379,8 @@ mod tests {
             stop: &stop,
             save_every: Duration::from_secs(300),
         };
-        let schedule = Schedule { steps: 120, learning_rate: 2e-2, warmup: 5, weight_decay: 0.0 };
+        let schedule =
+            Schedule { steps: 120, learning_rate: 2e-2, warmup: 5, weight_decay: 0.0, accumulate: 1 };
         let outcome = optimise(&variables, schedule, objective, &options, |_| ()).expect("training");
         assert_eq!(outcome, Outcome::Finished);
         let still = variables
@@ -316,22 +396,51 @@ mod tests {
     #[test]
     fn a_student_learns_the_teachers_order_and_every_parameter_takes_part() {
         let (lists, skip) = (lists(), vec![false; 40]);
+        let (query, document) = (rules(3, 8), rules(4, 12));
         let input = StudentInput {
-            query_marker: 3,
-            document_marker: 4,
-            query_length: 8,
-            document_length: 12,
+            query: &query,
+            document: &document,
             query_dropout: 0.0,
             skip: &skip,
+            chunk_tokens: None,
         };
-        for (name, loss) in [("kl", Loss::Distill), ("margin", Loss::MarginMse)] {
-            let student = Student::random(shape().encoder(40), shape().projection(), 3, &Device::Cpu)
-                .expect("a student");
+        let student = |seed| {
+            Student::random(shape().encoder(40), shape().projection(), seed, &Device::Cpu).expect("a student")
+        };
+        let teacher = student(8);
+        let tokens = Target::Tokens { teacher: &teacher, depth: 1, temperature: 0.1 };
+        for (name, target, input) in [
+            ("kl", Target::Scores(0.25), input),
+            ("kl-chunks", Target::Scores(0.25), StudentInput { chunk_tokens: Some(20), ..input }),
+            ("margin", Target::Margins, input),
+            ("tokens", tokens, input),
+        ] {
+            let student = student(3);
             let (first, last, still) =
-                learn(name, &student, &|k, w| distill(&student, &lists, 1, input, (loss, 0.25), 60, (k, w)));
+                learn(name, &student, &|k, w| distill(&student, &lists, 1, input, target, 60, (k, w)));
             assert!(last < 0.5 * first, "{name}: {first} to {last}");
             assert!(still.is_empty(), "{name}: {still:?} did not move");
         }
+    }
+
+    #[test]
+    fn token_scores_of_a_copy_are_no_loss_and_sum_to_maxsim() {
+        let (lists, skip) = (lists(), vec![false; 40]);
+        let student =
+            Student::random(shape().encoder(40), shape().projection(), 3, &Device::Cpu).expect("a student");
+        let (query, document) = (rules(3, 8), rules(4, 12));
+        let input = StudentInput {
+            query: &query,
+            document: &document,
+            query_dropout: 0.0,
+            skip: &skip,
+            chunk_tokens: None,
+        };
+        let target = Target::Tokens { teacher: &student, depth: 1, temperature: 0.1 };
+        let by_tokens = distill(&student, &lists, 1, input, target, 60, (0, 0)).expect("a loss");
+        assert!(by_tokens.value.abs() < 1e-6, "{}", by_tokens.value);
+        let by_scores = distill(&student, &lists, 1, input, Target::Scores(1.0), 60, (0, 0)).expect("a loss");
+        assert_eq!(by_tokens.accuracy, by_scores.accuracy);
     }
 
     #[test]

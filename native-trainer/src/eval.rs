@@ -1,6 +1,6 @@
 //! Exact evaluation on a retrieval set: MaxSim, BM25 and their fusion.
 
-use crate::data::{RetrievalSet, packed};
+use crate::data::{RetrievalSet, Sequence};
 use crate::metrics::{Comparison, QueryMetrics, RECALL_AT};
 use crate::ops;
 use crate::shipped::BundleSize;
@@ -72,31 +72,23 @@ pub fn encode(
     role: Role,
     texts: &[String],
 ) -> Result<Encoded> {
-    let sequences: Vec<Vec<u32>> = texts
-        .par_iter()
-        .map(|text| {
-            let mut ids = rules.prefix.clone();
-            ids.extend(tokenizer.encode(text).ids);
-            ids.truncate(rules.max_length);
-            ids
-        })
-        .collect();
+    let sequences: Vec<Sequence> =
+        texts.par_iter().map(|text| Sequence::new(rules, tokenizer.encode(text).ids)).collect();
     let student = student.detached();
     let parts: Vec<(Tensor, Vec<u32>)> = sequences
         .par_chunks(24)
         .map(|chunk| {
-            let (ids, offsets) = packed(chunk.iter().map(Vec::as_slice));
-            let hidden =
-                student.hidden(&Packed { ids: ids.clone(), offsets: offsets.clone().into() }, depth)?;
+            let input = Packed::of(chunk);
+            let hidden = student.hidden(&input, depth)?;
             let embeddings = match role {
                 Role::Query => student.project_query(&hidden)?,
                 Role::Document => student.project(&hidden)?,
             };
             let mut kept = Vec::new();
             let mut lengths = Vec::new();
-            for window in offsets.windows(2) {
+            for window in input.offsets.windows(2) {
                 let before = kept.len();
-                kept.extend((window[0]..window[1]).filter(|&t| !rules.skip.contains(&ids[t as usize])));
+                kept.extend((window[0]..window[1]).filter(|&t| !rules.skip.contains(&input.ids[t as usize])));
                 lengths.push(u32::try_from(kept.len() - before)?);
             }
             Ok((ops::gather(&embeddings, &kept)?, lengths))

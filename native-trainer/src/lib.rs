@@ -3,6 +3,8 @@
 //! candle is storage, matrix products and the tape; every differentiable operation on the training path is ours (`ops`), because several of
 //! candle-nn's lose gradients silently.
 
+pub mod batch;
+mod bert;
 pub mod check;
 pub mod data;
 pub mod device;
@@ -21,6 +23,7 @@ pub mod optim;
 pub mod pipeline;
 pub mod plan;
 pub mod pretrain;
+pub mod pretrained;
 pub mod ranks;
 pub mod recipe;
 pub mod report;

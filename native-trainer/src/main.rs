@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use candle_core::Device;
 use clap::{Parser, Subcommand};
 use shirube_index::IndexOptions;
+use shirube_train::data::{Import, ScoreKind};
 use shirube_train::eval::SetReport;
 use shirube_train::export::Dtype;
 use shirube_train::ranks::{Alone, Ranks};
@@ -90,6 +91,30 @@ enum Command {
         /// Folder with config.json, tokenizer.json and model.safetensors.
         #[arg(long)]
         teacher: PathBuf,
+        /// Folder to write.
+        #[arg(long)]
+        to: PathBuf,
+    },
+    /// Turn scored lists from elsewhere (parquet, JSON lines, TSV) into lists that `score` and recipes read.
+    Import {
+        /// Files of lists, or one folder with the tables train, queries and documents.
+        #[arg(required = true)]
+        lists: Vec<PathBuf>,
+        /// File or folder of the queries' texts, where the lists hold ids and stand alone.
+        #[arg(long)]
+        queries: Option<PathBuf>,
+        /// File or folder of the documents' texts.
+        #[arg(long)]
+        documents: Option<PathBuf>,
+        /// What the scores are: logit, sigmoid, or none (not said, or normalised).
+        #[arg(long, default_value = "none", value_parser = score_kind)]
+        score_kind: ScoreKind,
+        /// Lists at most, the first.
+        #[arg(long)]
+        n_lists: Option<usize>,
+        /// Share of rows that may be wrong and are passed over.
+        #[arg(long, default_value_t = 0.01)]
+        max_bad_rows: f64,
         /// Folder to write.
         #[arg(long)]
         to: PathBuf,
@@ -268,6 +293,15 @@ enum DataCommand {
     },
 }
 
+fn score_kind(name: &str) -> Result<ScoreKind, String> {
+    match name {
+        "none" => Ok(ScoreKind::None),
+        "logit" => Ok(ScoreKind::Logit),
+        "sigmoid" => Ok(ScoreKind::Sigmoid),
+        other => Err(format!("{other:?}; expected none, logit or sigmoid")),
+    }
+}
+
 fn main() -> Result<()> {
     // Kernels are single-threaded per worker; candle's pool behind elementwise additions takes one lock and spins, and would only fight
     // the workers for cores.
@@ -322,6 +356,11 @@ fn main() -> Result<()> {
         Command::Merge { parts, weights, to } => pipeline::merge(&parts, weights, &to),
         Command::Score { lists, teacher, to } => {
             pipeline::score(&lists, &teacher, &to, &mut |line| println!("{line}"))
+        }
+        Command::Import { lists, queries, documents, score_kind, n_lists, max_bad_rows, to } => {
+            let import =
+                Import { queries, documents, score_kind, n_lists, max_bad_rows, ..Import::new(lists) };
+            pipeline::import_lists(&import, &to, &mut |line| println!("{line}"))
         }
         Command::Eval(args) => eval(&args),
         Command::Export { recipe, out, step, model, dtype } => {

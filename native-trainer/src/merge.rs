@@ -144,18 +144,7 @@ mod tests {
     use super::*;
 
     fn part(values: [f32; 2], tokenizer: &str, hidden: usize) -> Ingredient {
-        let shape = crate::recipe::ModelShape {
-            hidden_size: hidden,
-            n_layers: 1,
-            n_heads: 1,
-            intermediate_size: 4,
-            dim: 2,
-            global_attention_every: 1,
-            local_window: 4,
-            query_length: 8,
-            document_length: 8,
-            query_weight: false,
-        };
+        let shape = crate::recipe::ModelShape { hidden_size: hidden, dim: 2, ..crate::recipe::small_shape() };
         Ingredient {
             folder: PathBuf::from(format!("{tokenizer}{hidden}")),
             config: StepConfig {

@@ -1,24 +1,27 @@
 //! Runs a recipe's steps and the commands on their results.
 
-use crate::data::{Glossary, GroupSource, Lists, RetrievalSet, Sampler, SourceKind};
-use crate::distill::{StudentInput, TokenLists, distill};
+use crate::batch::contrastive;
+use crate::data::{Glossary, GroupSource, Import, Imported, Lists, RetrievalSet, Sampler, SourceKind};
+use crate::distill::{Number, StudentInput, Target, TokenLists, distill};
 use crate::eval::{DEVICE, SetReport, evaluate};
 use crate::export::Dtype;
 use crate::merge::{Ingredient, StepConfig, greedy_soup, mean};
 use crate::mine::{Searcher, mine};
-use crate::pretrain::Corpus;
+use crate::pretrain::{Corpus, MASK};
+use crate::pretrained::Pretrained;
 use crate::ranks::{Alone, Ranks};
 use crate::recipe::{
-    MergeChoice, MergeStep, MineStep, PretrainStep, Recipe, ScoreStep, Step, TeacherStep, TrainStep,
+    ImportStep, Inputs, Loss, MergeChoice, MergeStep, MineStep, PretrainStep, Recipe, ScoreStep, Step,
+    TeacherStep, TrainStep,
 };
 use crate::report::RunNote;
 use crate::student::Student;
 use crate::teacher::{CrossEncoder, Teacher};
-use crate::train::{Objective, Outcome, Progress, RunOptions, Schedule, contrastive, optimise};
+use crate::train::{Objective, Outcome, Progress, RunOptions, Schedule, optimise};
 use anyhow::{Context as _, Result};
 use candle_core::{Device, DeviceLocation, Tensor, Var};
 use serde::Serialize;
-use shirube_core::{InputRules, ProjectionConfig};
+use shirube_core::{EncoderConfig, InputRules, ProjectionConfig};
 use shirube_format::Sha256Hex;
 use shirube_index::IndexOptions;
 use shirube_text::Tokenizer;
@@ -46,28 +49,43 @@ pub fn read_tokenizer(recipe: &Recipe) -> Result<Tokenizer> {
     Tokenizer::from_bytes(&bytes).with_context(|| path.display().to_string())
 }
 
-/// Input rules of the default model family: one marker, no expansion, punctuation skipped in documents.
+/// Input rules of queries and documents: the recipe's own markers, or those of the tokenizers made here, with the recipe's query augmentation;
+/// punctuation skipped in documents.
 pub fn input_rules(recipe: &Recipe, tokenizer: &Tokenizer) -> (InputRules, InputRules) {
-    let mut skip: Vec<u32> =
-        SKIPPED.chars().filter_map(|c| tokenizer.id_of(c.encode_utf8(&mut [0; 4]))).collect();
-    skip.sort_unstable();
-    let rules = |marker, max_length, skip| InputRules {
-        prefix: vec![marker],
+    let own = Inputs {
+        query_prefix: vec![QUERY_MARKER],
+        document_prefix: vec![DOCUMENT_MARKER],
         suffix: vec![],
-        max_length,
+        mask: MASK,
+        skip: None,
+    };
+    let inputs = recipe.model.inputs.clone().unwrap_or(own);
+    let skipped = inputs.skip.as_deref().unwrap_or(SKIPPED);
+    let mut skip: Vec<u32> =
+        skipped.chars().filter_map(|c| tokenizer.id_of(c.encode_utf8(&mut [0; 4]))).collect();
+    skip.sort_unstable();
+    let query = InputRules {
+        prefix: inputs.query_prefix,
+        suffix: inputs.suffix.clone(),
+        max_length: recipe.model.query_length,
+        expansion: recipe.model.expansion.map(|e| e.with(inputs.mask)),
+        skip: vec![],
+    };
+    let document = InputRules {
+        prefix: inputs.document_prefix,
+        suffix: inputs.suffix,
+        max_length: recipe.model.document_length,
         expansion: None,
         skip,
     };
-    (
-        rules(QUERY_MARKER, recipe.model.query_length, vec![]),
-        rules(DOCUMENT_MARKER, recipe.model.document_length, skip),
-    )
+    (query, document)
 }
 
 fn sampler(
     recipe: &Recipe,
     step: &TrainStep,
     tokenizer: &Tokenizer,
+    (query, document): (&InputRules, InputRules),
     cache: &mut Vec<(String, GroupSource)>,
 ) -> Result<Sampler> {
     let mut sources = Vec::new();
@@ -105,10 +123,8 @@ fn sampler(
     }
     Ok(Sampler {
         sources,
-        query_prefix: vec![QUERY_MARKER],
-        document_prefix: vec![DOCUMENT_MARKER],
-        query_length: recipe.model.query_length,
-        document_length: step.document_length,
+        query: query.clone(),
+        document,
         sentence_end: tokenizer.id_of("。").context("the tokenizer has no piece for 。")?,
         query_dropout: step.query_dropout,
         glossary: match &step.glossary {
@@ -188,6 +204,20 @@ pub fn depth_of(recipe: &Recipe, out: &Path, step: usize) -> Result<usize> {
 /// Mixes a step's name into the seed.
 fn seed_of(recipe: &Recipe, name: &str) -> u64 {
     recipe.seed ^ name.bytes().fold(0u64, |h, b| h.wrapping_mul(31).wrapping_add(u64::from(b)))
+}
+
+/// The student that a recipe starts from: the weights in `init`, or random ones.
+///
+/// # Errors
+/// A folder that cannot be read, or whose shape is not the recipe's.
+pub fn first_student(recipe: &Recipe, tokenizer: &Tokenizer, device: &Device) -> Result<Student> {
+    let (encoder, projection) = (recipe.model.encoder(tokenizer.vocab_size()), recipe.model.projection());
+    match &recipe.model.init {
+        None => Ok(Student::random(encoder, projection, recipe.seed, device)?),
+        Some(folder) => Pretrained::read(folder)?
+            .student(encoder, projection, recipe.seed, device)
+            .with_context(|| folder.display().to_string()),
+    }
 }
 
 /// Everything that the steps of a run share.
@@ -316,6 +346,7 @@ pub fn run(recipe: &Recipe, out: &Path, machine: Machine<'_>, say: Say<'_>) -> R
             Step::Mine(s) => run.mine(s, &folder, say),
             Step::Teacher(s) => run.teacher(s, &folder, say),
             Step::Score(s) => run.score(s, &folder, say),
+            Step::Import(s) => run.import(s, &folder, say),
             Step::Merge(s) => run.merge(s, &folder, say),
         }
         .with_context(|| format!("step {}", step.name()))?;
@@ -359,15 +390,7 @@ impl Run<'_> {
                 );
                 read_student(self.recipe, self.out, j, &self.tokenizer, self.machine.device)
             }
-            None => {
-                let encoder = self.recipe.model.encoder(self.tokenizer.vocab_size());
-                Ok(Student::random(
-                    encoder,
-                    self.recipe.model.projection(),
-                    self.recipe.seed,
-                    self.machine.device,
-                )?)
-            }
+            None => first_student(self.recipe, &self.tokenizer, self.machine.device),
         }
     }
 
@@ -378,6 +401,21 @@ impl Run<'_> {
             None => self.recipe.data.join(name),
         };
         Ok(Lists::read(&path)?)
+    }
+
+    /// A ColBERT to learn from, with its depth: a step of this recipe, or the folder of another run's step.
+    fn colbert(&self, name: &str) -> Result<(Student, usize)> {
+        let folder = if self.place(name).is_some() { self.out.join(name) } else { PathBuf::from(name) };
+        let Ingredient { config, weights, .. } = Ingredient::read(&folder)?;
+        anyhow::ensure!(
+            config.tokenizer == self.tokenizer_sha256,
+            "{}: it reads another tokenizer, so its query tokens are not the student's; use `score` and `distill`",
+            folder.display()
+        );
+        let encoder = EncoderConfig { n_layers: config.depth, ..config.encoder };
+        let student = Student::from_tensors(encoder, config.projection, &weights)
+            .with_context(|| folder.display().to_string())?;
+        Ok((student, config.depth))
     }
 
     /// Writes `config.json`, what the weights of a step belong to.
@@ -445,14 +483,18 @@ impl Run<'_> {
             learning_rate: step.learning_rate,
             warmup: step.warmup,
             weight_decay: step.weight_decay,
+            accumulate: step.accumulate,
         };
         let variables = owned(&student, step.depth);
+        let query = self.rules.0.clone();
+        let document = InputRules { max_length: step.document_length, ..self.rules.1.clone() };
         if let Some(name) = &step.lists {
+            let number = if step.loss == Loss::DistillTokens { Number::Nothing } else { Number::Score };
             let lists = TokenLists::new(
                 &self.lists(name)?,
                 &self.tokenizer,
                 step.n_way,
-                false,
+                number,
                 seed_of(self.recipe, &step.name),
             )?;
             say(format!(
@@ -463,24 +505,30 @@ impl Run<'_> {
                 lists.n_short
             ));
             let input = StudentInput {
-                query_marker: QUERY_MARKER,
-                document_marker: DOCUMENT_MARKER,
-                query_length: self.recipe.model.query_length,
-                document_length: step.document_length,
+                query: &query,
+                document: &document,
                 query_dropout: step.query_dropout,
                 skip: &self.skip,
+                chunk_tokens: step.chunk_tokens,
             };
-            let loss = (step.loss, step.temperature.unwrap_or(1.0));
+            let other = step.teacher.as_ref().map(|name| self.colbert(name)).transpose()?;
+            let target = match (step.loss, &other) {
+                (Loss::DistillTokens, Some((teacher, depth))) => {
+                    Target::Tokens { teacher, depth: *depth, temperature: step.temperature.unwrap_or(0.1) }
+                }
+                (Loss::MarginMse, _) => Target::Margins,
+                _ => Target::Scores(step.temperature.unwrap_or(1.0)),
+            };
             return self.optimise(
                 &variables,
                 schedule,
-                &|k, w| distill(&student, &lists, step.depth, input, loss, step.batch_tokens, (k, w)),
+                &|k, w| distill(&student, &lists, step.depth, input, target, step.batch_tokens, (k, w)),
                 (&step.name, "positive first"),
                 folder,
                 say,
             );
         }
-        let sampler = sampler(self.recipe, step, &self.tokenizer, &mut self.cache)?;
+        let sampler = sampler(self.recipe, step, &self.tokenizer, (&query, document), &mut self.cache)?;
         for (source, share) in &sampler.sources {
             let (documents, queries) =
                 source.groups.iter().fold((0, 0), |(d, q), g| (d + g.documents.len(), q + g.queries.len()));
@@ -494,7 +542,10 @@ impl Run<'_> {
         self.optimise(
             &variables,
             schedule,
-            &|k, w| contrastive(&student, &sampler.batch(k, w, step.batch_tokens), step.depth, &self.skip),
+            &|k, w| {
+                let batch = sampler.batch(k, w, step.batch_tokens);
+                contrastive(&student, &batch, step.depth, &self.skip, step.chunk_tokens)
+            },
             (&step.name, "in-batch R@1"),
             folder,
             say,
@@ -509,7 +560,7 @@ impl Run<'_> {
             &step.files,
             &self.tokenizer,
             step.length,
-            step.mask_share,
+            (step.mask_share, self.recipe.model.inputs.as_ref().map_or(MASK, |i| i.mask)),
             seed_of(self.recipe, &step.name),
         )?;
         say(format!("{}: {} tokens of text", step.name, corpus.n_tokens()));
@@ -518,6 +569,7 @@ impl Run<'_> {
             learning_rate: step.learning_rate,
             warmup: step.warmup,
             weight_decay: step.weight_decay,
+            accumulate: step.accumulate,
         };
         self.optimise(
             &owned(&student, step.depth),
@@ -593,7 +645,7 @@ impl Run<'_> {
             &self.lists(&step.lists)?,
             &self.tokenizer,
             Some(step.n_way),
-            true,
+            Number::Label,
             seed_of(self.recipe, &step.name),
         )?;
         let schedule = Schedule {
@@ -601,6 +653,7 @@ impl Run<'_> {
             learning_rate: step.learning_rate,
             warmup: step.warmup,
             weight_decay: step.weight_decay,
+            accumulate: step.accumulate,
         };
         self.optimise(
             &owned(&teacher, step.depth),
@@ -628,6 +681,21 @@ impl Run<'_> {
         let mut lists = self.lists(&step.lists)?;
         teacher.score_lists(&mut lists, |done, all| say(format!("{}: {done}/{all} lists", step.name)))?;
         lists.write(folder)?;
+        Ok(Outcome::Finished)
+    }
+
+    fn import(&self, step: &ImportStep, folder: &Path, say: Say<'_>) -> Result<Outcome> {
+        let at = |name: &String| self.recipe.data.join(name);
+        let import = Import {
+            lists: step.lists.iter().map(at).collect(),
+            queries: step.queries.as_ref().map(at),
+            documents: step.documents.as_ref().map(at),
+            score_kind: step.score_kind,
+            columns: step.columns.clone(),
+            n_lists: step.n_lists,
+            max_bad_rows: step.max_bad_rows,
+        };
+        import_lists(&import, folder, &mut |line| say(format!("{}: {line}", step.name)))?;
         Ok(Outcome::Finished)
     }
 
@@ -738,6 +806,37 @@ pub fn score(lists: &Path, teacher: &Path, to: &Path, say: Say<'_>) -> Result<()
     let mut lists = Lists::read(lists)?;
     teacher.score_lists(&mut lists, |done, all| say(format!("{done}/{all} lists")))?;
     lists.write(to)?;
+    Ok(())
+}
+
+/// Reads scored lists from elsewhere and writes them, with `bad-rows.txt` if rows were passed over, to the folder `to`.
+///
+/// # Errors
+/// Unreadable files, more bad rows than may be passed over, or no list at all.
+pub fn import_lists(import: &Import, to: &Path, say: Say<'_>) -> Result<()> {
+    let Imported { lists, bad, n_bad, n_rows } = import.read()?;
+    let longest = lists.lists.iter().map(|l| l.documents.len()).max().unwrap_or(0);
+    let shortest = lists.lists.iter().map(|l| l.documents.len()).min().unwrap_or(0);
+    anyhow::ensure!(!lists.lists.is_empty(), "no list in {n_rows} rows");
+    lists.write(to)?;
+    say(format!(
+        "{} lists of {shortest} to {longest} documents, {} queries, {} documents",
+        lists.lists.len(),
+        lists.queries.len(),
+        lists.documents.len()
+    ));
+    let report = to.join("bad-rows.txt");
+    if n_bad > 0 {
+        let shown: String = bad.iter().map(|e| format!("{e}\n")).collect();
+        std::fs::write(&report, shown).with_context(|| report.display().to_string())?;
+        say(format!(
+            "{n_bad} of {n_rows} rows were wrong and passed over, the first: {}; see {}",
+            bad[0],
+            report.display()
+        ));
+    } else if report.exists() {
+        std::fs::remove_file(&report)?;
+    }
     Ok(())
 }
 

@@ -57,27 +57,33 @@ pub fn plan(recipe: &Recipe, out: &Path, workers: usize) -> Result<String> {
             Step::Pretrain(s) => {
                 (s.steps, s.batch_tokens, s.mask_share * (vocab_size * model.hidden_size) as f64)
             }
-            Step::Mine(_) | Step::Score(_) | Step::Merge(_) => {
-                report += &format!("  {} ({}): {state}\n", step.name(), kind(step));
+            Step::Mine(_) | Step::Score(_) | Step::Import(_) | Step::Merge(_) => {
+                report += &format!("  {} ({}): {state}\n", step.name(), step.kind());
                 continue;
             }
         };
         let depth = depth_of(recipe, out, i).or_else(|_| step_index(recipe, None).map(|_| model.n_layers))?;
         let (all, body) = parameters(model, vocab_size, depth);
-        let tokens = steps as f64 * batch as f64 * workers as f64;
+        let batches = workers as u64 * step.accumulate();
+        let tokens = steps as f64 * batch as f64 * batches as f64;
+        // What is on a tape at once; chunks are encoded twice, a third more work.
+        let chunk = match step {
+            Step::Train(s) => s.chunk_tokens.filter(|&c| c < batch),
+            _ => None,
+        };
         let speed =
             (FLOPS[usize::from(recipe.bf16)] / (6.0 * (body as f64 + output))).min(TOKENS) * workers as f64;
-        let seconds = tokens / speed;
+        let seconds = tokens / speed * if chunk.is_some() { 4.0 / 3.0 } else { 1.0 };
         // y, z, v, the averaged copy when saving; a gradient a worker; activations and their gradients.
         let a_token = depth * (10 * model.hidden_size + 3 * model.intermediate_size) + 4 * model.hidden_size;
-        let bytes = 16 * all + workers * (4 * all + 8 * batch * a_token);
+        let bytes = 16 * all + workers * (4 * all + 8 * chunk.unwrap_or(batch) * a_token);
         report += &format!(
             "  {} ({}): {state}; {:.2} M parameters ({:.2} M in blocks and projection), {steps} steps of {} tokens = {:.1} M tokens, about {:.0} MB and {}\n",
             step.name(),
-            kind(step),
+            step.kind(),
             all as f64 / 1e6,
             body as f64 / 1e6,
-            batch * workers,
+            batch as u64 * batches,
             tokens / 1e6,
             bytes as f64 / 1e6,
             time(seconds)
@@ -88,17 +94,6 @@ pub fn plan(recipe: &Recipe, out: &Path, workers: usize) -> Result<String> {
     }
     report += &format!("  still to train: about {}\n", time(hours));
     Ok(report)
-}
-
-fn kind(step: &Step) -> &'static str {
-    match step {
-        Step::Train(_) => "train",
-        Step::Pretrain(_) => "pretrain",
-        Step::Mine(_) => "mine",
-        Step::Teacher(_) => "teacher",
-        Step::Score(_) => "score",
-        Step::Merge(_) => "merge",
-    }
 }
 
 fn time(seconds: f64) -> String {

@@ -1,9 +1,9 @@
 //! Masked-language-model training on raw text, with the embedding table as output layer.
 
+use crate::batch::BatchLoss;
 use crate::data::{below, packed, read_sections, unit};
 use crate::ops;
 use crate::student::{Packed, Student};
-use crate::train::BatchLoss;
 use anyhow::{Result, ensure};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use shirube_text::Tokenizer;
 use std::path::Path;
 
-/// The mask token.
+/// The mask token of the tokenizers made here.
 pub const MASK: u32 = 2;
 /// Special tokens and byte pieces stand below this id and are never put in by chance.
 const FIRST_PIECE: u32 = 262;
@@ -22,6 +22,7 @@ pub struct Corpus {
     sequences: Vec<Vec<u32>>,
     vocab_size: u32,
     mask_share: f64,
+    mask: u32,
     seed: u64,
 }
 
@@ -38,7 +39,7 @@ impl Corpus {
         files: &[String],
         tokenizer: &Tokenizer,
         length: usize,
-        mask_share: f64,
+        (mask_share, mask): (f64, u32),
         seed: u64,
     ) -> Result<Self> {
         ensure!(mask_share > 0.0 && mask_share < 1.0, "mask_share is {mask_share}, expected 0 to 1");
@@ -56,7 +57,7 @@ impl Corpus {
             sequences.extend(parts.into_iter().flatten());
         }
         ensure!(!sequences.is_empty(), "the files {files:?} hold no text of 8 tokens or more");
-        Ok(Self { sequences, vocab_size: u32::try_from(tokenizer.vocab_size())?, mask_share, seed })
+        Ok(Self { sequences, vocab_size: u32::try_from(tokenizer.vocab_size())?, mask_share, mask, seed })
     }
 
     /// Tokens in all.
@@ -77,7 +78,7 @@ impl Corpus {
                     targets.push(*id);
                     let u = unit(&mut rng);
                     if u < 0.8 {
-                        *id = MASK;
+                        *id = self.mask;
                     } else if u < 0.9 && self.vocab_size > FIRST_PIECE {
                         *id = FIRST_PIECE + below(&mut rng, (self.vocab_size - FIRST_PIECE) as usize) as u32;
                     }
@@ -99,13 +100,13 @@ impl Corpus {
         depth: usize,
         n_tokens: usize,
         (step, worker): (u64, u64),
-    ) -> Result<BatchLoss> {
+    ) -> Result<BatchLoss<'static>> {
         let (sequences, at, targets) = self.batch(n_tokens, step, worker);
         let (ids, offsets) = packed(sequences.iter().map(Vec::as_slice));
         let n_tokens = ids.len();
-        let hidden = student.hidden(&Packed { ids, offsets: offsets.into() }, depth)?;
+        let hidden = student.hidden(&Packed { ids, offsets: offsets.into(), attended: None }, depth)?;
         let loss = ops::masked_lm_loss(&ops::gather(&hidden, &at)?, student.table(), &targets)?;
-        Ok(BatchLoss { loss, accuracy: 0.0, n_tokens })
+        BatchLoss::whole(loss, 0.0, n_tokens)
     }
 }
 
@@ -119,6 +120,7 @@ mod tests {
             sequences: (0..50).map(|s| (300 + s..400 + s).collect()).collect(),
             vocab_size: 1000,
             mask_share: 0.3,
+            mask: MASK,
             seed: 1,
         };
         let (sequences, at, targets) = corpus.batch(20_000, 3, 0);

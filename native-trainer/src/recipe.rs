@@ -1,8 +1,8 @@
 //! `recipe.toml`: every decision of a run in one file.
 
-use crate::data::SourceKind;
+use crate::data::{Columns, ScoreKind, SourceKind};
 use serde::{Deserialize, Serialize};
-use shirube_core::{DenseConfig, EncoderConfig, ProjectionConfig};
+use shirube_core::{Architecture, DenseConfig, EncoderConfig, Expansion, ExpansionRule, ProjectionConfig};
 use std::path::{Path, PathBuf};
 
 /// A whole recipe.
@@ -50,6 +50,8 @@ pub enum Step {
     Teacher(TeacherStep),
     /// Scores lists with a cross-encoder.
     Score(ScoreStep),
+    /// Reads scored lists from elsewhere.
+    Import(ImportStep),
     /// Averages steps.
     Merge(MergeStep),
 }
@@ -78,11 +80,23 @@ pub struct PretrainStep {
     /// Weight decay of matrices.
     #[serde(default)]
     pub weight_decay: f64,
+    /// Batches of a worker whose gradients are added up for one step.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub accumulate: u64,
     /// Share of tokens to predict.
     #[serde(default = "mask_share")]
     pub mask_share: f64,
     /// Section files, relative to the data folder.
     pub files: Vec<String>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_one(n: &u64) -> bool {
+    *n == 1
 }
 
 fn mask_share() -> f64 {
@@ -153,6 +167,9 @@ pub struct TeacherStep {
     /// Weight decay of matrices.
     #[serde(default)]
     pub weight_decay: f64,
+    /// Batches of a worker whose gradients are added up for one step.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub accumulate: u64,
 }
 
 /// Scores of a cross-encoder for lists.
@@ -165,6 +182,38 @@ pub struct ScoreStep {
     pub lists: String,
     /// A `teacher` step, or a folder with a BERT or XLM-RoBERTa cross-encoder in Hugging Face layout.
     pub teacher: String,
+}
+
+/// Scored lists from elsewhere: a data set's layout turned into the lists that other steps read.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportStep {
+    /// Name; also its folder inside the run.
+    pub name: String,
+    /// Files of lists, or one folder with the tables `train`, `queries` and `documents`; relative to the data folder.
+    pub lists: Vec<String>,
+    /// File or folder of the queries' texts, where the lists hold ids and stand alone.
+    #[serde(default)]
+    pub queries: Option<String>,
+    /// File or folder of the documents' texts, where the lists hold ids and stand alone.
+    #[serde(default)]
+    pub documents: Option<String>,
+    /// What the scores are: `logit`, `sigmoid` or `none` (not said, or normalised).
+    #[serde(default)]
+    pub score_kind: ScoreKind,
+    /// Names of columns, where they are not among those known.
+    #[serde(default)]
+    pub columns: Columns,
+    /// Lists at most, the first.
+    #[serde(default)]
+    pub n_lists: Option<usize>,
+    /// Share of rows that may be wrong; they are passed over and named in `bad-rows.txt`.
+    #[serde(default = "max_bad_rows")]
+    pub max_bad_rows: f64,
+}
+
+fn max_bad_rows() -> f64 {
+    0.01
 }
 
 /// A weighted parameter mean.
@@ -205,6 +254,8 @@ pub enum Loss {
     Distill,
     /// Squared difference of margins to the positive, list by list.
     MarginMse,
+    /// Another ColBERT's largest dot product of each query token with each document of a list.
+    DistillTokens,
 }
 
 impl Loss {
@@ -228,9 +279,11 @@ pub struct ModelShape {
     pub intermediate_size: usize,
     /// Width of a token embedding.
     pub dim: usize,
-    /// Every n-th block attends globally.
+    /// ModernBERT: every n-th block attends globally.
+    #[serde(default)]
     pub global_attention_every: usize,
-    /// Window of the other blocks, in tokens.
+    /// ModernBERT: window of the other blocks, in tokens.
+    #[serde(default)]
     pub local_window: usize,
     /// Query token limit, marker included.
     pub query_length: usize,
@@ -238,6 +291,79 @@ pub struct ModelShape {
     pub document_length: usize,
     /// Whether query tokens carry learned weights.
     pub query_weight: bool,
+    /// Mask tokens that queries are padded with, scored like any other; none if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expansion: Option<ExpansionShape>,
+    /// Block structure.
+    #[serde(default = "modern_bert", skip_serializing_if = "is_modern_bert")]
+    pub architecture: Architecture,
+    /// Folder with weights to start from, in Hugging Face's, PyLate's or colbert-ai's layout; random weights if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// Longest input; 1024, or 512 for BERT, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_positions: Option<usize>,
+    /// BERT: rows of the token type table; 2 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub type_vocab_size: Option<usize>,
+    /// Added to the variance in norms; 1e-5, or 1e-12 for BERT, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub norm_eps: Option<f32>,
+    /// Rotary base of blocks that see everything; 10,000 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_theta_global: Option<f32>,
+    /// Rotary base of blocks with a window; 10,000 if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rope_theta_local: Option<f32>,
+    /// Markers, for a tokenizer that this tool did not make.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Inputs>,
+}
+
+/// Token ids around a text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inputs {
+    /// Before a query: in BERT models `[CLS]` and the marker.
+    pub query_prefix: Vec<u32>,
+    /// Before a document.
+    pub document_prefix: Vec<u32>,
+    /// After both: `[SEP]` in BERT models.
+    #[serde(default)]
+    pub suffix: Vec<u32>,
+    /// The mask token.
+    pub mask: u32,
+    /// Characters that are not scored in documents, where each is a token of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip: Option<String>,
+}
+
+fn modern_bert() -> Architecture {
+    Architecture::ModernBert
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_modern_bert(architecture: &Architecture) -> bool {
+    *architecture == Architecture::ModernBert
+}
+
+/// Query augmentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpansionShape {
+    /// How many mask tokens: `fixed` fills up to `query_length`; `dynamic_paper` and `dynamic_evaluator` are JaColBERTv2.5's two rules, never beyond
+    /// `query_length`.
+    pub rule: ExpansionRule,
+    /// Whether the query's own tokens attend to them; JaColBERT: no.
+    #[serde(default)]
+    pub attend: bool,
+}
+
+impl ExpansionShape {
+    /// The augmentation with the mask token's id.
+    pub fn with(self, token: u32) -> Expansion {
+        Expansion { token, attend: self.attend, rule: self.rule }
+    }
 }
 
 /// One run of the optimiser.
@@ -261,6 +387,9 @@ pub struct TrainStep {
     /// Weight decay of matrices.
     #[serde(default)]
     pub weight_decay: f64,
+    /// Batches of a worker whose gradients are added up for one step.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub accumulate: u64,
     /// Share of query tokens dropped.
     #[serde(default)]
     pub query_dropout: f64,
@@ -285,9 +414,15 @@ pub struct TrainStep {
     /// For the losses on lists: documents of a list used at once; the shortest list's length if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub n_way: Option<usize>,
-    /// For `distill`: divides the normalised scores of both sides; 1 if absent, lower is sharper.
+    /// Divides the scores of both sides, lower is sharper; if absent 1 for `distill`, 0.1 for `distill_tokens`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f32>,
+    /// For `distill_tokens`: the ColBERT to learn from, a step of this recipe or the folder of another run's step; same tokenizer, any shape.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
+    /// Tokens encoded at once; a batch of more goes chunk by chunk, in less memory and with one forward pass more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk_tokens: Option<usize>,
 }
 
 /// One kind of training data.
@@ -340,6 +475,19 @@ impl Recipe {
             self.train.len(),
             self.step.len()
         );
+        let model = &self.model;
+        anyhow::ensure!(
+            model.architecture == Architecture::Bert
+                || (model.global_attention_every > 0 && model.local_window > 1),
+            "[model] needs global_attention_every (1 or more) and local_window (2 or more)"
+        );
+        let longest = model.encoder(1).max_positions;
+        for (what, n) in [("query_length", model.query_length), ("document_length", model.document_length)] {
+            anyhow::ensure!(
+                n <= longest,
+                "[model] {what} is {n} tokens, but the model has {longest} positions"
+            );
+        }
         let steps = self.steps();
         for (i, step) in steps.iter().enumerate() {
             let name = step.name();
@@ -362,21 +510,41 @@ impl Recipe {
                 );
             }
             let lengths = match step {
-                Step::Train(s) => {
-                    vec![("batch_tokens", s.batch_tokens), ("document_length", s.document_length)]
-                }
+                Step::Train(s) => vec![
+                    ("batch_tokens", s.batch_tokens),
+                    ("document_length", s.document_length),
+                    ("chunk_tokens", s.chunk_tokens.unwrap_or(usize::MAX)),
+                ],
                 Step::Pretrain(s) => vec![("batch_tokens", s.batch_tokens), ("length", s.length)],
                 Step::Teacher(s) => vec![("batch_tokens", s.batch_tokens), ("length", s.length)],
-                Step::Mine(_) | Step::Score(_) | Step::Merge(_) => vec![],
+                Step::Mine(_) | Step::Score(_) | Step::Import(_) | Step::Merge(_) => vec![],
             };
             if let Some((what, n)) = lengths.into_iter().find(|(_, n)| *n < 8) {
                 anyhow::bail!("step {name}: {what} is {n} tokens, expected 8 or more");
             }
+            let read = match step {
+                Step::Train(s) => s.document_length,
+                Step::Pretrain(s) => s.length,
+                Step::Teacher(s) => s.length,
+                Step::Mine(_) | Step::Score(_) | Step::Import(_) | Step::Merge(_) => 0,
+            };
+            anyhow::ensure!(
+                read <= longest,
+                "step {name}: texts of {read} tokens, but the model has {longest} positions"
+            );
+            anyhow::ensure!(
+                step.accumulate() > 0,
+                "step {name}: accumulate is 0; at least one batch makes a step"
+            );
             if let Step::Train(t) = step {
                 let on_lists = t.loss != Loss::Contrastive;
                 anyhow::ensure!(
                     on_lists == t.lists.is_some() && on_lists == t.sources.is_empty(),
-                    "step {name}: the contrastive loss needs `sources`, `distill` and `margin_mse` need `lists`; not both"
+                    "step {name}: the contrastive loss needs `sources`, the other losses need `lists`; not both"
+                );
+                anyhow::ensure!(
+                    (t.loss == Loss::DistillTokens) == t.teacher.is_some(),
+                    "step {name}: `teacher` goes with the loss `distill_tokens`, and that loss needs it"
                 );
             }
             if let Step::Mine(m) = step {
@@ -425,7 +593,7 @@ impl Recipe {
                     out.extend(s.set.into_iter().map(SourceFiles::Set));
                     out.extend(s.files.into_iter().map(SourceFiles::Sections));
                 }
-                Step::Teacher(_) | Step::Score(_) | Step::Merge(_) => {}
+                Step::Teacher(_) | Step::Score(_) | Step::Import(_) | Step::Merge(_) => {}
             }
         }
         out.sort();
@@ -443,6 +611,7 @@ impl Step {
             Self::Mine(s) => &s.name,
             Self::Teacher(s) => &s.name,
             Self::Score(s) => &s.name,
+            Self::Import(s) => &s.name,
             Self::Merge(s) => &s.name,
         }
     }
@@ -455,6 +624,7 @@ impl Step {
             Self::Mine(_) => "mine",
             Self::Teacher(_) => "teacher",
             Self::Score(_) => "score",
+            Self::Import(_) => "import",
             Self::Merge(_) => "merge",
         }
     }
@@ -470,7 +640,17 @@ impl Step {
             Self::Train(s) => Some(s.depth),
             Self::Pretrain(s) => Some(s.depth),
             Self::Teacher(s) => Some(s.depth),
-            Self::Mine(_) | Self::Score(_) | Self::Merge(_) => None,
+            Self::Mine(_) | Self::Score(_) | Self::Import(_) | Self::Merge(_) => None,
+        }
+    }
+
+    /// Batches of a worker in an optimiser step.
+    pub fn accumulate(&self) -> u64 {
+        match self {
+            Self::Train(s) => s.accumulate,
+            Self::Pretrain(s) => s.accumulate,
+            Self::Teacher(s) => s.accumulate,
+            Self::Mine(_) | Self::Score(_) | Self::Import(_) | Self::Merge(_) => 1,
         }
     }
 
@@ -482,11 +662,12 @@ impl Step {
     /// Names that may be steps it reads.
     fn references(&self) -> Vec<&str> {
         match self {
-            Self::Train(s) => s.from.iter().chain(&s.lists).map(String::as_str).collect(),
+            Self::Train(s) => s.from.iter().chain(&s.lists).chain(&s.teacher).map(String::as_str).collect(),
             Self::Pretrain(s) => s.from.iter().map(String::as_str).collect(),
             Self::Mine(s) => s.student.iter().map(String::as_str).collect(),
             Self::Teacher(s) => s.from.iter().chain([&s.lists]).map(String::as_str).collect(),
             Self::Score(s) => vec![&s.lists, &s.teacher],
+            Self::Import(_) => vec![],
             Self::Merge(s) => s.parts.iter().map(String::as_str).collect(),
         }
     }
@@ -495,20 +676,22 @@ impl Step {
 impl ModelShape {
     /// The encoder's configuration for a vocabulary.
     pub fn encoder(&self, vocab_size: usize) -> EncoderConfig {
+        let bert = self.architecture == Architecture::Bert;
+        let theta = |given: Option<f32>| if bert { 0.0 } else { given.unwrap_or(10_000.0) };
         EncoderConfig {
-            architecture: shirube_core::Architecture::ModernBert,
+            architecture: self.architecture,
             vocab_size,
             hidden_size: self.hidden_size,
             n_layers: self.n_layers,
             n_heads: self.n_heads,
             intermediate_size: self.intermediate_size,
-            norm_eps: 1e-5,
-            max_positions: 1024,
-            type_vocab_size: 0,
-            global_attention_every: self.global_attention_every,
-            local_window: self.local_window,
-            rope_theta_global: 10_000.0,
-            rope_theta_local: 10_000.0,
+            norm_eps: self.norm_eps.unwrap_or(if bert { 1e-12 } else { 1e-5 }),
+            max_positions: self.max_positions.unwrap_or(if bert { 512 } else { 1024 }),
+            type_vocab_size: if bert { self.type_vocab_size.unwrap_or(2) } else { 0 },
+            global_attention_every: if bert { 1 } else { self.global_attention_every },
+            local_window: if bert { 0 } else { self.local_window },
+            rope_theta_global: theta(self.rope_theta_global),
+            rope_theta_local: theta(self.rope_theta_local),
         }
     }
 
@@ -536,5 +719,31 @@ impl ModelShape {
             }],
             query_weight: false,
         }
+    }
+}
+
+/// A student of one small block, for tests.
+#[cfg(test)]
+pub(crate) fn small_shape() -> ModelShape {
+    ModelShape {
+        hidden_size: 16,
+        n_layers: 1,
+        n_heads: 2,
+        intermediate_size: 24,
+        dim: 8,
+        global_attention_every: 1,
+        local_window: 8,
+        query_length: 8,
+        document_length: 12,
+        query_weight: true,
+        expansion: None,
+        architecture: Architecture::ModernBert,
+        init: None,
+        max_positions: None,
+        type_vocab_size: None,
+        norm_eps: None,
+        rope_theta_global: None,
+        rope_theta_local: None,
+        inputs: None,
     }
 }

@@ -1,6 +1,6 @@
 //! The model that is trained: parameters and forward pass on packed sequences.
 //!
-//! The forward pass is Hugging Face's ModernBERT (see `shirube-core`), then the projection chain, then L2. Blocks start as the identity
+//! The forward pass is Hugging Face's ModernBERT (see `shirube-core`) or BERT, then the projection chain, then L2. A ModernBERT's blocks start as the identity
 //! (their output projections are zero), so that a student whose embeddings were trained as a static table begins exactly there and context is
 //! added to token identity, not put in its place.
 
@@ -31,11 +31,14 @@ pub struct Packed {
     pub ids: Vec<u32>,
     /// `n_sequences + 1` starts in `ids`.
     pub offsets: Arc<[u32]>,
+    /// Of each sequence, how many of its first tokens are attended to; `None` for all of all.
+    pub attended: Option<Arc<[u32]>>,
 }
 
 /// The block that a parameter belongs to, if any.
 fn layer_of(name: &str) -> Option<usize> {
-    name.strip_prefix("layers.")?.split('.').next()?.parse().ok()
+    let rest = name.strip_prefix("layers.").or(name.strip_prefix("encoder.layer."))?;
+    rest.split('.').next()?.parse().ok()
 }
 
 /// Sum of twelve uniform numbers minus six: a normal variate that is the same on every platform.
@@ -43,27 +46,40 @@ fn normal(rng: &mut ChaCha8Rng) -> f32 {
     (0..12).map(|_| (rng.next_u32() >> 8) as f32 / (1 << 24) as f32).sum::<f32>() - 6.0
 }
 
+/// Names and shapes of a ModernBERT's parameters, in a fixed order.
+fn modern_bert_shapes(encoder: &EncoderConfig) -> Vec<(String, Vec<usize>)> {
+    let (h, inter) = (encoder.hidden_size, encoder.intermediate_size);
+    let mut shapes = vec![
+        ("embeddings.tok_embeddings.weight".to_owned(), vec![encoder.vocab_size, h]),
+        ("embeddings.norm.weight".to_owned(), vec![h]),
+    ];
+    for i in 0..encoder.n_layers {
+        if i > 0 {
+            shapes.push((format!("layers.{i}.attn_norm.weight"), vec![h]));
+        }
+        shapes.push((format!("layers.{i}.attn.Wqkv.weight"), vec![3 * h, h]));
+        shapes.push((format!("layers.{i}.attn.Wo.weight"), vec![h, h]));
+        shapes.push((format!("layers.{i}.mlp_norm.weight"), vec![h]));
+        shapes.push((format!("layers.{i}.mlp.Wi.weight"), vec![2 * inter, h]));
+        shapes.push((format!("layers.{i}.mlp.Wo.weight"), vec![h, inter]));
+    }
+    shapes.push(("final_norm.weight".to_owned(), vec![h]));
+    shapes
+}
+
 impl Student {
     /// Names and shapes of all parameters, in a fixed order.
     pub fn shapes(encoder: &EncoderConfig, projection: &ProjectionConfig) -> Vec<(String, Vec<usize>)> {
-        let (h, inter) = (encoder.hidden_size, encoder.intermediate_size);
-        let mut shapes = vec![
-            ("embeddings.tok_embeddings.weight".to_owned(), vec![encoder.vocab_size, h]),
-            ("embeddings.norm.weight".to_owned(), vec![h]),
-        ];
-        for i in 0..encoder.n_layers {
-            if i > 0 {
-                shapes.push((format!("layers.{i}.attn_norm.weight"), vec![h]));
-            }
-            shapes.push((format!("layers.{i}.attn.Wqkv.weight"), vec![3 * h, h]));
-            shapes.push((format!("layers.{i}.attn.Wo.weight"), vec![h, h]));
-            shapes.push((format!("layers.{i}.mlp_norm.weight"), vec![h]));
-            shapes.push((format!("layers.{i}.mlp.Wi.weight"), vec![2 * inter, h]));
-            shapes.push((format!("layers.{i}.mlp.Wo.weight"), vec![h, inter]));
-        }
-        shapes.push(("final_norm.weight".to_owned(), vec![h]));
+        let mut shapes = match encoder.architecture {
+            Architecture::ModernBert => modern_bert_shapes(encoder),
+            Architecture::Bert => crate::bert::shapes(encoder),
+        };
+        let h = encoder.hidden_size;
         for (i, dense) in projection.dense.iter().enumerate() {
             shapes.push((format!("dense.{i}.weight"), vec![dense.out_features, dense.in_features]));
+            if dense.bias {
+                shapes.push((format!("dense.{i}.bias"), vec![dense.out_features]));
+            }
         }
         if projection.query_weight {
             shapes.push(("query_weight.weight".to_owned(), vec![1, h]));
@@ -75,27 +91,29 @@ impl Student {
     /// A student with random weights: matrices normal with deviation `1 / sqrt(in)`, output projections of blocks zero, norms one.
     ///
     /// # Errors
-    /// Unsupported shapes (biases, residual projections, BERT) are refused.
+    /// Residual projections are refused.
     pub fn random(
         encoder: EncoderConfig,
         projection: ProjectionConfig,
         seed: u64,
         device: &Device,
     ) -> Result<Self> {
-        if encoder.architecture != Architecture::ModernBert
-            || projection.dense.iter().any(|d| d.bias || d.residual)
-        {
-            candle_core::bail!("only ModernBERT students with plain dense layers can be trained");
+        if projection.dense.iter().any(|d| d.residual) {
+            candle_core::bail!("only plain dense layers can be trained");
         }
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut values = BTreeMap::new();
         for (name, shape) in Self::shapes(&encoder, &projection) {
             let n: usize = shape.iter().product();
-            let data: Vec<f32> = if name.ends_with("norm.weight") {
+            let data: Vec<f32> = if name.ends_with("norm.weight") || name.ends_with("LayerNorm.weight") {
                 vec![1.0; n]
             } else if name == "query_weight.bias" {
                 vec![0.541_324_85; n] // softplus of it is 1
-            } else if name == "query_weight.weight" || name.ends_with(".Wo.weight") {
+            } else if name == "query_weight.weight"
+                || name.ends_with(".Wo.weight")
+                || name.ends_with(".output.dense.weight")
+                || name.ends_with(".bias")
+            {
                 vec![0.0; n]
             } else {
                 let deviation =
@@ -172,15 +190,18 @@ impl Student {
         Ok(())
     }
 
-    fn get(&self, name: &str) -> &Tensor {
+    pub(crate) fn get(&self, name: &str) -> &Tensor {
         &self.parameters[name]
     }
 
-    /// Hidden states after the final norm, `[n_tokens, hidden]`. `depth` limits the blocks used; 0 is the static table.
+    /// Hidden states after the last norm, `[n_tokens, hidden]`. `depth` limits the blocks used; 0 is the static table.
     ///
     /// # Errors
     /// An id outside the vocabulary.
     pub fn hidden(&self, input: &Packed, depth: usize) -> Result<Tensor> {
+        if self.encoder.architecture == Architecture::Bert {
+            return crate::bert::hidden(self, input, depth);
+        }
         let (x, eps) = (&self.encoder, self.encoder.norm_eps);
         let table = self.get("embeddings.tok_embeddings.weight");
         let mut h =
@@ -195,7 +216,7 @@ impl Student {
                 reach: kind.reach,
                 rope_theta: Some(kind.rope_theta),
             };
-            let mixed = ops::attention(&qkv, &input.offsets, shape)?;
+            let mixed = ops::attention_to(&qkv, &input.offsets, input.attended.as_ref(), shape)?;
             h = ops::linear_add(&mixed, p("attn.Wo"), &h)?;
             let normed = ops::layer_norm(&h, p("mlp_norm"), eps)?;
             let inner = ops::geglu(&ops::linear(&normed, p("mlp.Wi"), None)?)?;
@@ -210,8 +231,10 @@ impl Student {
     /// Shapes that do not fit.
     pub fn dense(&self, hidden: &Tensor) -> Result<Tensor> {
         let mut x = hidden.clone();
-        for i in 0..self.projection.dense.len() {
-            x = ops::linear(&x, self.get(&format!("dense.{i}.weight")), None)?;
+        for (i, dense) in self.projection.dense.iter().enumerate() {
+            let bias = format!("dense.{i}.bias");
+            let bias = dense.bias.then(|| self.get(&bias));
+            x = ops::linear(&x, self.get(&format!("dense.{i}.weight")), bias)?;
         }
         Ok(x)
     }
@@ -223,7 +246,10 @@ impl Student {
 
     /// The embedding table `[vocab, hidden]`, for a tied output layer.
     pub fn table(&self) -> &Tensor {
-        self.get("embeddings.tok_embeddings.weight")
+        self.get(match self.encoder.architecture {
+            Architecture::ModernBert => "embeddings.tok_embeddings.weight",
+            Architecture::Bert => "embeddings.word_embeddings.weight",
+        })
     }
 
     /// Unit token embeddings `[n_tokens, dim]` of hidden states.

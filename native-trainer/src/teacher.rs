@@ -35,7 +35,7 @@ pub fn pair(query: &[u32], document: &[u32], length: usize) -> Vec<u32> {
 pub fn pair_scores(teacher: &Student, depth: usize, sequences: &[Vec<u32>]) -> Result<Tensor> {
     let (ids, offsets) = packed(sequences.iter().map(Vec::as_slice));
     let firsts = offsets[..sequences.len()].to_vec();
-    let hidden = teacher.hidden(&Packed { ids, offsets: offsets.into() }, depth)?;
+    let hidden = teacher.hidden(&Packed { ids, offsets: offsets.into(), attended: None }, depth)?;
     Ok(teacher.dense(&ops::gather(&hidden, &firsts)?)?.flatten_all()?)
 }
 

@@ -1,20 +1,18 @@
-//! The optimiser loop, data parallel over threads, and the contrastive objective on groups.
+//! The optimiser loop, data parallel over threads.
 //!
 //! Each worker thread draws its own batch and runs its own tape with single-threaded kernels (two such workers use two cores better than one
 //! tape with threaded kernels, see BENCHMARKS.md); gradients are summed in worker order, so that a run is reproducible, then over
 //! [`ranks`](crate::ranks).
 
-use crate::data::TokenBatch;
-use crate::ops;
+use crate::batch::BatchLoss;
 use crate::optim::{Parameter, ScheduleFreeAdamW, ScheduleFreeConfig};
 use crate::ranks::{Ranks, StepFigures, sum_step};
 use crate::runlog::{RunLog, memory_bytes};
-use crate::student::{Packed, Student};
+use crate::student::Student;
 use anyhow::{Context as _, Result};
 use candle_core::{Tensor, Var};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -61,20 +59,9 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// What an objective says of one batch.
-#[derive(Debug)]
-pub struct BatchLoss {
-    /// Scalar with its tape.
-    pub loss: Tensor,
-    /// Share of examples whose right answer scored highest.
-    pub accuracy: f64,
-    /// Tokens encoded.
-    pub n_tokens: usize,
-}
-
-/// The loss of the batch of a step for a worker. It must depend on these two numbers and the variables alone, so that a resumed run goes on
+/// The loss of a batch, by the batch's number and the worker. It must depend on these two numbers and the variables alone, so that a resumed run goes on
 /// exactly.
-pub type Objective<'a> = dyn Fn(u64, u64) -> Result<BatchLoss> + Sync + 'a;
+pub type Objective<'a> = dyn Fn(u64, u64) -> Result<BatchLoss<'a>> + Sync + 'a;
 
 /// Settings of the optimiser.
 #[derive(Clone, Copy, Debug)]
@@ -87,83 +74,57 @@ pub struct Schedule {
     pub warmup: u64,
     /// Weight decay of matrices other than the embedding table.
     pub weight_decay: f64,
+    /// Batches of a worker whose gradients make one step, at least 1.
+    pub accumulate: u64,
 }
 
-/// In-batch contrastive loss.
+/// The gradients of a loss by parameter order; empty where a parameter took no part.
 ///
 /// # Errors
 /// Device errors.
-pub fn contrastive(student: &Student, batch: &TokenBatch, depth: usize, skip: &[bool]) -> Result<BatchLoss> {
-    let offsets: Arc<[u32]> = batch.offsets.as_slice().into();
-    let hidden = student.hidden(&Packed { ids: batch.ids.clone(), offsets: offsets.clone() }, depth)?;
-    let scored = Scored::new(student, &hidden, &batch.ids, &offsets, batch.n_queries, skip)?;
-    let scores =
-        ops::maxsim_all(&scored.queries, &scored.query_offsets, &scored.documents, &scored.document_offsets)?;
-    let loss = ops::cross_entropy(&scores, &batch.targets, None, 1.0)?;
-    let rows: Vec<Vec<f32>> = scores.to_vec2()?;
-    let hits = rows
-        .iter()
-        .zip(&batch.targets)
-        .filter(|(row, target)| {
-            row.iter().enumerate().all(|(j, s)| j == **target as usize || *s < row[**target as usize])
-        })
-        .count();
-    Ok(BatchLoss { loss, accuracy: hits as f64 / batch.n_queries.max(1) as f64, n_tokens: batch.ids.len() })
+pub fn gradients(variables: &[(String, Var)], loss: BatchLoss<'_>) -> Result<Vec<Vec<f32>>> {
+    let mut sum = vec![Vec::new(); variables.len()];
+    for part in loss.parts {
+        let mut store = part?.backward()?;
+        let part = variables
+            .iter()
+            .map(|(_, v)| match store.remove(v) {
+                Some(g) => g.flatten_all()?.to_vec1::<f32>(),
+                None => Ok(Vec::new()),
+            })
+            .collect::<candle_core::Result<Vec<_>>>()?;
+        add(&mut sum, part);
+    }
+    Ok(sum)
 }
 
-/// Embeddings that MaxSim reads.
-pub(crate) struct Scored {
-    pub(crate) queries: Tensor,
-    pub(crate) query_offsets: Arc<[u32]>,
-    pub(crate) documents: Tensor,
-    pub(crate) document_offsets: Arc<[u32]>,
-}
-
-impl Scored {
-    /// Projects hidden states of `n_queries` queries and the documents after them. Skipped tokens (punctuation) are encoded, so that others
-    /// see them, but never scored.
-    pub(crate) fn new(
-        student: &Student,
-        hidden: &Tensor,
-        ids: &[u32],
-        offsets: &[u32],
-        n_queries: usize,
-        skip: &[bool],
-    ) -> Result<Self> {
-        let n_query_tokens = offsets[n_queries] as usize;
-        let queries = student.project_query(&hidden.narrow(0, 0, n_query_tokens)?)?;
-        let mut kept = Vec::new();
-        let mut document_offsets = vec![0];
-        for window in offsets[n_queries..].windows(2) {
-            kept.extend((window[0]..window[1]).filter(|&t| !skip[ids[t as usize] as usize]));
-            document_offsets.push(u32::try_from(kept.len())?);
+/// Adds gradients to a sum, either of which may lack a parameter.
+fn add(sum: &mut [Vec<f32>], more: Vec<Vec<f32>>) {
+    for (a, b) in sum.iter_mut().zip(more) {
+        if a.is_empty() {
+            *a = b;
+        } else {
+            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
         }
-        Ok(Self {
-            queries,
-            query_offsets: offsets[..=n_queries].into(),
-            documents: student.project(&ops::gather(hidden, &kept)?)?,
-            document_offsets: document_offsets.into(),
-        })
     }
 }
 
-/// Runs an objective and its backward pass: loss, accuracy, tokens, gradients by parameter order.
+/// Runs an objective and its backward pass on a worker's batches of one step: sums of loss, accuracy, tokens and gradients.
 fn worker_step(
     variables: &[(String, Var)],
     objective: &Objective<'_>,
-    step: u64,
+    batches: std::ops::Range<u64>,
     worker: u64,
 ) -> Result<(f64, f64, usize, Vec<Vec<f32>>)> {
-    let BatchLoss { loss, accuracy, n_tokens } = objective(step, worker)?;
-    let mut store = loss.backward()?;
-    let gradients = variables
-        .iter()
-        .map(|(_, v)| match store.remove(v) {
-            Some(g) => g.flatten_all()?.to_vec1::<f32>(),
-            None => Ok(Vec::new()),
-        })
-        .collect::<candle_core::Result<Vec<_>>>()?;
-    Ok((f64::from(loss.to_scalar::<f32>()?), accuracy, n_tokens, gradients))
+    let mut sum = (0.0, 0.0, 0, vec![Vec::new(); variables.len()]);
+    for batch in batches {
+        let loss = objective(batch, worker)?;
+        sum.0 += loss.value;
+        sum.1 += loss.accuracy;
+        sum.2 += loss.n_tokens;
+        add(&mut sum.3, gradients(variables, loss)?);
+    }
+    Ok(sum)
 }
 
 /// The averaged weights by name: what is evaluated, exported and merged.
@@ -197,6 +158,8 @@ pub fn optimise(
 ) -> Result<Outcome> {
     std::fs::create_dir_all(options.folder)?;
     let step = schedule;
+    let accumulate = step.accumulate;
+    anyhow::ensure!(accumulate > 0, "accumulate is 0; at least one batch makes a step");
     let parameters = variables
         .iter()
         .map(|(name, var)| Parameter {
@@ -228,9 +191,13 @@ pub fn optimise(
     let (mut total, mut n_steps) = (StepFigures::default(), 0u32);
     let first = optimizer.steps_done();
     for k in first..step.steps {
+        let batches = k * accumulate..(k + 1) * accumulate;
         let results: Vec<Result<_>> = std::thread::scope(|scope| {
             let handles: Vec<_> = (first_worker..first_worker + options.workers as u64)
-                .map(|w| scope.spawn(move || worker_step(variables, objective, k, w)))
+                .map(|w| {
+                    let batches = batches.clone();
+                    scope.spawn(move || worker_step(variables, objective, batches, w))
+                })
                 .collect();
             handles
                 .into_iter()
@@ -244,15 +211,9 @@ pub fn optimise(
             let (loss, accuracy, n_tokens, gradients) = result?;
             figures.loss += loss;
             figures.accuracy += accuracy;
-            figures.n += 1;
+            figures.n += accumulate;
             figures.n_tokens += n_tokens;
-            for (a, b) in sum.iter_mut().zip(gradients) {
-                if a.is_empty() {
-                    *a = b;
-                } else {
-                    a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-                }
-            }
+            add(&mut sum, gradients);
         }
         sum_step(options.ranks, &sizes, &mut sum, &mut figures)?;
         anyhow::ensure!(
@@ -333,10 +294,11 @@ mod tests {
             if worker % 2 == 1 {
                 loss = (loss + square(&variables[1])?)?;
             }
-            Ok(BatchLoss { loss, accuracy: 1.0, n_tokens: 3 })
+            BatchLoss::whole(loss, 1.0, 3)
         };
         let options = RunOptions { folder, workers, ranks, stop, save_every: Duration::from_secs(300) };
-        let schedule = Schedule { steps: 45, learning_rate: 1e-2, warmup: 3, weight_decay: 0.0 };
+        let schedule =
+            Schedule { steps: 45, learning_rate: 1e-2, warmup: 3, weight_decay: 0.0, accumulate: 1 };
         let outcome = optimise(&variables, schedule, &objective, &options, |_| ()).expect("training");
         let bits = |(_, v): &(String, Var)| {
             v.to_vec1::<f32>().expect("values").into_iter().map(f32::to_bits).collect()
@@ -385,6 +347,54 @@ mod tests {
         assert!(a.len() == 3 && a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?} {b:?}");
         assert_eq!(std::fs::read_dir(two.join("1")).expect("a folder").count(), 0);
         std::fs::remove_dir_all(one).and_then(|()| std::fs::remove_dir_all(two)).expect("removed");
+    }
+
+    #[test]
+    fn a_step_of_three_batches_is_a_step_on_their_mean_also_when_resumed() {
+        let base = folder("accumulate");
+        let bottom = |batch: u64| (batch as f64 * 0.3).sin();
+        let run = |name: &str, accumulate: u64, stops: bool| -> Vec<f32> {
+            let start = Tensor::new(&[1f32, -2.0, 0.5], &candle_core::Device::Cpu).expect("values");
+            let variables = [("x".to_owned(), Var::from_tensor(&start).expect("a variable"))];
+            let folder = base.join(name);
+            let stop = AtomicBool::new(stops);
+            let square = |batch: u64| -> Result<Tensor> {
+                Ok((variables[0].1.as_tensor() - bottom(batch))?.sqr()?.sum_all()?)
+            };
+            let objective = |batch: u64, _: u64| {
+                let loss = if accumulate == 3 {
+                    square(batch)?
+                } else {
+                    (((square(3 * batch)? + square(3 * batch + 1)?)? + square(3 * batch + 2)?)? / 3.0)?
+                };
+                BatchLoss::whole(loss, 1.0, 3)
+            };
+            let options = RunOptions {
+                folder: &folder,
+                workers: 1,
+                ranks: &Alone,
+                stop: &stop,
+                save_every: Duration::from_secs(300),
+            };
+            let schedule =
+                Schedule { steps: 12, learning_rate: 1e-2, warmup: 3, weight_decay: 0.0, accumulate };
+            let mut outcome = optimise(&variables, schedule, &objective, &options, |_| ()).expect("training");
+            if stops {
+                assert_eq!(outcome, Outcome::Interrupted);
+                stop.store(false, Ordering::Relaxed);
+                outcome = optimise(&variables, schedule, &objective, &options, |_| ()).expect("training");
+            }
+            assert_eq!(outcome, Outcome::Finished);
+            variables[0].1.to_vec1().expect("values")
+        };
+        let (mean, accumulated, resumed) =
+            (run("mean", 1, false), run("accumulated", 3, false), run("resumed", 3, true));
+        assert_eq!(accumulated, resumed);
+        for (a, b) in mean.iter().zip(&accumulated) {
+            // Sums in another order.
+            assert!((a - b).abs() < 1e-5, "{mean:?} and {accumulated:?}");
+        }
+        std::fs::remove_dir_all(base).expect("removed");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Every operation and loss of the training path against PyTorch: values and gradients (tests/golden/ops).
+//! Every operation and loss of the training path against PyTorch: values and gradients (tests/golden/ops), fused and as composed for a GPU.
 
 use candle_core::{Device, Result, Tensor, Var};
 use serde::Deserialize;
@@ -101,10 +101,18 @@ fn close(ours: &[f32], theirs: &[f32], what: &str) {
 
 #[test]
 fn values_and_gradients_are_those_of_pytorch() -> Result<()> {
+    agree("fused")?;
+    ops::compose_everything(true);
+    let composed = agree("composed");
+    ops::compose_everything(false);
+    composed
+}
+
+fn agree(way: &str) -> Result<()> {
     let cases: Vec<Case> = serde_json::from_str(include_str!("golden/ops/ops.json")).expect("golden cases");
     let mut seen = BTreeSet::new();
     for (number, case) in cases.iter().enumerate() {
-        let what = format!("case {number}, {}", case.op);
+        let what = format!("{way}, case {number}, {}", case.op);
         let vars = case
             .inputs
             .iter()

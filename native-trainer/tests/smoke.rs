@@ -1,10 +1,12 @@
 //! The smoke recipe, every stage, and a run that is stopped and resumed.
 
+use candle_core::Device;
 use shirube_index::IndexOptions;
 use shirube_train::data::Lists;
 use shirube_train::export::Dtype;
 use shirube_train::pipeline::{self, EvalOptions, Machine, TrainedStep};
 use shirube_train::recipe::{Recipe, Step};
+use shirube_train::student::Student;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -39,7 +41,7 @@ fn the_smoke_recipe_runs_every_stage_and_skips_what_is_done() {
         assert!(folder.join("done.json").is_file(), "{}: {lines:#?}", step.name());
         assert_eq!(
             folder.join("model.safetensors").is_file(),
-            !matches!(step, Step::Mine(_) | Step::Score(_))
+            !matches!(step, Step::Mine(_) | Step::Score(_) | Step::Import(_))
         );
     }
     let scored = Lists::read(&out.join("score")).expect("scored lists");
@@ -69,16 +71,18 @@ fn the_smoke_recipe_runs_every_stage_and_skips_what_is_done() {
     assert!(bytes[1] * 3 < bytes[0] * 2, "{bytes:?}");
 
     what_is_exported_is_what_eval_measures(&recipe, &source, &out);
-    the_report_shows_curves_metrics_ingredients_and_the_card(&out);
+    the_report_shows_curves_metrics_ingredients_and_the_card(&recipe, &out);
 }
 
-fn the_report_shows_curves_metrics_ingredients_and_the_card(out: &Path) {
+fn the_report_shows_curves_metrics_ingredients_and_the_card(recipe: &Recipe, out: &Path) {
     let page = shirube_train::report::report(&[out.to_owned(), out.to_owned()], None).expect("a page");
-    for step in ["pretrain", "context", "mine", "teacher", "score", "distill", "post-train", "merge"] {
-        assert!(page.contains(&format!("<h3>{step} <small>")), "{step}");
+    let steps = recipe.steps();
+    for step in &steps {
+        assert!(page.contains(&format!("<h3>{} <small>{}<", step.name(), step.kind())), "{}", step.name());
     }
-    // The page shows the run twice, and five steps train.
-    assert_eq!(page.matches("aria-label=\"loss by step\"").count(), 2 * 5);
+    // The page shows the run twice.
+    let n_curves = 2 * steps.iter().filter(|s| s.trains()).count();
+    assert_eq!(page.matches("aria-label=\"loss by step\"").count(), n_curves);
     for part in ["<caption>dev: ", "greedy soup", "Ablations", "+0.0000 to +0.0000", "int8_cosine_query"] {
         assert!(page.contains(part), "{part}");
     }
@@ -168,6 +172,62 @@ fn a_run_stopped_half_way_and_resumed_gives_the_same_bits() {
     }
 }
 
+/// A checkpoint as Hugging Face has it: a random BERT of the recipe's shape with some rows more than the tokenizer has tokens.
+fn write_bert(recipe: &Recipe, folder: &Path) {
+    let vocab_size = pipeline::read_tokenizer(recipe).expect("the tokenizer").vocab_size() + 8;
+    let encoder = recipe.model.encoder(vocab_size);
+    let random =
+        Student::random(encoder.clone(), recipe.model.projection(), 5, &Device::Cpu).expect("a student");
+    let weights = random
+        .variables(encoder.n_layers)
+        .filter(|(name, _)| name.starts_with("e"))
+        .map(|(name, var)| (format!("bert.{name}"), var.as_tensor().clone()))
+        .collect();
+    std::fs::create_dir_all(folder).expect("a folder");
+    Student::save(&weights, &folder.join("model.safetensors")).expect("weights");
+    let config = serde_json::json!({
+        "model_type": "bert", "vocab_size": vocab_size, "hidden_size": encoder.hidden_size,
+        "num_hidden_layers": encoder.n_layers, "num_attention_heads": encoder.n_heads,
+        "intermediate_size": encoder.intermediate_size, "max_position_embeddings": encoder.max_positions,
+        "type_vocab_size": encoder.type_vocab_size, "layer_norm_eps": encoder.norm_eps, "hidden_act": "gelu",
+    });
+    std::fs::write(folder.join("config.json"), config.to_string()).expect("a configuration");
+}
+
+#[test]
+fn a_bert_is_read_from_a_folder_trained_and_exported() {
+    let (mut recipe, out) = (recipe(), folder("bert"));
+    recipe.model.architecture = shirube_core::Architecture::Bert;
+    recipe.model.max_positions = Some(128);
+    let start = folder("bert-start");
+    write_bert(&recipe, &start);
+    recipe.model.init = Some(start);
+    recipe.step = vec![recipe.step[1].clone()];
+    if let Step::Train(step) = &mut recipe.step[0] {
+        step.steps = 3;
+    }
+    run(&recipe, &out, &AtomicBool::new(false));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/smoke.toml");
+    let model = out.join("model");
+    let report =
+        pipeline::export(&recipe, &source, &out, None, &model, Dtype::Int8).expect("an exported model");
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(model.join("manifest.json")).expect("a manifest"))
+            .expect("json");
+    assert_eq!(manifest["encoder"]["architecture"], "bert");
+    assert_eq!(manifest["query"]["expansion"]["rule"], "dynamic_paper");
+    for role in ["query", "document"] {
+        let cosine = manifest["provenance"]["metrics"][format!("int8_cosine_{role}")].as_f64();
+        assert!(cosine > Some(0.99), "{report}");
+    }
+
+    recipe.model.n_heads = 4;
+    let never = AtomicBool::new(false);
+    let refused = pipeline::run(&recipe, &folder("bert-refused"), Machine::alone(1, &never), &mut |_| ());
+    let message = format!("{:#}", refused.expect_err("another shape"));
+    assert!(message.contains("n_heads = 2") && message.contains("bert-start"), "{message}");
+}
+
 #[test]
 fn recipes_that_cannot_run_are_refused_with_the_step_at_fault() {
     let refused = |change: &dyn Fn(&mut Recipe)| {
@@ -184,6 +244,13 @@ fn recipes_that_cannot_run_are_refused_with_the_step_at_fault() {
         }
     });
     assert!(message.contains("step context") && message.contains("lists"), "{message}");
+    let message = refused(&|r| {
+        if let Step::Train(t) = &mut r.step[1] {
+            t.accumulate = 0;
+        }
+    });
+    assert!(message.contains("step context") && message.contains("accumulate"), "{message}");
+    assert!(refused(&|r| r.model.document_length = 2000).contains("1024 positions"));
 }
 
 #[test]
@@ -211,5 +278,5 @@ fn a_plan_names_every_step_and_its_tokens() {
     for step in recipe().steps() {
         assert!(plan.contains(&format!("  {} (", step.name())), "{plan}");
     }
-    assert!(plan.contains("30 steps of 1200 tokens"), "{plan}");
+    assert!(plan.contains("30 steps of 1600 tokens"), "{plan}");
 }

@@ -7,13 +7,16 @@ use shirube_text::Tokenizer;
 use std::collections::HashMap;
 use std::path::Path;
 
+/// A term's tokens and those of each paraphrase.
+type Entry = (Vec<u32>, Vec<Vec<u32>>);
+
 /// Terms and their paraphrases as token ids.
 ///
 /// The file has one term a line: `term <tab> paraphrase|paraphrase|...`.
 #[derive(Clone, Debug, Default)]
 pub struct Glossary {
     /// By a term's first token: the whole term and its paraphrases, longer terms first.
-    terms: HashMap<u32, Vec<(Vec<u32>, Vec<Vec<u32>>)>>,
+    terms: HashMap<u32, Vec<Entry>>,
 }
 
 impl Glossary {
@@ -22,7 +25,7 @@ impl Glossary {
     /// # Errors
     /// [`DataError::Row`] for a line without a term, a tab or a paraphrase.
     pub fn read(path: &Path, tokenizer: &Tokenizer) -> Result<Self, DataError> {
-        let mut terms: HashMap<u32, Vec<(Vec<u32>, Vec<Vec<u32>>)>> = HashMap::new();
+        let mut terms: HashMap<u32, Vec<Entry>> = HashMap::new();
         for line in lines(path)? {
             let (line, text) = line?;
             let row = |what: &str| DataError::Row { path: path.to_owned(), line, what: what.to_owned() };

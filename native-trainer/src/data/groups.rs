@@ -3,11 +3,14 @@
 //! A batch is made of whole groups (an article, a page), so that the passages most alike are each other's negatives and every document is
 //! encoded once for all its queries: three times fewer tokens than one triple per question, and harder negatives than random ones.
 
-use super::{DataError, Glossary, RetrievalSet, Section, find, read_pairs, read_sections, read_written};
+use super::{
+    DataError, Glossary, RetrievalSet, Section, Sequence, find, read_pairs, read_sections, read_written,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use shirube_core::InputRules;
 use shirube_text::Tokenizer;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -157,13 +160,11 @@ impl GroupSource {
     }
 }
 
-/// One training batch: packed ids, first all queries, then all documents, markers included.
+/// One training batch.
 #[derive(Clone, Debug, Default)]
 pub struct TokenBatch {
-    /// Token ids, sequence after sequence.
-    pub ids: Vec<u32>,
-    /// `n_queries + n_documents + 1` starts of sequences in `ids`.
-    pub offsets: Vec<u32>,
+    /// First all queries, then all documents.
+    pub sequences: Vec<Sequence>,
     /// Number of queries.
     pub n_queries: usize,
     /// For each query, the index of its document among the documents.
@@ -188,14 +189,10 @@ const WRITTEN_NEIGHBOURS: usize = 5;
 pub struct Sampler {
     /// Sources with their share of groups drawn.
     pub sources: Vec<(GroupSource, f64)>,
-    /// Marker before a query.
-    pub query_prefix: Vec<u32>,
-    /// Marker before a document.
-    pub document_prefix: Vec<u32>,
-    /// Tokens at most in a query, marker included.
-    pub query_length: usize,
-    /// Tokens at most in a document, marker included.
-    pub document_length: usize,
+    /// How queries are read.
+    pub query: InputRules,
+    /// How documents are read.
+    pub document: InputRules,
     /// Token that ends a sentence, for inverse cloze.
     pub sentence_end: u32,
     /// Share of query tokens dropped at random, against reliance on single tokens.
@@ -212,6 +209,11 @@ pub(crate) fn unit(rng: &mut ChaCha8Rng) -> f64 {
 
 pub(crate) fn below(rng: &mut ChaCha8Rng, n: usize) -> usize {
     ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
+}
+
+/// A query without the share of its tokens that is dropped at random; short ones stay whole.
+pub(crate) fn dropped(text: &[u32], share: f64, rng: &mut ChaCha8Rng) -> Vec<u32> {
+    text.iter().copied().filter(|_| text.len() < 5 || unit(rng) >= share).collect()
 }
 
 impl Sampler {
@@ -245,10 +247,11 @@ impl Sampler {
                 &mut documents,
                 &mut targets,
             );
-            used = queries.iter().chain(&documents).map(Vec::len).sum();
+            used = queries.iter().chain(&documents).map(|s: &Sequence| s.ids.len()).sum();
         }
-        let (ids, offsets) = packed(queries.iter().chain(&documents).map(Vec::as_slice));
-        TokenBatch { ids, offsets, n_queries: queries.len(), targets }
+        let n_queries = queries.len();
+        queries.append(&mut documents);
+        TokenBatch { sequences: queries, n_queries, targets }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one inner step of `batch`, split off for reading")]
@@ -258,8 +261,8 @@ impl Sampler {
         group: &Group,
         budget: usize,
         rng: &mut ChaCha8Rng,
-        queries: &mut Vec<Vec<u32>>,
-        documents: &mut Vec<Vec<u32>>,
+        queries: &mut Vec<Sequence>,
+        documents: &mut Vec<Sequence>,
         targets: &mut Vec<u32>,
     ) {
         // A run of neighbours that fits the budget, from a random start. Written questions are few: each brings its section and the next
@@ -308,13 +311,9 @@ impl Sampler {
             for _ in before..queries.len() {
                 targets.push(number);
             }
-            let mut sequence = self.document_prefix.clone();
-            if with_head {
-                sequence.extend_from_slice(&document.head);
-            }
-            sequence.extend_from_slice(body);
-            sequence.truncate(self.document_length);
-            used += sequence.len() + queries[before..].iter().map(Vec::len).sum::<usize>();
+            let head: &[u32] = if with_head { &document.head } else { &[] };
+            let sequence = Sequence::new(&self.document, head.iter().chain(body).copied());
+            used += sequence.ids.len() + queries[before..].iter().map(|s| s.ids.len()).sum::<usize>();
             documents.push(sequence);
             if used >= budget {
                 break;
@@ -329,22 +328,15 @@ impl Sampler {
         }
     }
 
-    fn query(&self, text: &[u32], rng: &mut ChaCha8Rng) -> Vec<u32> {
-        let mut sequence = self.query_prefix.clone();
-        for &id in text {
-            if text.len() < 5 || unit(rng) >= self.query_dropout {
-                sequence.push(id);
-            }
-        }
-        sequence.truncate(self.query_length);
-        sequence
+    fn query(&self, text: &[u32], rng: &mut ChaCha8Rng) -> Sequence {
+        Sequence::new(&self.query, dropped(text, self.query_dropout, rng))
     }
 
     /// A sentence of 6 to 40 tokens inside a body that has others.
     fn sentence(&self, body: &[u32], rng: &mut ChaCha8Rng) -> Option<std::ops::Range<usize>> {
         let mut ranges = Vec::new();
         let mut start = 0;
-        for (i, &id) in body.iter().enumerate().take(self.document_length) {
+        for (i, &id) in body.iter().enumerate().take(self.document.max_length) {
             if id == self.sentence_end || i + 1 == body.len() {
                 if (6..=40).contains(&(i + 1 - start)) && body.len() > i + 1 - start + 8 {
                     ranges.push(start..i + 1);

@@ -1,12 +1,10 @@
 //! N-way lists: a query with documents, labels and teacher scores.
 //!
-//! A folder holds PyLate's knowledge-distillation layout as JSON lines: `queries.jsonl` (`query_id`, `text`), `documents.jsonl`
-//! (`document_id`, `text`) and `train.jsonl` (`query_id`, `document_ids`, and any of `labels`, `scores`, `score_kind`). A single file holds
-//! the same rows with texts in place of ids, under `query` and `documents`.
+//! Written as PyLate's knowledge-distillation layout in JSON lines: `queries.jsonl` (`query_id`, `text`), `documents.jsonl` (`document_id`,
+//! `text`) and `train.jsonl` (`query_id`, `document_ids`, and any of `labels`, `scores`, `score_kind`). What can be read is in [`super::Import`].
 
-use super::{DataError, find, json_lines};
+use super::{DataError, Import};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -49,144 +47,14 @@ pub struct Lists {
     pub score_kind: ScoreKind,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Id {
-    Text(String),
-    Number(i64),
-}
-
-impl Id {
-    fn into_string(self) -> String {
-        match self {
-            Self::Text(s) => s,
-            Self::Number(n) => n.to_string(),
-        }
-    }
-}
-
-/// A list, or a string that holds one, as some published files have it.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Many<T> {
-    List(Vec<T>),
-    Quoted(String),
-}
-
-impl<T: serde::de::DeserializeOwned> Many<T> {
-    fn into_vec(self) -> Result<Vec<T>, String> {
-        match self {
-            Self::List(list) => Ok(list),
-            Self::Quoted(s) => {
-                serde_json::from_str(&s).map_err(|e| format!("the string {s:?} does not hold a list: {e}"))
-            }
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct TextRow {
-    #[serde(alias = "query_id", alias = "document_id", alias = "_id")]
-    id: Id,
-    #[serde(alias = "query", alias = "document")]
-    text: String,
-}
-
-#[derive(Deserialize)]
-struct Row {
-    #[serde(alias = "query_id")]
-    query: Id,
-    #[serde(alias = "document_ids")]
-    documents: Many<Id>,
-    #[serde(default)]
-    labels: Option<Many<f32>>,
-    #[serde(default)]
-    scores: Option<Many<f32>>,
-    #[serde(default)]
-    score_kind: ScoreKind,
-}
-
 impl Lists {
-    /// Reads a folder or a file.
+    /// Reads a folder or a file, and stops at the first row that is wrong. [`Import`] reads more layouts and can pass over bad rows.
     ///
     /// # Errors
     /// [`DataError`] with file and line: unknown ids, lengths that do not fit, scores that are not finite or not of the kind they claim, score
     /// kinds that are mixed.
     pub fn read(path: &Path) -> Result<Self, DataError> {
-        let mut out = Self::default();
-        let (mut query_of, mut document_of) = (HashMap::new(), HashMap::new());
-        let inline = !path.is_dir();
-        let rows_path = if inline {
-            path.to_owned()
-        } else {
-            for (stem, texts, place) in [
-                ("queries.jsonl", &mut out.queries, &mut query_of),
-                ("documents.jsonl", &mut out.documents, &mut document_of),
-            ] {
-                for row in json_lines::<TextRow>(&find(path, stem)?)? {
-                    let id = row.id.into_string();
-                    place.insert(id.clone(), texts.len());
-                    texts.push((id, row.text));
-                }
-            }
-            find(path, "train.jsonl")?
-        };
-        for (i, row) in json_lines::<Row>(&rows_path)?.into_iter().enumerate() {
-            let bad = |what: String| DataError::Row { path: rows_path.clone(), line: i + 1, what };
-            let place = |map: &mut HashMap<String, usize>, texts: &mut Vec<(String, String)>, id: Id| {
-                let id = id.into_string();
-                if let Some(&at) = map.get(&id) {
-                    return Ok(at);
-                }
-                if !inline {
-                    return Err(bad(format!("id {id:?} has no text in queries.jsonl or documents.jsonl")));
-                }
-                map.insert(id.clone(), texts.len());
-                texts.push((texts.len().to_string(), id));
-                Ok(texts.len() - 1)
-            };
-            let query = place(&mut query_of, &mut out.queries, row.query)?;
-            let documents = row
-                .documents
-                .into_vec()
-                .map_err(&bad)?
-                .into_iter()
-                .map(|id| place(&mut document_of, &mut out.documents, id))
-                .collect::<Result<Vec<_>, _>>()?;
-            if documents.len() < 2 {
-                return Err(bad(format!("{} documents, a list needs two or more", documents.len())));
-            }
-            let numbers = |what: &str, values: Option<Many<f32>>| {
-                let values = values.map_or(Ok(Vec::new()), Many::into_vec).map_err(&bad)?;
-                if !values.is_empty() && values.len() != documents.len() {
-                    return Err(bad(format!("{} {what} for {} documents", values.len(), documents.len())));
-                }
-                match values.iter().find(|v| !v.is_finite()) {
-                    Some(v) => Err(bad(format!("{what} hold {v}"))),
-                    None => Ok(values),
-                }
-            };
-            let (labels, scores) = (numbers("labels", row.labels)?, numbers("scores", row.scores)?);
-            if let Some(first) = out.lists.first() {
-                if first.scores.is_empty() != scores.is_empty() {
-                    return Err(bad("some lists have scores and some do not".to_owned()));
-                }
-                if out.score_kind != row.score_kind {
-                    return Err(bad(format!(
-                        "score kind {:?} after {:?}; scores of different kinds cannot be mixed",
-                        row.score_kind, out.score_kind
-                    )));
-                }
-            }
-            if row.score_kind == ScoreKind::Sigmoid
-                && let Some(v) = scores.iter().find(|v| !(0.0..=1.0).contains(*v))
-            {
-                return Err(bad(format!("score {v} is no sigmoid, which lies from 0 to 1")));
-            }
-            out.score_kind = row.score_kind;
-            out.lists.push(List { query, documents, labels, scores });
-        }
-        Ok(out)
+        Ok(Import::new(vec![path.to_owned()]).read()?.lists)
     }
 
     /// Writes a folder that [`Self::read`] reads; texts that no list uses are left out.

@@ -1,17 +1,25 @@
 //! Reading training and evaluation data.
 //!
 //! Three layouts: *retrieval sets* in BEIR's spirit (`passages`, `queries`, `qrels`), *sections*, raw text cut at headings, and *lists* of a
-//! query with scored documents. Files may be plain, `.gz` or `.zst`. A bad row is reported with file and line, not skipped.
+//! query with scored documents. Files may be plain, `.gz` or `.zst`, lists also parquet. A bad row is reported with file and line; only
+//! [`Import`] may pass over some, and counts them.
 
+mod forms;
 mod glossary;
 mod groups;
+mod import;
+mod input;
 mod lists;
 mod retrieval_set;
+mod rows;
 mod sections;
 
+pub use forms::Columns;
 pub use glossary::Glossary;
 pub use groups::{Document, Group, GroupSource, Sampler, SourceKind, TokenBatch, packed};
-pub(crate) use groups::{below, unit};
+pub(crate) use groups::{below, dropped, unit};
+pub use import::{Import, Imported};
+pub use input::Sequence;
 pub use lists::{List, Lists, ScoreKind};
 pub use retrieval_set::{Passage, QueryText, RetrievalSet};
 pub use sections::{Section, read_pairs, read_sections, read_written};
@@ -41,6 +49,48 @@ pub enum DataError {
         /// What is wrong.
         what: String,
     },
+    /// A row of a parquet file does not have the expected form.
+    #[error("{path}, row {row}: {what}; mend or remove the row")]
+    Record {
+        /// File.
+        path: PathBuf,
+        /// Row, from 1.
+        row: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file is not of a kind that is read, or is damaged.
+    #[error("{path}: {what}")]
+    Format {
+        /// File.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// A folder lacks a table of a scored data set.
+    #[error(
+        "{folder}: no {stem}; expected {stem}.jsonl or {stem}.tsv (either may be .gz or .zst), {stem}.parquet, its parts {stem}-00000-of-..., or a folder {stem} with such files"
+    )]
+    NoTable {
+        /// Folder searched.
+        folder: PathBuf,
+        /// Name of the table.
+        stem: String,
+    },
+    /// More rows are wrong than an import may pass over.
+    #[error(
+        "{n_bad} of {n_rows} rows are wrong, more than the share of {max_bad} that may be passed over; the first: {first}; mend the data, or raise max_bad_rows"
+    )]
+    TooManyBad {
+        /// Rows that are wrong.
+        n_bad: usize,
+        /// Rows in all.
+        n_rows: usize,
+        /// Largest share allowed.
+        max_bad: f64,
+        /// The first of them.
+        first: Box<DataError>,
+    },
     /// None of the names a file may have exists.
     #[error(
         "{folder}: no {stem}, {stem}.gz or {stem}.zst; a retrieval set needs passages.jsonl, queries.jsonl and qrels.tsv"
@@ -51,6 +101,13 @@ pub enum DataError {
         /// File name without compression suffix.
         stem: String,
     },
+}
+
+impl DataError {
+    /// Whether one row is wrong and the file can be read on.
+    pub fn is_row(&self) -> bool {
+        matches!(self, Self::Row { .. } | Self::Record { .. })
+    }
 }
 
 /// Lines of a plain, gzip or zstd file, with their numbers from 1.

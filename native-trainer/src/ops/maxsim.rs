@@ -427,7 +427,6 @@ mod tests {
         agree(&vars, 1e-4, tokens, oracle)?;
         let batched = || weigh(&super::super::batched::maxsim_tokens(&q, &qo, &d, &doff, &pairs)?);
         agree(&vars, 1e-4, batched, oracle)
-
     }
 
     #[test]

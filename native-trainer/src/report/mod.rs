@@ -151,7 +151,7 @@ fn section(run: &RunFiles) -> String {
         escape(&note.version)
     );
     for step in &run.steps {
-        let _ = write!(out, "<h3>{} <small>{}</small></h3>\n", escape(&step.name), step.kind);
+        let _ = writeln!(out, "<h3>{} <small>{}</small></h3>", escape(&step.name), step.kind);
         let mut facts = Vec::new();
         if let Some(speed) = step.tokens_per_second {
             facts.push(format!("{speed:.0} tokens/s"));
@@ -160,7 +160,7 @@ fn section(run: &RunFiles) -> String {
             facts.push(format!("{:.0} MiB at most", bytes / f64::from(1 << 20)));
         }
         if !facts.is_empty() {
-            let _ = write!(out, "<p>{}</p>\n", facts.join(", "));
+            let _ = writeln!(out, "<p>{}</p>", facts.join(", "));
         }
         if !step.curves.is_empty() {
             out += "<div class=\"charts\">";
@@ -190,7 +190,7 @@ fn metrics_table(set: &SetReport) -> String {
         let QueryMetrics { recall, mrr_10, ndcg_10, map_10 } = m.mean;
         let cells: String =
             recall.iter().chain([&mrr_10, &ndcg_10, &map_10]).map(|v| format!("<td>{v:.4}</td>")).collect();
-        let _ = write!(out, "<tr><th>{}</th>{cells}</tr>\n", escape(&m.method));
+        let _ = writeln!(out, "<tr><th>{}</th>{cells}</tr>", escape(&m.method));
     }
     out + "</table>\n"
 }
@@ -203,7 +203,7 @@ fn ingredients(merge: &serde_json::Value) -> String {
     for row in merge["evaluated"].as_array().into_iter().flatten() {
         let label = row["weights"].as_str().unwrap_or_default();
         let value = row["ndcg_10"].as_f64().unwrap_or(f64::NAN);
-        let _ = write!(out, "<tr><th>{}</th><td>{value:.4}</td></tr>\n", escape(label));
+        let _ = writeln!(out, "<tr><th>{}</th><td>{value:.4}</td></tr>", escape(label));
     }
     out + "</table>\n"
 }
@@ -219,9 +219,9 @@ fn comparison(runs: &[RunFiles]) -> String {
     for set in base {
         for name in ["maxsim", "fused"] {
             let Some(reference) = set.method(name) else { continue };
-            let _ = write!(
+            let _ = writeln!(
                 out,
-                "<table><caption>{}, {name}</caption><tr><th>run</th><th>R@1</th><th>nDCG@10</th><th>difference in nDCG@10</th><th>95 %</th><th>p</th></tr>\n",
+                "<table><caption>{}, {name}</caption><tr><th>run</th><th>R@1</th><th>nDCG@10</th><th>difference in nDCG@10</th><th>95 %</th><th>p</th></tr>",
                 escape(&set.set)
             );
             for (label, found) in &all {
@@ -240,9 +240,9 @@ fn comparison(runs: &[RunFiles]) -> String {
                 } else {
                     "<td></td><td></td><td></td>".to_owned()
                 };
-                let _ = write!(
+                let _ = writeln!(
                     out,
-                    "<tr><th>{} <small>{}</small></th><td>{:.4}</td><td>{:.4}</td>{difference}</tr>\n",
+                    "<tr><th>{} <small>{}</small></th><td>{:.4}</td><td>{:.4}</td>{difference}</tr>",
                     escape(label),
                     escape(step),
                     m.mean.recall[0],
@@ -267,7 +267,7 @@ fn card(manifest: &serde_json::Value) -> String {
             }
             other => other.to_string(),
         };
-        let _ = write!(out, "<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(&text));
+        let _ = writeln!(out, "<dt>{}</dt><dd>{}</dd>", escape(name), escape(&text));
     };
     add("license", &manifest["license"]);
     for part in ["encoder", "projection", "quantization", "tokenizer"] {

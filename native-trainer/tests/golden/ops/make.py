@@ -15,7 +15,7 @@ def var(*shape, scale=1.0, shift=0.0):
 
 
 def rounded(t):
-    return [round(v, 7) for v in t.detach().flatten().tolist()]
+    return [float(f"{v:.9g}") for v in t.detach().flatten().tolist()]
 
 
 def case(op, inputs, output, **constants):
