@@ -11,6 +11,7 @@ pub mod device;
 pub mod distill;
 pub mod eval;
 pub mod export;
+pub mod inputs;
 pub mod merge;
 pub mod metrics;
 pub mod mine;

@@ -5,6 +5,7 @@ use crate::data::{Glossary, GroupSource, Import, Imported, Lists, RetrievalSet, 
 use crate::distill::{Number, StudentInput, Target, TokenLists, distill};
 use crate::eval::{DEVICE, SetReport, evaluate};
 use crate::export::Dtype;
+use crate::inputs::{self, Known};
 use crate::merge::{Ingredient, StepConfig, greedy_soup, mean};
 use crate::mine::{Searcher, mine};
 use crate::pretrain::{Corpus, MASK};
@@ -147,14 +148,15 @@ fn stamp(recipe: &Recipe, until: usize) -> Result<String> {
     }
 }
 
-/// Whether a step is finished with exactly the recipe as it is up to it.
+/// Whether a step is finished with exactly the recipe and the data as they are up to it.
 ///
 /// # Errors
-/// Never in practice: a recipe that was read can be written.
-pub fn is_done(recipe: &Recipe, out: &Path, step: usize) -> Result<bool> {
+/// Data files that cannot be read.
+pub fn is_done(recipe: &Recipe, out: &Path, step: usize, known: &mut Known) -> Result<bool> {
     let wanted = stamp(recipe, step)?;
-    let done = out.join(recipe.steps()[step].name()).join("done.json");
-    Ok(std::fs::read_to_string(done).is_ok_and(|found| found == wanted))
+    let folder = out.join(recipe.steps()[step].name());
+    let same_lines = std::fs::read_to_string(folder.join("done.json")).is_ok_and(|found| found == wanted);
+    Ok(same_lines && known.changed(recipe, step, &folder)?.is_none())
 }
 
 /// The step named, or the last one that made a student.
@@ -308,6 +310,15 @@ pub fn run(recipe: &Recipe, out: &Path, machine: Machine<'_>, say: Say<'_>) -> R
         };
         std::fs::write(out.join("run.json"), serde_json::to_vec_pretty(&note)?)?;
     }
+    let mut known = Known::of_run(recipe, out);
+    // Paths that are wrong are found now, and not after hours.
+    let last = run.steps.len() - 1;
+    if !is_done(recipe, out, last, &mut known)? {
+        known.of_steps(recipe, last)?;
+        for set in &recipe.eval {
+            RetrievalSet::files(&recipe.data.join(set)).context("eval")?;
+        }
+    }
     for i in 0..run.steps.len() {
         let step = run.steps[i].clone();
         // Agreed by all, and nobody goes on before rank 0 has written what the step before made.
@@ -317,7 +328,7 @@ pub fn run(recipe: &Recipe, out: &Path, machine: Machine<'_>, say: Say<'_>) -> R
         }
         let folder = out.join(step.name());
         let (done, wanted) = (folder.join("done.json"), stamp(recipe, i)?);
-        if is_done(recipe, out, i)? {
+        if is_done(recipe, out, i, &mut known)? {
             if matches!(step, Step::Train(_) | Step::Pretrain(_)) && !folder.join("config.json").is_file() {
                 run.record(&step, &folder, recipe.model.projection())?;
             }
@@ -326,14 +337,20 @@ pub fn run(recipe: &Recipe, out: &Path, machine: Machine<'_>, say: Say<'_>) -> R
         }
         ranks.barrier()?; // all have looked before anything changes
         if root {
-            let started = folder.join("started.json");
-            if folder.join("state.safetensors").is_file()
-                && std::fs::read_to_string(&started).is_ok_and(|found| found != wanted)
-            {
-                say(format!("{}: the recipe has changed, the step starts over", step.name()));
-                std::fs::remove_file(folder.join("state.safetensors"))?;
+            let (started, state) = (folder.join("started.json"), folder.join("state.safetensors"));
+            let why = match known.changed(recipe, i, &folder)? {
+                _ if std::fs::read_to_string(&started).is_ok_and(|found| found != wanted) => {
+                    Some("the recipe has changed".to_owned())
+                }
+                Some(path) => Some(format!("{} has changed", path.display())),
+                None => None,
+            };
+            if let (Some(why), true) = (why, state.is_file()) {
+                say(format!("{}: {why}, the step starts over", step.name()));
+                std::fs::remove_file(state)?;
             }
             std::fs::create_dir_all(&folder)?;
+            inputs::note(&folder, &known.of_steps(recipe, i)?)?;
             std::fs::write(&started, &wanted)?;
         }
         ranks.barrier()?;

@@ -1,5 +1,6 @@
 //! What a run would do, before it does it: `run --dry-run`.
 
+use crate::inputs::Known;
 use crate::pipeline::{depth_of, is_done, read_tokenizer, step_index};
 use crate::recipe::{ModelShape, Recipe, Step};
 use crate::student::Student;
@@ -40,9 +41,9 @@ pub fn plan(recipe: &Recipe, out: &Path, workers: usize) -> Result<String> {
         recipe.name,
         recipe.steps().len()
     );
-    let mut hours = 0.0;
+    let (mut hours, mut known) = (0.0, Known::of_run(recipe, out));
     for (i, step) in recipe.steps().iter().enumerate() {
-        let done = is_done(recipe, out, i)?;
+        let done = is_done(recipe, out, i, &mut known)?;
         let state = if done {
             "done, will be skipped"
         } else if out.join(step.name()).join("state.safetensors").is_file() {

@@ -229,6 +229,39 @@ fn a_bert_is_read_from_a_folder_trained_and_exported() {
 }
 
 #[test]
+fn a_step_starts_over_when_its_data_has_changed_and_wrong_paths_are_found_before_anything_is_trained() {
+    let (mut recipe, out, data) = (recipe(), folder("data-changes"), folder("data-of-changes"));
+    recipe.eval.clear();
+    recipe.step.truncate(2);
+    std::fs::create_dir_all(data.join("pairs")).expect("a folder");
+    for name in ["sections.jsonl", "pairs/pairs.tsv"] {
+        std::fs::copy(recipe.data.join(name), data.join(name)).expect("a copy");
+    }
+    recipe.data = data.clone();
+    let never = AtomicBool::new(false);
+    let refused = pipeline::run(&recipe, &out, Machine::alone(1, &never), &mut |_| ());
+    let message = format!("{:#}", refused.expect_err("no folder train"));
+    assert!(message.contains("step context") && message.contains("queries.jsonl"), "{message}");
+    assert!(!out.join("pretrain").exists());
+
+    recipe.step.truncate(1);
+    let sections = data.join("sections.jsonl");
+    let text = std::fs::read_to_string(&sections).expect("sections");
+    assert!(!run(&recipe, &out, &never).iter().any(|line| line.contains("skipped")));
+    std::fs::write(&sections, &text).expect("the same again");
+    assert!(run(&recipe, &out, &never).iter().all(|line| line.contains("skipped")));
+    let first = std::fs::read(out.join("pretrain/model.safetensors")).expect("weights");
+    std::fs::write(&sections, text.replace('の', "は")).expect("other text");
+    let lines = run(&recipe, &out, &never);
+    let again = lines.iter().any(|l| l.contains("sections.jsonl has changed, the step starts over"));
+    assert!(again, "{lines:#?}");
+    let second = std::fs::read(out.join("pretrain/model.safetensors")).expect("weights");
+    assert!(first != second, "trained on the same text");
+    std::fs::remove_file(&sections).expect("removed");
+    assert!(run(&recipe, &out, &never).iter().all(|line| line.contains("skipped")));
+}
+
+#[test]
 fn recipes_that_cannot_run_are_refused_with_the_step_at_fault() {
     let refused = |change: &dyn Fn(&mut Recipe)| {
         let mut recipe = recipe();

@@ -4,7 +4,7 @@
 //! encoded once for all its queries: three times fewer tokens than one triple per question, and harder negatives than random ones.
 
 use super::{
-    DataError, Glossary, RetrievalSet, Section, Sequence, find, read_pairs, read_sections, read_written,
+    DataError, Glossary, RetrievalSet, Section, Sequence, pairs_file, read_pairs, read_sections, read_written,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
@@ -124,7 +124,7 @@ impl GroupSource {
         }
         let mut queries_of: HashMap<String, Vec<Vec<u32>>> = HashMap::new();
         if kind == SourceKind::Headings {
-            for (_, query, id) in read_pairs(&find(&root.join("pairs"), "pairs.tsv")?)? {
+            for (_, query, id) in read_pairs(&pairs_file(root)?)? {
                 queries_of.entry(id).or_default().push(tokens(tokenizer, &query));
             }
         }

@@ -22,7 +22,8 @@ pub use import::{Import, Imported};
 pub use input::Sequence;
 pub use lists::{List, Lists, ScoreKind};
 pub use retrieval_set::{Passage, QueryText, RetrievalSet};
-pub use sections::{Section, read_pairs, read_sections, read_written};
+pub use rows::list_files;
+pub use sections::{Section, pairs_file, read_pairs, read_sections, read_written};
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -93,7 +94,7 @@ pub enum DataError {
     },
     /// None of the names a file may have exists.
     #[error(
-        "{folder}: no {stem}, {stem}.gz or {stem}.zst; a retrieval set needs passages.jsonl, queries.jsonl and qrels.tsv"
+        "{folder}: no {stem}, {stem}.gz or {stem}.zst; a retrieval set needs passages.jsonl (or corpus.jsonl), queries.jsonl and qrels.tsv (or qrels/test.tsv)"
     )]
     Absent {
         /// Folder searched.

@@ -1,15 +1,19 @@
 //! Questions with their passages.
 
-use super::{DataError, find, json_lines, lines, read_pairs, read_sections, read_written};
+use super::{DataError, find, json_lines, lines, pairs_file, read_pairs, read_sections, read_written};
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+/// First fields of a header above judgments.
+const BEIR_HEADER: [&str; 3] = ["query-id", "query_id", "qid"];
+
 /// A unit that is retrieved.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Passage {
     /// Id in the set.
+    #[serde(alias = "_id")]
     pub id: String,
     /// Title of the article or page; may be empty.
     #[serde(default)]
@@ -22,12 +26,14 @@ pub struct Passage {
 #[derive(Clone, Debug, Deserialize)]
 pub struct QueryText {
     /// Id in the set.
+    #[serde(alias = "_id")]
     pub id: String,
     /// Text.
     pub text: String,
 }
 
-/// `passages.jsonl`, `queries.jsonl` and `qrels.tsv` (query id, passage id, grade; no header) of one folder.
+/// `passages.jsonl`, `queries.jsonl` and `qrels.tsv` (query id, passage id, grade) of one folder, or BEIR's `corpus.jsonl`, `queries.jsonl` and
+/// `qrels/test.tsv` (with a header). Grades above 0 are relevant, all alike.
 #[derive(Clone, Debug, Default)]
 pub struct RetrievalSet {
     /// Passages, in file order.
@@ -60,9 +66,7 @@ impl RetrievalSet {
                 set.passages.push(Passage { id: section.id, title, text: section.text });
             }
         }
-        for (i, (_, text, id)) in
-            read_pairs(&find(&root.join("pairs"), "pairs.tsv")?)?.into_iter().enumerate()
-        {
+        for (i, (_, text, id)) in read_pairs(&pairs_file(root)?)?.into_iter().enumerate() {
             if let Some(&at) = place.get(&id) {
                 set.queries.push(QueryText { id: i.to_string(), text });
                 set.relevant.push(vec![at]);
@@ -118,23 +122,42 @@ impl RetrievalSet {
         write("qrels.tsv", judgments.collect())
     }
 
-    /// Reads a folder.
+    /// Files of passages, queries and judgments of a set: a folder, or one of several judgment files of BEIR's layout (`FOLDER/qrels/dev.tsv`).
+    ///
+    /// # Errors
+    /// [`DataError::Absent`] with the names looked for.
+    pub fn files(set: &Path) -> Result<[PathBuf; 3], DataError> {
+        let named = set.is_file() && set.parent().is_some_and(|p| p.ends_with("qrels"));
+        let folder = match set.ancestors().nth(2) {
+            Some(folder) if named => folder,
+            _ => set,
+        };
+        let either = |own: &str, beir: &str| find(folder, own).or_else(|e| find(folder, beir).map_err(|_| e));
+        let judgments = if named { set.to_owned() } else { either("qrels.tsv", "qrels/test.tsv")? };
+        Ok([either("passages.jsonl", "corpus.jsonl")?, find(folder, "queries.jsonl")?, judgments])
+    }
+
+    /// Reads a set, of either layout. BEIR's `queries.jsonl` holds the queries of all splits: those that the judgments do not name are left out there.
     ///
     /// # Errors
     /// [`DataError`] with file and line; a judgment that names an unknown id, or a question without any relevant passage, is an error too.
-    pub fn read(folder: &Path) -> Result<Self, DataError> {
-        let passages: Vec<Passage> = json_lines(&find(folder, "passages.jsonl")?)?;
-        let queries: Vec<QueryText> = json_lines(&find(folder, "queries.jsonl")?)?;
+    pub fn read(set: &Path) -> Result<Self, DataError> {
+        let [passages, queries, path] = Self::files(set)?;
+        let passages: Vec<Passage> = json_lines(&passages)?;
+        let mut queries: Vec<QueryText> = json_lines(&queries)?;
+        let of_split = path.parent().is_some_and(|p| p.ends_with("qrels"));
         let passage_of: HashMap<&str, usize> =
             passages.iter().enumerate().map(|(i, p)| (p.id.as_str(), i)).collect();
         let query_of: HashMap<&str, usize> =
             queries.iter().enumerate().map(|(i, q)| (q.id.as_str(), i)).collect();
         let mut relevant = vec![Vec::new(); queries.len()];
-        let path = find(folder, "qrels.tsv")?;
         for row in lines(&path)? {
             let (line, text) = row?;
             let bad = |what: String| DataError::Row { path: path.clone(), line, what };
             let fields: Vec<&str> = text.split('\t').collect();
+            if line == 1 && fields.len() == 3 && BEIR_HEADER.contains(&fields[0]) {
+                continue;
+            }
             let [query, passage, grade] = fields[..] else {
                 return Err(bad(format!(
                     "{} fields, expected query, passage and grade between tabs",
@@ -156,6 +179,15 @@ impl RetrievalSet {
             list.sort_unstable();
             list.dedup();
         }
+        if of_split {
+            // pytrec_eval, BEIR's tool, does not count questions without a relevant passage either.
+            let mut keep = relevant.iter().map(|list| !list.is_empty());
+            queries.retain(|_| keep.next().unwrap_or(false));
+            relevant.retain(|list| !list.is_empty());
+        }
+        if queries.is_empty() {
+            return Err(DataError::Format { path, what: "no query has a relevant passage".to_owned() });
+        }
         if let Some(i) = relevant.iter().position(Vec::is_empty) {
             return Err(DataError::Row {
                 path,
@@ -164,5 +196,55 @@ impl RetrievalSet {
             });
         }
         Ok(Self { passages, queries, relevant })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("shirube-set-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("qrels")).expect("a temporary folder");
+        for (name, text) in files {
+            std::fs::write(folder.join(name), text).expect("written");
+        }
+        folder
+    }
+
+    const BEIR: [(&str, &str); 4] = [
+        (
+            "corpus.jsonl",
+            "{\"_id\": \"a\", \"title\": \"題\", \"text\": \"文\"}\n{\"_id\": \"b\", \"title\": \"\", \"text\": \"他\"}\n",
+        ),
+        (
+            "queries.jsonl",
+            "{\"_id\": \"1\", \"text\": \"問\", \"metadata\": {}}\n{\"_id\": \"2\", \"text\": \"別\"}\n",
+        ),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n1\tb\t2\n1\ta\t0\n"),
+        ("qrels/dev.tsv", "query-id\tcorpus-id\tscore\n2\ta\t1\n"),
+    ];
+
+    #[test]
+    fn a_folder_of_beir_is_read_split_by_split() {
+        let folder = folder("beir", &BEIR);
+        let test = RetrievalSet::read(&folder).expect("the test split");
+        assert_eq!((test.passages.len(), test.queries.len()), (2, 1));
+        assert_eq!((test.queries[0].id.as_str(), &test.relevant), ("1", &vec![vec![1]]));
+        let dev = RetrievalSet::read(&folder.join("qrels/dev.tsv")).expect("the other split");
+        assert_eq!((dev.queries[0].id.as_str(), &dev.relevant), ("2", &vec![vec![0]]));
+    }
+
+    #[test]
+    fn judgments_that_name_nothing_and_absent_files_are_refused() {
+        let bad = folder("bad", &BEIR);
+        std::fs::write(bad.join("qrels/test.tsv"), "1\tb\t1\n1\tz\t1\n").expect("written");
+        let message = RetrievalSet::read(&bad).expect_err("an unknown passage").to_string();
+        assert!(message.contains("line 2") && message.contains("passage z"), "{message}");
+        std::fs::write(bad.join("qrels/test.tsv"), "1\tb\t0\n").expect("written");
+        let message = RetrievalSet::read(&bad).expect_err("nothing to find").to_string();
+        assert!(message.contains("no query has a relevant passage"), "{message}");
+        let message = RetrievalSet::read(&folder("none", &[])).expect_err("no files").to_string();
+        assert!(message.contains("passages.jsonl") && message.contains("corpus.jsonl"), "{message}");
     }
 }

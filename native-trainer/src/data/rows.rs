@@ -139,6 +139,25 @@ pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     Ok(found)
 }
 
+/// Every file that lists in `path`, a file or a folder of tables, may be read from.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn list_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut found = files(path)?;
+    if path.is_dir() {
+        let io = |source| DataError::Io { path: path.to_owned(), source };
+        for entry in std::fs::read_dir(path).map_err(io)? {
+            let folder = entry.map_err(io)?.path();
+            if folder.is_dir() {
+                found.extend(files(&folder)?);
+            }
+        }
+        found.sort();
+    }
+    Ok(found)
+}
+
 /// Rows of a parquet file. The reader's own panics on damaged files become errors.
 struct Parquet {
     path: PathBuf,

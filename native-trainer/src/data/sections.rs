@@ -1,8 +1,8 @@
 //! Raw text cut at headings, and keyword queries made from it.
 
-use super::{DataError, json_lines, lines};
+use super::{DataError, find, json_lines, lines};
 use serde::Deserialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One section of a page.
 #[derive(Clone, Debug, Deserialize)]
@@ -49,6 +49,14 @@ impl Section {
 /// [`DataError`] with file and line.
 pub fn read_sections(path: &Path) -> Result<Vec<Section>, DataError> {
     json_lines(path)
+}
+
+/// The file of keyword queries of a data folder, `pairs/pairs.tsv`.
+///
+/// # Errors
+/// When it is not there.
+pub fn pairs_file(root: &Path) -> Result<PathBuf, DataError> {
+    find(&root.join("pairs"), "pairs.tsv")
 }
 
 /// Reads keyword queries: `(kind, query, section id)`.
