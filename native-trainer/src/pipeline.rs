@@ -70,14 +70,14 @@ pub fn input_rules(recipe: &Recipe, tokenizer: &Tokenizer) -> (InputRules, Input
         suffix: inputs.suffix.clone(),
         max_length: recipe.model.query_length,
         expansion: recipe.model.expansion.map(|e| e.with(inputs.mask)),
-        skip: vec![],
+        ..InputRules::default()
     };
     let document = InputRules {
         prefix: inputs.document_prefix,
         suffix: inputs.suffix,
         max_length: recipe.model.document_length,
-        expansion: None,
         skip,
+        ..InputRules::default()
     };
     (query, document)
 }

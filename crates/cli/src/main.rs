@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod dictionary;
 mod explain;
 mod inspect;
 mod mdbook;
@@ -40,6 +41,8 @@ enum Command {
     Search(search::SearchArguments),
     /// Show what a bundle holds and what its parts weigh; with a query, where the scores of its hits come from
     Inspect(inspect::InspectArguments),
+    /// Write the compact dictionary that tokenizers with MeCab need, from a package such as unidic-lite (docs/segmentation.md)
+    Dictionary(dictionary::DictionaryArguments),
     /// Build as a backend of mdBook: the book comes on standard input (docs/site.md)
     Mdbook,
     /// Serve a folder on this machine, to try its search
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Remove(arguments) => parts::remove(&arguments),
         Command::Search(arguments) => search::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Dictionary(arguments) => dictionary::run(&arguments),
         Command::Mdbook => mdbook::run(),
         Command::Serve(arguments) => serve::run(&arguments),
     };

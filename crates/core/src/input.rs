@@ -64,6 +64,10 @@ pub struct InputRules {
     /// Ids that are encoded but whose embeddings are not kept (punctuation in documents).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skip: Vec<u32>,
+    /// Put before the text, whose first token then gives way to the last id of `prefix`. colbert-ai up to 0.2.19 made room for its
+    /// marker in this way, with `". "`; that changes what MeCab sees to the left of a text. `None`: the marker is inserted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overwritten: Option<String>,
 }
 
 #[cfg(test)]

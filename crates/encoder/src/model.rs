@@ -6,7 +6,7 @@ use shirube_core::{InputRules, Role};
 use shirube_format::model::{ModelManifest, Weights};
 use shirube_format::{FormatError, Sha256Hex};
 use shirube_kernels::Kernels;
-use shirube_text::{EncoderInput, Tokenizer};
+use shirube_text::{Dictionary, EncoderInput, TextError, Tokenizer};
 use std::sync::Arc;
 
 /// Name of the compact tokenizer in a model folder.
@@ -53,12 +53,12 @@ pub struct Model {
 }
 
 impl Model {
-    /// The model of a manifest and the files it names (`tokenizer.bin` and all `*.safetensors`; others are not looked at). Lengths and digests
+    /// The model of a manifest and the files it names (`tokenizer.bin`, all `*.safetensors` and the parts of a dictionary; others are not looked at). Lengths and digests
     /// of the weights are the caller's to check, as [`shirube_format::model::folder::read`] and the retriever's loader do.
     ///
     /// # Errors
     /// [`FormatError::Missing`] without a tokenizer, [`FormatError::Mismatch`] when it is not the manifest's, else as [`Encoder::load`] and
-    /// [`Tokenizer::from_bytes`].
+    /// [`Tokenizer::open`].
     pub fn load<'a>(
         manifest: ModelManifest,
         files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
@@ -66,9 +66,12 @@ impl Model {
     ) -> Result<Self, EncoderError> {
         let mut tokenizer = None;
         let mut parts = Vec::new();
+        let mut dictionary: Vec<Option<&[u8]>> = vec![None; manifest.dictionary().count()];
         for (path, bytes) in files {
             if path == TOKENIZER {
                 tokenizer = Some(bytes);
+            } else if let Some(at) = manifest.dictionary().position(|file| file.path == path) {
+                dictionary[at] = Some(bytes);
             } else if path.ends_with(".safetensors") {
                 parts.push((path, bytes));
             }
@@ -79,9 +82,19 @@ impl Model {
         let found = Sha256Hex::of(bytes);
         let info = &manifest.tokenizer;
         same("SHA-256 of tokenizer.bin", &info.sha256.0, &found.0)?;
-        let tokenizer = Tokenizer::from_bytes(bytes)?;
+        let dictionary = manifest
+            .dictionary()
+            .zip(dictionary)
+            .map(|(file, bytes)| bytes.ok_or_else(|| FormatError::Missing { path: file.path.clone() }))
+            .collect::<Result<Vec<_>, _>>()?;
+        let dictionary = match dictionary.is_empty() {
+            true => None,
+            false => Some(Arc::new(Dictionary::from_parts(&dictionary).map_err(TextError::from)?)),
+        };
+        let tokenizer = Tokenizer::open(bytes, dictionary)?;
         same("tokenizer.normalizer", &info.normalizer, tokenizer.rules().name())?;
         same("tokenizer.segmenter", &info.segmenter, tokenizer.segmenter().name())?;
+        same("tokenizer.subword", &info.subword, tokenizer.subword_name())?;
         if tokenizer.vocab_size() > manifest.encoder.vocab_size {
             let most = format!("at most {}", manifest.encoder.vocab_size);
             return Err(mismatch("pieces of tokenizer.bin", &most, &tokenizer.vocab_size().to_string()));

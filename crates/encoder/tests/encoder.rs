@@ -88,7 +88,7 @@ fn a_bert_query_carries_its_markers_and_a_document_skips_punctuation() {
     let (prefix, suffix) = (vec![0, 3], vec![5]);
     let expansion = Expansion { token: 2, attend: false, rule: ExpansionRule::DynamicPaper };
     model.manifest.query =
-        InputRules { prefix, suffix, max_length: 40, expansion: Some(expansion), skip: vec![] };
+        InputRules { prefix, suffix, max_length: 40, expansion: Some(expansion), ..InputRules::default() };
     let (manifest, files) = model.files();
     let files = || files.iter().map(|(n, b)| (n.as_str(), b.as_slice()));
     let mut loaded = Model::load(manifest.clone(), files(), Kernels::detect()).unwrap();

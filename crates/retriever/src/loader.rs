@@ -10,7 +10,7 @@ use crate::{Retriever, RetrieverError};
 use shirube_encoder::Model;
 use shirube_format::FormatError;
 use shirube_format::bundle::{Bundle, BundleEntry, LexicalDirectory, PartKind, SectionsDirectory};
-use shirube_format::model::{FileEntry, ModelManifest};
+use shirube_format::model::{FileEntry, ModelManifest, is_dictionary};
 use shirube_index::Index;
 use shirube_kernels::Kernels;
 use std::collections::BTreeMap;
@@ -59,7 +59,9 @@ impl ModelLoader {
     pub fn new(manifest_json: &[u8]) -> Result<Self, RetrieverError> {
         let manifest = ModelManifest::parse(manifest_json)?;
         // `tokenizer.json` is for training tools; the compact form says the same in a fraction of the bytes.
-        let needed = |f: &&FileEntry| f.path == "tokenizer.bin" || f.path.ends_with(".safetensors");
+        let needed = |f: &&FileEntry| {
+            f.path == "tokenizer.bin" || f.path.ends_with(".safetensors") || is_dictionary(&f.path)
+        };
         let required = manifest.files.iter().filter(needed).cloned().collect();
         Ok(Self { manifest, files: FileSet { required, provided: BTreeMap::new() } })
     }

@@ -371,7 +371,8 @@ impl Content {
         out.extend_from_slice(&DICTIONARY_FORMAT.to_le_bytes());
         out.extend_from_slice(&(sizes.n_categories as u16).to_le_bytes());
         out.extend_from_slice(&source);
-        let n = [sizes.n_pairs, sizes.n_labels, sizes.n_nodes, sizes.n_entries, sizes.n_rows, sizes.n_columns];
+        let n =
+            [sizes.n_pairs, sizes.n_labels, sizes.n_nodes, sizes.n_entries, sizes.n_rows, sizes.n_columns];
         out.extend(n.iter().chain(&[edge, 0, 0, 0]).flat_map(|&n| (n as u32).to_le_bytes()));
         out.extend_from_slice(&encoder.finish());
         let least = sizes.bytes().map_or(0, |bytes| bytes.div_ceil(MOST_EXPANSION));

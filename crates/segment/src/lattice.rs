@@ -70,10 +70,7 @@ impl Dictionary {
     ) -> impl Iterator<Item = Range<usize>> + use<'l> {
         lattice.build(self, text);
         let Lattice { words, offsets, .. } = &*lattice;
-        words
-            .iter()
-            .rev()
-            .map(|&(start, end)| offsets[start as usize]..offsets[end as usize])
+        words.iter().rev().map(|&(start, end)| offsets[start as usize]..offsets[end as usize])
     }
 
     /// What it costs that a word with `column` comes before one with `row`.
@@ -119,7 +116,14 @@ impl Lattice {
         self.ending.resize(n + 1, NONE);
         self.nodes.clear();
         self.words.clear();
-        self.nodes.push(Node { cost: 0, pair: dictionary.edge, start: 0, end: 0, previous: NONE, next_ending: NONE });
+        self.nodes.push(Node {
+            cost: 0,
+            pair: dictionary.edge,
+            start: 0,
+            end: 0,
+            previous: NONE,
+            next_ending: NONE,
+        });
         self.ending[0] = 0;
         for position in 0..n {
             if self.ending[position] != NONE && self.begin(dictionary, position) {
@@ -151,7 +155,8 @@ impl Lattice {
         }
         if self.beginning.is_empty() || first.invoke() {
             let entries = &dictionary.unknown[first.category()];
-            let mut unknown = |end: usize| self.beginning.extend(entries.iter().map(|&entry| (entry, end as u32)));
+            let mut unknown =
+                |end: usize| self.beginning.extend(entries.iter().map(|&entry| (entry, end as u32)));
             let mut grouped = None;
             if first.group() {
                 let end = run_end(characters, start + 1, first);

@@ -208,7 +208,12 @@ impl Lexicon {
     }
 
     /// Writes this lexicon, or reads one into its place.
-    pub(crate) fn code<C: Coder>(&mut self, c: &mut C, groups: &Groups, n_pairs: usize) -> Result<(), Damage> {
+    pub(crate) fn code<C: Coder>(
+        &mut self,
+        c: &mut C,
+        groups: &Groups,
+        n_pairs: usize,
+    ) -> Result<(), Damage> {
         let Self { trie: Trie { labels, first }, entries_of, entries } = self;
         let n_nodes = labels.len();
         let mut label_models = LabelModels::new();

@@ -80,8 +80,11 @@ pub(crate) fn code<C: Coder>(c: &mut C, residuals: &mut [i16], trees: &Trees) {
         let (done, rest) = residuals.split_at_mut(row * n_columns);
         let current = &mut rest[..n_columns];
         let line = |at: usize| &done[at * n_columns..][..n_columns];
-        let (parent, above) =
-            if row == 0 { (&zeros[..], &zeros[..]) } else { (line(usize::from(trees.rows[row])), line(row - 1)) };
+        let (parent, above) = if row == 0 {
+            (&zeros[..], &zeros[..])
+        } else {
+            (line(usize::from(trees.rows[row])), line(row - 1))
+        };
         let mut left = 0;
         for column in 0..n_columns {
             let beside = if column == 0 { 0 } else { current[usize::from(trees.columns[column])] };
@@ -104,7 +107,11 @@ pub(crate) fn code<C: Coder>(c: &mut C, residuals: &mut [i16], trees: &Trees) {
                 let width = 1usize << learned;
                 size = 1 << learned
                     | if learned > 0 {
-                        c.tree(&mut mantissas[n][..width], learned, given >> (low - learned) & (width as u32 - 1))
+                        c.tree(
+                            &mut mantissas[n][..width],
+                            learned,
+                            given >> (low - learned) & (width as u32 - 1),
+                        )
                     } else {
                         0
                     };

@@ -242,7 +242,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let numbers: Vec<u32> = (0..3000u32).map(|i| i.wrapping_mul(2_654_435_761) >> (15 + i % 17)).collect();
+        let numbers: Vec<u32> =
+            (0..3000u32).map(|i| i.wrapping_mul(2_654_435_761) >> (15 + i % 17)).collect();
         let mut encoder = Encoder::new();
         let pass = |coder: &mut dyn FnMut(&mut NumberModels, &mut Bit, u32) -> u32| -> Vec<u32> {
             let (mut models, mut bit) = (NumberModels::new(1, 3), Bit::NEW);

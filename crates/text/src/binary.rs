@@ -1,4 +1,5 @@
-//! `tokenizer.bin`, the compact form of a tokenizer. All numbers are little-endian.
+//! `tokenizer.bin`, the compact form of a tokenizer: format 1, Unigram. All numbers are little-endian. (Format 2, WordPiece, stands in
+//! `wordpiece_file.rs`; both begin alike up to the checksum.)
 //!
 //! | Byte | Type | Content |
 //! |---|---|---|
@@ -22,30 +23,51 @@
 //! Pieces are in strictly ascending order of their UTF-8 bytes; columns stand apart because that is what compresses. Scores
 //! in `tokenizer.json` are the costs divided by the steps, so both files give the same tokens.
 
-use crate::tokenizer::{N_BYTES, Tokenizer};
+use crate::tokenizer::{N_BYTES, Pieces, Tokenizer};
 use crate::unigram::Unigram;
-use crate::{Normalizer, Rules, Segmenter, TextError};
+use crate::wordpiece_file::{self, WORDPIECE_FORMAT};
+use crate::{Normalizer, Rules, Segmenter, Subword, TextError};
+use shirube_segment::{Dictionary, crc32};
+use std::sync::Arc;
 
-/// The newest format this build reads and the one it writes.
-pub const TOKENIZER_FORMAT: u16 = 1;
+/// The newest format this build reads. Unigram models are written in format 1.
+pub const TOKENIZER_FORMAT: u16 = WORDPIECE_FORMAT;
 
-const MAGIC: &[u8; 4] = b"SHTK";
-const HEADER_BYTES: usize = 24;
-const MAX_PIECES: u32 = 1 << 20;
+pub(crate) const MAGIC: &[u8; 4] = b"SHTK";
+pub(crate) const HEADER_BYTES: usize = 24;
+pub(crate) const MAX_PIECES: u32 = 1 << 20;
+const UNIGRAM_FORMAT: u16 = 1;
 
 impl Tokenizer {
-    /// The tokenizer in `bytes`, a `tokenizer.bin`. Memory is bounded by a small multiple of the length.
+    /// The tokenizer in `bytes`, a `tokenizer.bin` that needs no dictionary. Memory is bounded by a small multiple of the length.
     ///
     /// # Errors
-    /// [`TextError::NotATokenizer`], [`TextError::NewerFormat`] and [`TextError::Damaged`]; no input panics.
+    /// As [`Self::open`], and [`TextError::NoDictionary`] for one that does.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, TextError> {
+        Self::open(bytes, None)
+    }
+
+    /// The tokenizer in `bytes`, a `tokenizer.bin`, with the dictionary it cuts words by, if it does.
+    ///
+    /// # Errors
+    /// [`TextError::NotATokenizer`], [`TextError::NewerFormat`] and [`TextError::Damaged`]; [`TextError::NoDictionary`] and
+    /// [`TextError::OtherDictionary`] where the dictionary it was made with is needed and not there; no input panics.
+    pub fn open(bytes: &[u8], dictionary: Option<Arc<Dictionary>>) -> Result<Self, TextError> {
         if bytes.get(..4) != Some(MAGIC) {
             return Err(TextError::NotATokenizer { bytes: bytes.len() });
         }
         let mut reader = Reader { bytes, at: 4 };
         let version = reader.u16("version")?;
-        if version != TOKENIZER_FORMAT {
+        if !(UNIGRAM_FORMAT..=WORDPIECE_FORMAT).contains(&version) {
             return Err(TextError::NewerFormat { found: version, supported: TOKENIZER_FORMAT });
+        }
+        let stated = Reader { bytes, at: 20 }.u32("checksum")?;
+        let (head, body) = (&bytes[..20], &bytes[HEADER_BYTES..]);
+        if crc32(&[head, body]) != stated {
+            return Err(damaged("checksum", 20));
+        }
+        if version == WORDPIECE_FORMAT {
+            return wordpiece_file::read(&mut reader, dictionary);
         }
         let rules = match reader.u8("normaliser")? {
             0 => Rules::Nfkc,
@@ -69,10 +91,7 @@ impl Tokenizer {
         let n_specials = reader.u16("number of special tokens")?;
         let unk_id = reader.u16("unknown token")?;
         let n_pieces = reader.u32("number of pieces")?;
-        let checksum = reader.u32("checksum")?;
-        if crc32(&[&bytes[..20], &bytes[HEADER_BYTES..]]) != checksum {
-            return Err(damaged("checksum", 20));
-        }
+        reader.u32("checksum")?;
         if steps_per_nat == 0 {
             return Err(damaged("score steps", 10));
         }
@@ -123,17 +142,23 @@ impl Tokenizer {
             normalizer: Normalizer::new(rules),
             segmenter,
             specials,
-            unk_id: u32::from(unk_id),
-            byte_fallback,
-            unigram: Unigram::new(text, starts, costs, steps_per_nat),
+            subword: Subword::Unigram(Pieces {
+                unk_id: u32::from(unk_id),
+                byte_fallback,
+                unigram: Unigram::new(text, starts, costs, steps_per_nat),
+            }),
         })
     }
 
     /// This tokenizer as `tokenizer.bin`; [`Self::from_bytes`] gives it back.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HEADER_BYTES + self.unigram.len() * 8);
+        let Pieces { unk_id, byte_fallback, unigram } = match &self.subword {
+            Subword::Unigram(pieces) => pieces,
+            Subword::WordPiece(model) => return wordpiece_file::write(&self.specials, model),
+        };
+        let mut out = Vec::with_capacity(HEADER_BYTES + unigram.len() * 8);
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&TOKENIZER_FORMAT.to_le_bytes());
+        out.extend_from_slice(&UNIGRAM_FORMAT.to_le_bytes());
         out.push(match self.rules() {
             Rules::Nfkc => 0,
             Rules::Shirube1 => 1,
@@ -141,20 +166,20 @@ impl Tokenizer {
         out.push(match self.segmenter {
             Segmenter::None => 0,
             Segmenter::Script => 1,
+            Segmenter::Mecab => unreachable!("no Unigram model is made with MeCab words"),
         });
         out.push(1);
-        out.push(u8::from(self.byte_fallback));
-        out.extend_from_slice(&self.unigram.steps_per_nat().to_le_bytes());
+        out.push(u8::from(*byte_fallback));
+        out.extend_from_slice(&unigram.steps_per_nat().to_le_bytes());
         out.extend_from_slice(&(self.specials.len() as u16).to_le_bytes());
-        out.extend_from_slice(&(self.unk_id as u16).to_le_bytes());
-        out.extend_from_slice(&(self.unigram.len() as u32).to_le_bytes());
+        out.extend_from_slice(&(*unk_id as u16).to_le_bytes());
+        out.extend_from_slice(&(unigram.len() as u32).to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         for special in &self.specials {
             out.push(special.len() as u8);
             out.extend_from_slice(special.as_bytes());
         }
-        let pieces =
-            || (0..self.unigram.len()).map(|at| self.unigram.piece(at).unwrap_or_default().as_bytes());
+        let pieces = || (0..unigram.len()).map(|at| unigram.piece(at).unwrap_or_default().as_bytes());
         let shared: Vec<u8> = core::iter::once(&b""[..])
             .chain(pieces())
             .zip(pieces())
@@ -162,23 +187,25 @@ impl Tokenizer {
             .collect();
         out.extend_from_slice(&shared);
         out.extend(pieces().zip(&shared).map(|(piece, &shared)| piece.len() as u8 - shared));
-        out.extend((0..self.unigram.len()).flat_map(|at| self.unigram.cost(at).to_le_bytes()));
+        out.extend((0..unigram.len()).flat_map(|at| unigram.cost(at).to_le_bytes()));
         for (piece, &shared) in pieces().zip(&shared) {
             out.extend_from_slice(&piece[usize::from(shared)..]);
         }
-        let checksum = crc32(&[&out[..20], &out[HEADER_BYTES..]]);
-        out[20..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+        seal(&mut out);
         out
     }
 
     /// The tokenizer of a `tokenizer.json` made by our trainer, whose normaliser and segmenter run outside that file.
     ///
     /// # Errors
-    /// [`TextError::Unsupported`] for anything but a Unigram model with its special tokens first, then all or no byte pieces,
+    /// [`TextError::Unsupported`] for [`Segmenter::Mecab`], and for anything but a Unigram model with its special tokens first, then all or no byte pieces,
     /// then pieces in ascending order whose scores are whole multiples of 1/64.
     pub fn from_tokenizer_json(json: &str, rules: Rules, segmenter: Segmenter) -> Result<Self, TextError> {
         const STEPS: u16 = 64;
         let unsupported = |what: &str| TextError::Unsupported { what: what.to_owned() };
+        if segmenter == Segmenter::Mecab {
+            return Err(unsupported("a Unigram model runs without MeCab"));
+        }
         let root: serde_json::Value =
             serde_json::from_str(json).map_err(|e| unsupported(&format!("not JSON: {e}")))?;
         let model = &root["model"];
@@ -238,68 +265,67 @@ impl Tokenizer {
             normalizer: Normalizer::new(rules),
             segmenter,
             specials,
-            unk_id: unk_id as u32,
-            byte_fallback,
-            unigram: Unigram::new(text, starts, costs, STEPS),
+            subword: Subword::Unigram(Pieces {
+                unk_id: unk_id as u32,
+                byte_fallback,
+                unigram: Unigram::new(text, starts, costs, STEPS),
+            }),
         })
     }
 }
 
-fn damaged(part: &'static str, offset: usize) -> TextError {
+pub(crate) fn damaged(part: &'static str, offset: usize) -> TextError {
     TextError::Damaged { part, offset }
 }
 
-struct Reader<'a> {
+/// Writes the checksum into a finished file.
+pub(crate) fn seal(out: &mut [u8]) {
+    let checksum = crc32(&[&out[..20], &out[HEADER_BYTES..]]);
+    out[20..HEADER_BYTES].copy_from_slice(&checksum.to_le_bytes());
+}
+
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, n: usize, part: &'static str) -> Result<&'a [u8], TextError> {
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Everything that follows.
+    pub(crate) fn rest(&mut self) -> &'a [u8] {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        self.at = self.bytes.len();
+        rest
+    }
+
+    pub(crate) fn take(&mut self, n: usize, part: &'static str) -> Result<&'a [u8], TextError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let taken = rest.get(..n).ok_or_else(|| damaged(part, self.at))?;
         self.at += n;
         Ok(taken)
     }
 
-    fn u8(&mut self, part: &'static str) -> Result<u8, TextError> {
+    pub(crate) fn u8(&mut self, part: &'static str) -> Result<u8, TextError> {
         Ok(self.take(1, part)?[0])
     }
 
-    fn u16(&mut self, part: &'static str) -> Result<u16, TextError> {
+    pub(crate) fn u16(&mut self, part: &'static str) -> Result<u16, TextError> {
         let b = self.take(2, part)?;
         Ok(u16::from_le_bytes([b[0], b[1]]))
     }
 
-    fn u32(&mut self, part: &'static str) -> Result<u32, TextError> {
+    pub(crate) fn u32(&mut self, part: &'static str) -> Result<u32, TextError> {
         let b = self.take(4, part)?;
         Ok(u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
     }
 }
 
-/// CRC-32 (polynomial 0xEDB88320, reflected), a nibble at a time: the file is small, a table of 256 would be code.
-fn crc32(parts: &[&[u8]]) -> u32 {
-    let mut table = [0u32; 16];
-    for (i, entry) in table.iter_mut().enumerate() {
-        *entry = (0..4).fold(i as u32, |c, _| if c & 1 == 1 { c >> 1 ^ 0xedb8_8320 } else { c >> 1 });
-    }
-    let mut crc = u32::MAX;
-    for &byte in parts.iter().copied().flatten() {
-        crc ^= u32::from(byte);
-        crc = table[(crc & 15) as usize] ^ crc >> 4;
-        crc = table[(crc & 15) as usize] ^ crc >> 4;
-    }
-    !crc
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_checksum_is_the_common_crc_32() {
-        assert_eq!(crc32(&[b"1234", b"56789"]), 0xcbf4_3926);
-    }
 
     fn sample() -> Tokenizer {
         let vocab: Vec<serde_json::Value> = ["[PAD]", "[UNK]"]
@@ -393,10 +419,10 @@ mod tests {
             Err(TextError::NotATokenizer { bytes: 15 })
         ));
         let mut newer = sample().to_bytes();
-        newer[4] = 2;
+        newer[4] = 3;
         assert!(matches!(
             Tokenizer::from_bytes(&newer),
-            Err(TextError::NewerFormat { found: 2, supported: 1 })
+            Err(TextError::NewerFormat { found: 3, supported: 2 })
         ));
     }
 

@@ -1,6 +1,6 @@
 //! The encoder's input: markers, text, expansion, and what is kept of the output.
 
-use crate::{Span, Tokenizer};
+use crate::{Encoding, Span, Tokenizer};
 use shirube_core::InputRules;
 
 /// One text as the encoder takes it: prefix, text, suffix, expansion.
@@ -24,7 +24,10 @@ impl EncoderInput {
     /// `text` by `rules`. The text is cut so that prefix, text and suffix take at most `max_length` ids; the markers are
     /// never cut. Expansion never goes beyond `max_length`.
     pub fn new(tokenizer: &Tokenizer, rules: &InputRules, text: &str) -> Self {
-        let encoding = tokenizer.encode(text);
+        let encoding = match &rules.overwritten {
+            Some(lead) => encode_after(tokenizer, lead, text),
+            None => tokenizer.encode(text),
+        };
         let room = rules.max_length.saturating_sub(rules.prefix.len() + rules.suffix.len());
         let n_text = encoding.ids.len().min(room);
         let mut ids = rules.prefix.clone();
@@ -48,4 +51,17 @@ impl EncoderInput {
     pub fn kept(&self) -> impl Iterator<Item = usize> + '_ {
         self.keep.iter().enumerate().filter(|&(_, &keep)| keep).map(|(at, _)| at)
     }
+}
+
+/// The tokens of `text` as they are after `lead`, whose first token is left out; offsets are those in `text`.
+fn encode_after(tokenizer: &Tokenizer, lead: &str, text: &str) -> Encoding {
+    let mut encoding = tokenizer.encode(&format!("{lead}{text}"));
+    let first = usize::from(!encoding.ids.is_empty());
+    encoding.ids.drain(..first);
+    encoding.offsets.drain(..first);
+    for span in &mut encoding.offsets {
+        span.start = span.start.saturating_sub(lead.len() as u32);
+        span.end = span.end.saturating_sub(lead.len() as u32);
+    }
+    encoding
 }

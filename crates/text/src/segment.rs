@@ -16,14 +16,17 @@ pub enum Segmenter {
     None,
     /// Runs of one script.
     Script,
+    /// Words by MeCab's lattice over a dictionary file.
+    Mecab,
 }
 
 impl Segmenter {
-    /// The name stored in files: `none` or `script`.
+    /// The name stored in files: `none`, `script` or `mecab`.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Script => "script",
+            Self::Mecab => "mecab",
         }
     }
 
@@ -35,6 +38,7 @@ impl Segmenter {
         match name {
             "none" => Ok(Self::None),
             "script" => Ok(Self::Script),
+            "mecab" => Ok(Self::Mecab),
             _ => Err(TextError::UnknownSegmenter { name: name.chars().take(40).collect() }),
         }
     }
@@ -134,9 +138,9 @@ mod tests {
 
     #[test]
     fn names_of_segmenters_lead_back_to_them() {
-        for segmenter in [Segmenter::None, Segmenter::Script] {
+        for segmenter in [Segmenter::None, Segmenter::Script, Segmenter::Mecab] {
             assert_eq!(Segmenter::from_name(segmenter.name()).ok(), Some(segmenter));
         }
-        assert!(matches!(Segmenter::from_name("mecab"), Err(TextError::UnknownSegmenter { .. })));
+        assert!(matches!(Segmenter::from_name("words"), Err(TextError::UnknownSegmenter { .. })));
     }
 }

@@ -1,5 +1,6 @@
-//! The tokenizer: normalise, cut at script changes, split into pieces.
+//! The tokenizer: normalise, cut at script changes or into words, split into pieces.
 
+use crate::bert_japanese::{BertJapanese, Buffers};
 use crate::unigram::Unigram;
 use crate::{Normalized, Normalizer, Rules, Segment, Segmenter, Span, script_runs};
 use std::fmt;
@@ -9,13 +10,27 @@ pub(crate) const N_BYTES: usize = 256;
 
 /// Text to token ids, the same on every target.
 ///
-/// Ids: special tokens from 0, then the 256 byte pieces if the vocabulary falls back to bytes, then the pieces in ascending
-/// order of their UTF-8 bytes. Special tokens and byte pieces are never matched in text.
+/// Ids of a Unigram model: special tokens from 0, then the 256 byte pieces if the vocabulary falls back to bytes, then the pieces in
+/// ascending order of their UTF-8 bytes; special tokens and byte pieces are never matched in text. Ids of a WordPiece model
+/// ([`Self::bert_japanese`]) are the lines of its `vocab.txt`; its special tokens are matched in text, as transformers does.
 #[derive(Clone)]
 pub struct Tokenizer {
     pub(crate) normalizer: Normalizer,
     pub(crate) segmenter: Segmenter,
     pub(crate) specials: Vec<String>,
+    pub(crate) subword: Subword,
+}
+
+/// What splits a segment into tokens.
+#[derive(Clone, Debug)]
+pub(crate) enum Subword {
+    Unigram(Pieces),
+    WordPiece(Box<BertJapanese>),
+}
+
+/// A Unigram model with what stands for characters it does not have.
+#[derive(Clone, Debug)]
+pub(crate) struct Pieces {
     pub(crate) unk_id: u32,
     pub(crate) byte_fallback: bool,
     pub(crate) unigram: Unigram,
@@ -44,103 +59,117 @@ impl fmt::Debug for Tokenizer {
 impl Tokenizer {
     /// The ids of `text` and where they come from. Time is linear in the length of `text`.
     pub fn encode(&self, text: &str) -> Encoding {
-        self.encode_normalized(&self.normalizer.normalize(text))
+        match &self.subword {
+            Subword::WordPiece(model) => {
+                let mut encoding = Encoding::default();
+                model.encode(&self.normalizer, &self.specials, text, &mut encoding);
+                encoding
+            }
+            Subword::Unigram(_) => self.encode_normalized(&self.normalizer.normalize(text)),
+        }
     }
 
-    /// As [`Self::encode`] for a text that this tokenizer's rules have normalised already.
+    /// As [`Self::encode`] for a text that this tokenizer's rules have normalised already. Special tokens are not looked for.
     pub fn encode_normalized(&self, normalized: &Normalized) -> Encoding {
+        let Normalized { text, spans } = normalized;
         let mut encoding = Encoding::default();
-        let mut lattice = Vec::new();
-        match self.segmenter {
-            Segmenter::None => {
-                self.encode_segment(&normalized.text, &normalized.spans, &mut lattice, &mut encoding);
+        match &self.subword {
+            Subword::WordPiece(model) => {
+                model.encode_words(text, spans, 0, &mut Buffers::default(), &mut encoding);
             }
-            Segmenter::Script => {
-                for Segment { bytes, first_char, .. } in script_runs(&normalized.text) {
-                    let spans = normalized.spans.get(first_char..).unwrap_or_default();
-                    self.encode_segment(&normalized.text[bytes], spans, &mut lattice, &mut encoding);
+            Subword::Unigram(pieces) => {
+                let mut lattice = Vec::new();
+                let mut encode = |text: &str, spans: &[Span]| {
+                    pieces.encode_segment(self.n_specials(), text, spans, &mut lattice, &mut encoding);
+                };
+                if self.segmenter == Segmenter::Script {
+                    for Segment { bytes, first_char, .. } in script_runs(text) {
+                        encode(&text[bytes], spans.get(first_char..).unwrap_or_default());
+                    }
+                } else {
+                    encode(text, spans);
                 }
             }
         }
         encoding
     }
 
-    /// Appends the tokens of one segment; `spans` begins with the segment's first character.
-    fn encode_segment(
-        &self,
-        segment: &str,
-        spans: &[Span],
-        lattice: &mut Vec<crate::unigram::Best>,
-        out: &mut Encoding,
-    ) {
-        let first_piece = self.first_piece();
-        let range = |from: usize, to: usize| Span {
-            start: spans.get(from).map_or(0, |s| s.start),
-            end: spans.get(to - 1).map_or(0, |s| s.end),
-        };
-        let mut unknown_from = None;
-        self.unigram.split(segment, lattice, |piece, from, bytes| match piece {
-            Some((piece, to)) => {
-                unknown_from = None;
-                out.ids.push(first_piece + piece);
-                out.offsets.push(range(from, to));
-            }
-            None if self.byte_fallback => {
-                for byte in segment[bytes].bytes() {
-                    out.ids.push(self.n_specials() + u32::from(byte));
-                    out.offsets.push(range(from, from + 1));
-                }
-            }
-            None => {
-                // Neighbouring unknown characters are one unknown token.
-                if let (Some(first), Some(last)) = (unknown_from, out.offsets.last_mut()) {
-                    *last = range(first, from + 1);
-                } else {
-                    unknown_from = Some(from);
-                    out.ids.push(self.unk_id);
-                    out.offsets.push(range(from, from + 1));
-                }
-            }
-        });
-    }
-
     fn n_specials(&self) -> u32 {
         self.specials.len() as u32
     }
 
-    /// Id of the first piece, after special tokens and byte pieces.
-    fn first_piece(&self) -> u32 {
-        self.n_specials() + if self.byte_fallback { N_BYTES as u32 } else { 0 }
-    }
-
     /// Number of ids; every id is below it.
     pub fn vocab_size(&self) -> usize {
-        self.first_piece() as usize + self.unigram.len()
+        match &self.subword {
+            Subword::Unigram(pieces) => pieces.first_piece(self.n_specials()) as usize + pieces.unigram.len(),
+            Subword::WordPiece(model) => {
+                let added = model.special_ids.iter().map(|&id| id as usize + 1).max().unwrap_or(0);
+                model.pieces.len().max(added)
+            }
+        }
     }
 
     /// The text of `id`: a special token's name, a piece, or `<0xE3>` for a byte piece; `None` from [`Self::vocab_size`] on.
     pub fn piece(&self, id: u32) -> Option<String> {
-        if let Some(special) = self.specials.get(id as usize) {
-            return Some(special.clone());
-        }
-        match self.byte_of(id) {
-            Some(byte) => Some(format!("<0x{byte:02X}>")),
-            None => self.unigram.piece(id.checked_sub(self.first_piece())? as usize).map(str::to_owned),
+        match &self.subword {
+            Subword::Unigram(pieces) => {
+                if let Some(special) = self.specials.get(id as usize) {
+                    return Some(special.clone());
+                }
+                match self.byte_of(id) {
+                    Some(byte) => Some(format!("<0x{byte:02X}>")),
+                    None => {
+                        let at = id.checked_sub(pieces.first_piece(self.n_specials()))?;
+                        pieces.unigram.piece(at as usize).map(str::to_owned)
+                    }
+                }
+            }
+            Subword::WordPiece(model) => match model.special_ids.iter().position(|&special| special == id) {
+                Some(at) => self.specials.get(at).cloned(),
+                None => model.pieces.piece(id).map(str::to_owned),
+            },
         }
     }
 
     /// The byte that a byte piece stands for.
     pub fn byte_of(&self, id: u32) -> Option<u8> {
-        let byte = id.checked_sub(self.n_specials())?;
-        if self.byte_fallback { u8::try_from(byte).ok() } else { None }
+        match &self.subword {
+            Subword::Unigram(Pieces { byte_fallback: true, .. }) => {
+                u8::try_from(id.checked_sub(self.n_specials())?).ok()
+            }
+            _ => None,
+        }
     }
 
     /// The id of a special token or a piece.
     pub fn id_of(&self, piece: &str) -> Option<u32> {
-        if let Some(at) = self.specials.iter().position(|special| special == piece) {
-            return Some(at as u32);
+        let special = self.specials.iter().position(|special| special == piece);
+        match &self.subword {
+            Subword::Unigram(pieces) => match special {
+                Some(at) => Some(at as u32),
+                None => pieces.unigram.find(piece).map(|at| pieces.first_piece(self.n_specials()) + at),
+            },
+            Subword::WordPiece(model) => match special {
+                Some(at) => model.special_ids.get(at).copied(),
+                None => model.pieces.find(piece),
+            },
         }
-        self.unigram.find(piece).map(|at| self.first_piece() + at)
+    }
+
+    /// The id that stands for what the vocabulary does not have.
+    pub fn unk_id(&self) -> u32 {
+        match &self.subword {
+            Subword::Unigram(pieces) => pieces.unk_id,
+            Subword::WordPiece(model) => model.unk_id,
+        }
+    }
+
+    /// The name of the subword model, as manifests have it: `unigram` or `wordpiece`.
+    pub fn subword_name(&self) -> &'static str {
+        match &self.subword {
+            Subword::Unigram(_) => "unigram",
+            Subword::WordPiece(_) => "wordpiece",
+        }
     }
 
     /// The normaliser, for texts that are needed normalised elsewhere too (lexical search, highlights).
@@ -158,8 +187,55 @@ impl Tokenizer {
         self.segmenter
     }
 
-    /// Names of the special tokens, by id.
+    /// Names of the special tokens. Those of a Unigram model have the ids from 0 on, others are asked of [`Self::id_of`].
     pub fn specials(&self) -> &[String] {
         &self.specials
+    }
+}
+
+impl Pieces {
+    /// Id of the first piece, after special tokens and byte pieces.
+    fn first_piece(&self, n_specials: u32) -> u32 {
+        n_specials + if self.byte_fallback { N_BYTES as u32 } else { 0 }
+    }
+
+    /// Appends the tokens of one segment; `spans` begins with the segment's first character.
+    fn encode_segment(
+        &self,
+        n_specials: u32,
+        segment: &str,
+        spans: &[Span],
+        lattice: &mut Vec<crate::unigram::Best>,
+        out: &mut Encoding,
+    ) {
+        let first_piece = self.first_piece(n_specials);
+        let range = |from: usize, to: usize| Span {
+            start: spans.get(from).map_or(0, |s| s.start),
+            end: spans.get(to - 1).map_or(0, |s| s.end),
+        };
+        let mut unknown_from = None;
+        self.unigram.split(segment, lattice, |piece, from, bytes| match piece {
+            Some((piece, to)) => {
+                unknown_from = None;
+                out.ids.push(first_piece + piece);
+                out.offsets.push(range(from, to));
+            }
+            None if self.byte_fallback => {
+                for byte in segment[bytes].bytes() {
+                    out.ids.push(n_specials + u32::from(byte));
+                    out.offsets.push(range(from, from + 1));
+                }
+            }
+            None => {
+                // Neighbouring unknown characters are one unknown token.
+                if let (Some(first), Some(last)) = (unknown_from, out.offsets.last_mut()) {
+                    *last = range(first, from + 1);
+                } else {
+                    unknown_from = Some(from);
+                    out.ids.push(self.unk_id);
+                    out.offsets.push(range(from, from + 1));
+                }
+            }
+        });
     }
 }

@@ -122,6 +122,7 @@ proptest! {
             max_length,
             expansion: rules[rule].map(|rule| Expansion { token: 2, attend: false, rule }),
             skip: vec![5],
+            ..InputRules::default()
         };
         let input = EncoderInput::new(&TOKENIZER, &rules, &text);
         let n_text = TOKENIZER.encode(&text).ids.len();

@@ -124,7 +124,18 @@ impl FileEntry {
     }
 }
 
+/// Whether a file of a model folder is a part of its dictionary, `dictionary-0.bin` and so on.
+pub fn is_dictionary(path: &str) -> bool {
+    let number = path.strip_prefix("dictionary-").and_then(|rest| rest.strip_suffix(".bin"));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
 impl ModelManifest {
+    /// The parts of the dictionary that the tokenizer needs, in the order of `files`, in which they are one file. Empty for most models.
+    pub fn dictionary(&self) -> impl Iterator<Item = &FileEntry> {
+        self.files.iter().filter(|file| is_dictionary(&file.path))
+    }
+
     /// Parses `manifest.json` and checks what can be checked without the weights.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! The model folder: `manifest.json`, `weights-*.safetensors`, `tokenizer.json`, `tokenizer.bin`.
+//! The model folder: `manifest.json`, `weights-*.safetensors`, `tokenizer.json`, `tokenizer.bin`, and `dictionary-*.bin` where the
+//! tokenizer cuts words by MeCab's rules.
 //!
 //! Tensor names follow Hugging Face's ModernBERT and BERT checkpoints without their `model.` or `bert.` prefix; the projection chain is
 //! `dense.{i}.weight [out, in]` (and `.bias`, `.residual.weight`), the query weight `query_weight.weight [1, hidden]` and
@@ -13,6 +14,7 @@ pub mod folder;
 
 pub use manifest::{
     FileEntry, MODEL_FORMAT, ModelManifest, Provenance, Quantization, TokenizerInfo, WeightKind,
+    is_dictionary,
 };
 pub(crate) use manifest::{check_json_version, looks_like_html};
 pub use weights::{Tensor, TensorKind, TensorRole, Weights, pack_parts};

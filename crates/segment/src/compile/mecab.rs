@@ -96,7 +96,9 @@ impl MecabDictionary {
         if let Some(token) =
             ids.clone().find(|t| usize::from(t.left) >= n_left || usize::from(t.right) >= n_right)
         {
-            return Err(damaged(path)(format!("{token:?} is outside of {n_left} left and {n_right} right ids")));
+            return Err(damaged(path)(format!(
+                "{token:?} is outside of {n_left} left and {n_right} right ids"
+            )));
         }
         let mut source = [0; 16];
         source.copy_from_slice(&digest.finalize()[..16]);
@@ -108,8 +110,19 @@ impl MecabDictionary {
         self.connections[usize::from(left) * self.n_right + usize::from(right)]
     }
 
+    /// The licence under which a part of `folder` may be handed on: the package's file `BSD`, or `LICENSE` or `COPYING`.
+    ///
+    /// # Errors
+    /// [`CompileError::Io`] where there is none.
+    pub fn license(folder: &Path) -> Result<String, CompileError> {
+        let names = ["BSD", "LICENSE", "COPYING"];
+        let path = names.map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
+        let path = path.unwrap_or_else(|| folder.join(names[0]));
+        std::fs::read_to_string(&path).map_err(|source| CompileError::Io { path, source })
+    }
+
     /// Surfaces and tokens.
-    pub fn len(&self) -> (usize, usize) {
+    pub fn counts(&self) -> (usize, usize) {
         (self.surfaces.len(), self.surfaces.iter().map(|(_, tokens)| tokens.len()).sum())
     }
 }
@@ -174,8 +187,8 @@ impl<'a> TokenFile<'a> {
                 && value < 0
             {
                 let value = !value as usize;
-                let surface =
-                    String::from_utf8(key.clone()).map_err(|_| format!("the surface {key:02x?} is not UTF-8"))?;
+                let surface = String::from_utf8(key.clone())
+                    .map_err(|_| format!("the surface {key:02x?} is not UTF-8"))?;
                 out.push((surface, self.tokens(value >> 8, value & 0xff)?));
             }
             for byte in (0..=255u8).rev() {
@@ -200,7 +213,11 @@ impl<'a> TokenFile<'a> {
         let u16_at = |token: &[u8], at: usize| u16::from_le_bytes([token[at], token[at + 1]]);
         Ok(bytes
             .chunks_exact(16)
-            .map(|token| Token { left: u16_at(token, 0), right: u16_at(token, 2), cost: u16_at(token, 6) as i16 })
+            .map(|token| Token {
+                left: u16_at(token, 0),
+                right: u16_at(token, 2),
+                cost: u16_at(token, 6) as i16,
+            })
             .collect())
     }
 }
@@ -217,7 +234,8 @@ fn categories(bytes: &[u8]) -> Result<(Vec<String>, Vec<u32>), String> {
     if table.len() != N_CHARACTERS * 4 {
         return Err(format!("{} bytes of characters, expected {}", table.len(), N_CHARACTERS * 4));
     }
-    let table: Vec<u32> = table.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
+    let table: Vec<u32> =
+        table.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
     match table.iter().find(|&&c| Character(c).category() >= n) {
         Some(c) => Err(format!("character {c:08x} has none of the {n} categories")),
         None => Ok((names, table)),

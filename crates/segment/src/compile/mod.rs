@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// A written dictionary.
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    /// The file.
+    /// The file, for [`crate::Dictionary::from_bytes`].
     pub bytes: Vec<u8>,
     /// Its sections and how many bytes each takes.
     pub sections: Vec<(&'static str, usize)>,
@@ -26,6 +26,20 @@ pub struct Compiled {
     pub n_entries: (usize, usize),
     /// Rows and columns of the matrix that are left.
     pub matrix: (usize, usize),
+}
+
+/// Longest part: hosts of static files and caches are at ease with this much.
+pub const PART_BYTES: usize = 4_000_000;
+/// The file of the licence that belongs beside the parts.
+pub const LICENSE_FILE: &str = "dictionary-LICENSE.txt";
+
+impl Compiled {
+    /// The files of a model folder: `dictionary-0.bin` and so on, each at most [`PART_BYTES`] long and none much shorter than the others.
+    pub fn parts(&self) -> impl Iterator<Item = (String, &[u8])> {
+        let n_parts = self.bytes.len().div_ceil(PART_BYTES).max(1);
+        let parts = self.bytes.chunks(self.bytes.len().div_ceil(n_parts).max(1));
+        parts.enumerate().map(|(i, part)| (format!("dictionary-{i}.bin"), part))
+    }
 }
 
 /// The file for `dictionary`. Takes tens of seconds for unidic-lite: the trees of the matrix compare all rows with each other.
@@ -151,10 +165,7 @@ impl Classes {
 }
 
 /// The matrix over the ids in use, with equal rows and equal columns made one.
-fn merge(
-    dictionary: &MecabDictionary,
-    ids: impl Iterator<Item = (u16, u16)>,
-) -> (Classes, usize, Vec<i16>) {
+fn merge(dictionary: &MecabDictionary, ids: impl Iterator<Item = (u16, u16)>) -> (Classes, usize, Vec<i16>) {
     let unknown = dictionary.unknown.iter().flatten().map(|t| (t.left, t.right));
     let mut lefts = HashSet::from([0]);
     let mut rights = HashSet::from([0]);
@@ -168,10 +179,7 @@ fn merge(
         all
     };
     let (lefts, rights) = (sorted(lefts), sorted(rights));
-    let mut classes = Classes {
-        row_of: vec![0; dictionary.n_left],
-        column_of: vec![0; dictionary.n_right],
-    };
+    let mut classes = Classes { row_of: vec![0; dictionary.n_left], column_of: vec![0; dictionary.n_right] };
     let mut rows: Vec<Vec<i16>> = Vec::new();
     let mut known: HashMap<Vec<i16>, u16> = HashMap::new();
     for &left in &lefts {
@@ -217,7 +225,10 @@ fn plant(pairs: &[Pair], costs: Vec<i16>, n_rows: usize, n_columns: usize) -> (T
     let (row_place, column_place): (Vec<u16>, Vec<u16>) = (place(&row_order), place(&column_order));
     let pairs = pairs
         .iter()
-        .map(|pair| Pair { row: row_place[usize::from(pair.row)], column: column_place[usize::from(pair.column)] })
+        .map(|pair| Pair {
+            row: row_place[usize::from(pair.row)],
+            column: column_place[usize::from(pair.column)],
+        })
         .collect();
     (trees, matrix, pairs)
 }
