@@ -262,7 +262,7 @@ mod tests {
     use shirube_core::{Expansion, ExpansionRule, InputRules};
 
     fn rules(marker: u32, max_length: usize, expansion: Option<Expansion>) -> InputRules {
-        InputRules { prefix: vec![marker], suffix: vec![], max_length, expansion, skip: vec![] }
+        InputRules { prefix: vec![marker], max_length, expansion, ..InputRules::default() }
     }
 
     /// Five queries with augmentation and seven documents, one of them of a token that is not scored, in a student of two blocks.

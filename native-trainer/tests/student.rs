@@ -97,7 +97,7 @@ fn input_rules_make_the_ids_that_pylate_made() {
             suffix: vec![3],
             max_length: 16,
             expansion: Some(Expansion { token: 4, attend: false, rule: ExpansionRule::Fixed }),
-            skip: vec![],
+            ..InputRules::default()
         };
         let text = case.ids[2..case.n_attended - 1].iter().copied();
         assert_eq!(Sequence::new(&rules, text), input(case));

@@ -51,7 +51,7 @@ mod tests {
                     suffix,
                     max_length,
                     expansion: rule.map(|(rule, attend)| Expansion { token: 2, attend, rule }),
-                    skip: vec![],
+                    ..InputRules::default()
                 };
                 for n in [0, 1, 5, 20, 40, 90] {
                     let text = "検索の速さ ".repeat(n);
