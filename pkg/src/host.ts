@@ -6,11 +6,10 @@ import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { GpuSide, onCpu, prepare, probe, type Files } from "./gpu.js";
 import type { Call, HostOptions, Results } from "./protocol.js";
 import type { DeviceStatus, Embeddings, ProgressEvent, SearchResult } from "./types.js";
-import { compileWasm } from "./wasm.js";
+import { compileWasm, engineUrl, type EngineUrls } from "./wasm.js";
 
-async function startWasm(url: string | undefined, signal: AbortSignal): Promise<void> {
-  const module = await compileWasm(url ?? new URL("./shirube_wasm_bg.wasm", import.meta.url).href, signal);
-  await init({ module_or_path: module });
+async function startWasm(urls: EngineUrls, signal: AbortSignal): Promise<void> {
+  await init({ module_or_path: await compileWasm(engineUrl(urls), signal) });
 }
 
 let wasmStarted: Promise<void> | undefined;

@@ -77,7 +77,13 @@ export class Shirube {
       bundle: folder(options.bundle, "bundle"),
       ...modelOf(options),
       // Literal, so that bundlers follow it, and named here: a bundler's worker may be a blob, to which an address without an origin means nothing.
-      wasm: base ? new URL("shirube_wasm_bg.wasm", base).href : absolute(new URL("./shirube_wasm_bg.wasm", import.meta.url).href),
+      wasm: base
+        ? { simd: new URL("shirube_wasm_bg.wasm", base).href, relaxed: new URL("shirube_relaxed_bg.wasm", base).href }
+        : {
+            simd: absolute(new URL("./shirube_wasm_bg.wasm", import.meta.url).href),
+            // A page opened from a file brings one build along, the one that runs everywhere.
+            relaxed: isInline(import.meta.url) ? undefined : absolute(new URL("./shirube_relaxed_bg.wasm", import.meta.url).href),
+          },
       gpu: base
         ? { module: new URL("gpu.js", base).href, wasm: new URL("shirube_gpu_bg.wasm", base).href }
         : { module: absolute(new URL("./gpu.js", import.meta.url).href), wasm: absolute(new URL("./shirube_gpu_bg.wasm", import.meta.url).href) },

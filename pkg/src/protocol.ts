@@ -1,5 +1,6 @@
 import type { PlainError } from "./errors.js";
 import type { Embeddings, ProgressEvent, SearchResult, Stage, Status } from "./types.js";
+import type { EngineUrls } from "./wasm.js";
 
 /** Load options with every URL absolute, as the worker needs them. */
 export interface HostOptions {
@@ -7,7 +8,7 @@ export interface HostOptions {
   model: string;
   /** Where files of the model really are, by their URL inside `model`; others are where they seem to be. */
   renamed: Record<string, string>;
-  wasm: string | undefined;
+  wasm: EngineUrls;
   /** The GPU's module and its WebAssembly. */
   gpu: { module: string; wasm: string };
   cache: boolean;

@@ -198,7 +198,7 @@ export interface LoadOptions {
   progress_callback?: (event: ProgressEvent) => void;
   /** Aborts loading. */
   signal?: AbortSignal;
-  /** Folder that holds `worker.js` and `shirube_wasm_bg.wasm`, where a bundler or CDN moved them. */
+  /** Folder that holds `worker.js`, `shirube_wasm_bg.wasm` and `shirube_relaxed_bg.wasm`, where a bundler or CDN moved them. */
   assetBase?: string | URL;
   /**
    * `"auto"` (default): a Web Worker, or the page's own thread where no worker starts; `true`: a worker or an error;

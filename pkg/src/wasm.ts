@@ -9,6 +9,26 @@ const SIMD_PROBE = new Uint8Array([
   0, 0, 26, 11,
 ]);
 
+/** The smallest module with a relaxed dot product: (func (drop (i32x4.relaxed_dot_i8x16_i7x16_add_s (v128.const 0) (v128.const 0) (v128.const 0)))). */
+const RELAXED_PROBE = new Uint8Array([
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 62, 1, 60, 0,
+  ...[1, 2, 3].flatMap(() => [253, 12, ...new Array<number>(16).fill(0)]),
+  253, 147, 2, 26, 11,
+]);
+
+/** Where the engine's builds are. They share their JavaScript and differ in the instructions they use. */
+export interface EngineUrls {
+  /** 128-bit SIMD, which every supported browser has. */
+  simd: string;
+  /** Relaxed SIMD beside it: about twice as fast, where the browser has it. `undefined` where only one build was brought along. */
+  relaxed: string | undefined;
+}
+
+/** The fastest build that this browser can run. */
+export function engineUrl({ simd, relaxed }: EngineUrls): string {
+  return relaxed !== undefined && typeof WebAssembly !== "undefined" && WebAssembly.validate(RELAXED_PROBE) ? relaxed : simd;
+}
+
 /** The compiled module at `href`, or an error that says what stands in its way. */
 export async function compileWasm(href: string, signal: AbortSignal): Promise<WebAssembly.Module> {
   const unsupported = (why: string, cure: string) => new ShirubeError("WASM_UNSUPPORTED", why, cure);

@@ -81,7 +81,7 @@ function paintFacts(status: Status | undefined): void {
   const { backend, thread, model, bundle } = status;
   facts.replaceChildren(
     // Reasons arrive in English; the usual ones have words of the page's language.
-    row(t.facts.device, `WASM ${backend.kind}`, backend.kind === "simd128" ? t.simdReason : backend.reason),
+    row(t.facts.device, `WASM ${backend.kind}`, ["simd128", "relaxed-simd"].includes(backend.kind) ? t.simdReason : backend.reason),
     row(t.facts.thread, t.thread[thread.kind], thread.kind === "worker" ? t.workerReason : thread.reason),
     row(t.facts.model, t.size(megabytes(model.bytes), model.fromCache), `${model.name}, ${model.license}`),
     row(t.facts.index, t.size(megabytes(bundle.bytes), bundle.fromCache), t.counts(number(bundle.documents), number(bundle.tokens))),

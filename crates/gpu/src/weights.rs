@@ -4,6 +4,8 @@ use crate::GpuError;
 use crate::device::{Buffer, Gpu};
 use shirube_format::FormatError;
 use shirube_format::model::{Tensor, TensorKind, WeightKind, Weights};
+use shirube_kernels::{GROUP, GroupedI4};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Tensors by name, borrowed: the CPU's encoder takes the same ones.
@@ -30,6 +32,45 @@ impl<'a> Tensors<'a> {
             return Ok(data);
         }
         Err(self.unexpected(name, "I8", shape))
+    }
+
+    fn u8(&self, name: &str, shape: &[usize]) -> Result<&'a [u8], FormatError> {
+        if let Some(Tensor { shape: found, data: TensorKind::U8(data) }) = self.0.get(name)
+            && found == shape
+        {
+            return Ok(data);
+        }
+        Err(self.unexpected(name, "U8", shape))
+    }
+
+    /// The matrix `{stem} [rows, cols]` as int8 rows with a scale each, or `None` where it is not quantised. 4-bit weights are whole numbers of a byte
+    /// under one scale a row, so expanding them changes no product.
+    fn ints(
+        &self,
+        stem: &str,
+        [rows, cols]: [usize; 2],
+        kind: WeightKind,
+    ) -> Result<Option<(Cow<'a, [i8]>, &'a [f32])>, FormatError> {
+        let name = format!("{stem}.weight");
+        let scale = || self.f32(&format!("{stem}.scale"), &[rows]);
+        Ok(match kind {
+            WeightKind::F32 => None,
+            WeightKind::Int8 => Some((Cow::Borrowed(self.i8(&name, &[rows, cols])?), scale()?)),
+            WeightKind::Int4 => {
+                let nibbles = self.u8(&name, &[rows, cols.div_ceil(2)])?.to_vec();
+                let group_scale =
+                    self.u8(&format!("{stem}.group_scale"), &[rows, cols.div_ceil(GROUP)])?.to_vec();
+                let matrix =
+                    GroupedI4::new(nibbles, group_scale, scale()?.to_vec(), rows, cols).map_err(|error| {
+                        FormatError::Tensor {
+                            name,
+                            expected: "4-bit weights".to_owned(),
+                            found: error.to_string(),
+                        }
+                    })?;
+                Some((Cow::Owned(matrix.expand().0), scale()?))
+            }
+        })
     }
 
     fn unexpected(&self, name: &str, kind: &str, shape: &[usize]) -> FormatError {
@@ -120,25 +161,21 @@ impl Linear {
             }
             Ok(out)
         };
-        let matrix = if kind == WeightKind::Int8 {
-            let mut ints = Vec::with_capacity(n * k);
-            for stem in stems {
-                ints.extend_from_slice(tensors.i8(&format!("{stem}.weight"), &[each, k])?);
+        let (mut ints, mut scales) = (Vec::new(), Vec::new());
+        for stem in stems {
+            if let Some((more, scale)) = tensors.ints(stem, [each, k], kind)? {
+                ints.extend_from_slice(&more);
+                scales.extend_from_slice(scale);
             }
-            let scale = padded(all("scale", &[each])?);
-            Matrix::Int8 {
-                weights: gpu.upload("a weight matrix", &interleave(&ints, n_padded, k))?,
-                scale: gpu.upload("weight scales", &scale)?,
-                n_padded,
-            }
-        } else if kind == WeightKind::F32 {
+        }
+        let matrix = if kind == WeightKind::F32 {
             Matrix::F32(gpu.upload("a weight matrix", &all("weight", &[each, k])?)?)
         } else {
-            return Err(GpuError::Unsupported {
-                what: "quantization.linear",
-                found: format!("{kind:?}"),
-                expected: "int8 or f32",
-            });
+            Matrix::Int8 {
+                weights: gpu.upload("a weight matrix", &interleave(&ints, n_padded, k))?,
+                scale: gpu.upload("weight scales", &padded(scales))?,
+                n_padded,
+            }
         };
         let bias = if bias { Some(gpu.upload("a bias", &padded(all("bias", &[each])?))?) } else { None };
         Ok(Self { matrix, bias, n, k })
@@ -173,14 +210,8 @@ impl Table {
         [n, width]: [usize; 2],
         kind: WeightKind,
     ) -> Result<Self, GpuError> {
-        let int8 = kind == WeightKind::Int8;
-        if !int8 && kind != WeightKind::F32 {
-            return Err(GpuError::Unsupported {
-                what: "quantization.embeddings",
-                found: format!("{kind:?}"),
-                expected: "int8 or f32",
-            });
-        }
+        let ints = tensors.ints(stem, [n, width], kind)?;
+        let int8 = ints.is_some();
         let row_bytes = if int8 { width } else { 4 * width };
         let rows_a_piece = (gpu.info().binding_bytes as usize / row_bytes).max(1);
         let name = format!("{stem}.weight");
@@ -189,9 +220,7 @@ impl Table {
             let n_rows = rows_a_piece.min(n - first);
             let range = first * width..(first + n_rows) * width;
             let what = "the embedding table";
-            let (rows, scale) = if int8 {
-                let ints = tensors.i8(&name, &[n, width])?;
-                let scale = tensors.f32(&format!("{stem}.scale"), &[n])?;
+            let (rows, scale) = if let Some((ints, scale)) = &ints {
                 (gpu.upload(what, &ints[range])?, gpu.upload(what, &scale[first..first + n_rows])?)
             } else {
                 (gpu.upload(what, &tensors.f32(&name, &[n, width])?[range])?, gpu.storage(what, 16)?)

@@ -10,6 +10,19 @@ export function buildWasm(...options) {
   run("cargo", ["run", "--quiet", "-p", "shirube-xtask", "--", "wasm", ...options]);
 }
 
+/**
+ * The engine in its two builds: 128-bit SIMD, and relaxed SIMD for browsers that have it. wasm-bindgen writes the same JavaScript for both, so the package
+ * has it once.
+ */
+export function buildEngine() {
+  const [dist, relaxed] = ["pkg/dist", "target/wasm-relaxed"].map((folder) => join(root, folder));
+  buildWasm();
+  buildWasm("--relaxed", "--out", "target/wasm-relaxed");
+  const script = (folder) => readFileSync(join(folder, "shirube_wasm.js"), "utf8");
+  if (script(dist) !== script(relaxed)) throw new Error("the builds with and without relaxed SIMD came out with different JavaScript: they can no longer share one file");
+  cpSync(join(relaxed, "shirube_wasm_bg.wasm"), join(dist, "shirube_relaxed_bg.wasm"));
+}
+
 /** Imported style sheets become their minified text: the elements adopt them by script. */
 function styleText({ transform }) {
   return {
@@ -141,7 +154,7 @@ async function buildWholeSet() {
 /** Everything `npm start` serves; with `all` over the whole set of sections instead of the committed sample. */
 export async function buildAll({ all = false } = {}) {
   ensureNodePackages();
-  buildWasm();
+  buildEngine();
   buildWasm("--gpu");
   const bundle = all ? await buildWholeSet() : buildSample();
   await buildPackage();

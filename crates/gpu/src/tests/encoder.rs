@@ -4,7 +4,7 @@ use super::{assert_close, on_gpu};
 use crate::{GpuEncoder, GpuError, GpuText};
 use shirube_core::{DenseConfig, Role};
 use shirube_encoder::{Encoder, EncoderIds};
-use shirube_format::model::Tensor;
+use shirube_format::model::{Tensor, WeightKind};
 use shirube_kernels::Kernels;
 use shirube_testkit::{Random, RandomModel, RandomShape, random_model};
 
@@ -94,7 +94,9 @@ fn an_unquantised_model_gives_the_embeddings_of_the_cpu() {
 #[test]
 fn a_quantised_model_gives_the_embeddings_of_the_cpu() {
     for (seed, shape) in (0..).zip(shapes()) {
-        compare(&random_model(seed, &shape).quantized(), INT8_BOUND);
+        for kind in [WeightKind::Int8, WeightKind::Int4] {
+            compare(&random_model(seed, &shape).stored_as(kind), INT8_BOUND);
+        }
     }
 }
 

@@ -10,6 +10,7 @@
 
 use super::{look_up, shared};
 use crate::BackendKind;
+use crate::int4::GROUP;
 use crate::pack::{Activations, Form, Layout};
 use crate::wide::{Lanes, backend};
 use core::arch::wasm32::*;
@@ -106,6 +107,22 @@ macro_rules! relaxed {
             #[inline(always)]
             unsafe fn dot(acc: v128, b: v128, w: v128) -> v128 {
                 i32x4_relaxed_dot_i8x16_i7x16_add(w, b, acc)
+            }
+            /// Two neighbours of one row share a scale and go through one product of 16 bits: `15 * 15` leaves no carry between them. The 8 is taken
+            /// away afterwards, modulo 256.
+            #[inline(always)]
+            unsafe fn unpack_group(data: *const u8, scales: *const u8, to: *mut u8) {
+                let scales = v128_load32_zero(scales.cast());
+                let bytes = i8x16_shuffle::<0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3>(scales, scales);
+                let words = v128_and(bytes, u16x8_splat(0x00ff));
+                let eights = i16x8_shl(bytes, 3);
+                for pair in 0..GROUP / 4 / 2 {
+                    let nibbles = v128_load(data.add(16 * pair).cast());
+                    for (half, nibbles) in [nibbles, u16x8_shr(nibbles, 4)].into_iter().enumerate() {
+                        let products = i16x8_mul(v128_and(nibbles, u8x16_splat(15)), words);
+                        v128_store(to.add(16 * (2 * pair + half)).cast(), i8x16_sub(products, eights));
+                    }
+                }
             }
             #[inline(always)]
             unsafe fn table(t: &[i8; 16]) -> v128 {

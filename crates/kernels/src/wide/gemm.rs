@@ -251,32 +251,44 @@ unsafe fn panel_pair_i4<L: Lanes, const PANELS: usize>(
     });
 }
 
-/// `(nibble - 8) * group_scale` of one panel, as `i16` or `i8`. Plain loops over arrays of one step of `lanes * group` values, which the compiler
-/// turns into vectors: through the pointers it would have to fear that they overlap.
+/// `(nibble - 8) * group_scale` of one panel, as `i16` or `i8`.
 #[inline(always)]
 unsafe fn unpack<L: Lanes>(w: &PackedI4, panel: usize, to: *mut u8) {
+    let groups = w.k.div_ceil(GROUP);
+    // Two values a byte, written as words or bytes.
+    let read = L::N * GROUP / 2;
+    let written = if L::WIDEN { 4 * read } else { 2 * read };
+    for g in 0..groups {
+        let at = panel * groups + g;
+        L::unpack_group(
+            w.data.as_ptr().add(at * read),
+            w.group_scale.as_ptr().add(at * L::N),
+            to.add(g * written),
+        );
+    }
+}
+
+/// One group of a panel. Plain loops over arrays of one step of `lanes * group` values, which the compiler turns into vectors: through the pointers
+/// it would have to fear that they overlap.
+#[inline(always)]
+pub(super) unsafe fn unpack_group<L: Lanes>(data: *const u8, scales: *const u8, to: *mut u8) {
     let Layout { lanes, group, .. } = L::LAYOUT;
     let step = lanes * group;
-    let groups = w.k.div_ceil(GROUP);
-    let data = w.data.as_ptr().add(panel * w.panel_bytes());
-    for g in 0..groups {
-        let scales = w.group_scale.as_ptr().add((panel * groups + g) * lanes);
-        let mut factor = [0_u8; MAX_STEP];
-        for i in 0..step {
-            factor[i] = *scales.add(i / group);
-        }
-        for pair in g * (GROUP / group / 2)..(g + 1) * (GROUP / group / 2) {
-            let mut bytes = [0_u8; MAX_STEP];
-            core::ptr::copy_nonoverlapping(data.add(pair * step), bytes.as_mut_ptr(), step);
-            for half in 0..2 {
-                let at = (2 * pair + half) * step;
-                if L::WIDEN {
-                    let values = unpack_words(&bytes, 4 * half, &factor, step);
-                    core::ptr::copy_nonoverlapping(values.as_ptr(), to.cast::<i16>().add(at), step);
-                } else {
-                    let values = unpack_bytes(&bytes, 4 * half, &factor, step);
-                    core::ptr::copy_nonoverlapping(values.as_ptr(), to.add(at), step);
-                }
+    let mut factor = [0_u8; MAX_STEP];
+    for i in 0..step {
+        factor[i] = *scales.add(i / group);
+    }
+    for pair in 0..GROUP / group / 2 {
+        let mut bytes = [0_u8; MAX_STEP];
+        core::ptr::copy_nonoverlapping(data.add(pair * step), bytes.as_mut_ptr(), step);
+        for half in 0..2 {
+            let at = (2 * pair + half) * step;
+            if L::WIDEN {
+                let values = unpack_words(&bytes, 4 * half, &factor, step);
+                core::ptr::copy_nonoverlapping(values.as_ptr(), to.cast::<i16>().add(at), step);
+            } else {
+                let values = unpack_bytes(&bytes, 4 * half, &factor, step);
+                core::ptr::copy_nonoverlapping(values.as_ptr(), to.add(at), step);
             }
         }
     }

@@ -89,6 +89,16 @@ pub(crate) trait Lanes {
     unsafe fn broadcast(p: *const Self::Act) -> Self::B;
     /// `acc[l] + Σ_g b[g] * w[l][g]`, exact.
     unsafe fn dot(acc: Self::I, b: Self::B, w: Self::W) -> Self::I;
+    /// The 4-bit weights of 32 columns of a panel to what [`Self::weights`] or [`Self::load_wide`] reads: `(nibble - 8) * scale`.
+    /// For backends that know better than the compiler.
+    #[inline(always)]
+    unsafe fn unpack_group(data: *const u8, scales: *const u8, to: *mut u8)
+    where
+        Self: Sized,
+    {
+        // SAFETY: as the caller promises; see the module docs.
+        unsafe { gemm::unpack_group::<Self>(data, scales, to) };
+    }
 
     unsafe fn table(t: &[i8; 16]) -> Self::Table;
     unsafe fn load_bytes(p: *const u8) -> Self::Bytes;
