@@ -33,6 +33,8 @@ pub enum ExpansionRule {
     DynamicPaper,
     /// JaColBERTv2.5 as its evaluator computes: `l + 8` if `l % 32 <= 8`, else the next multiple of 32.
     DynamicEvaluator,
+    /// At least this many, more where the query is longer: strategy `min` of Sentence Transformers.
+    AtLeast(usize),
 }
 
 impl ExpansionRule {
@@ -41,6 +43,7 @@ impl ExpansionRule {
         let next = l.div_ceil(32) * 32;
         match self {
             Self::Fixed => max_length,
+            Self::AtLeast(n) => n.max(l),
             Self::DynamicPaper if next - l < 8 => l + 8,
             Self::DynamicEvaluator if l % 32 <= 8 => l + 8,
             Self::DynamicPaper | Self::DynamicEvaluator => next,
@@ -72,7 +75,7 @@ pub struct InputRules {
 
 #[cfg(test)]
 mod tests {
-    use super::ExpansionRule::{DynamicEvaluator, DynamicPaper, Fixed};
+    use super::ExpansionRule::{AtLeast, DynamicEvaluator, DynamicPaper, Fixed};
 
     #[test]
     fn expansion_targets_match_the_published_table() {
@@ -89,6 +92,7 @@ mod tests {
             assert_eq!(DynamicPaper.target(l, 512), paper, "paper rule at {l}");
             assert_eq!(DynamicEvaluator.target(l, 512), evaluator, "evaluator rule at {l}");
             assert_eq!(Fixed.target(l, 32), 32);
+            assert_eq!(AtLeast(32).target(l, 512), l.max(32));
         }
     }
 }

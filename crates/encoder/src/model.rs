@@ -92,8 +92,9 @@ impl Model {
             false => Some(Arc::new(Dictionary::from_parts(&dictionary).map_err(TextError::from)?)),
         };
         let tokenizer = Tokenizer::open(bytes, dictionary)?;
-        same("tokenizer.normalizer", &info.normalizer, tokenizer.rules().name())?;
-        same("tokenizer.segmenter", &info.segmenter, tokenizer.segmenter().name())?;
+        let [normalizer, segmenter] = tokenizer.step_names();
+        same("tokenizer.normalizer", &info.normalizer, normalizer)?;
+        same("tokenizer.segmenter", &info.segmenter, segmenter)?;
         same("tokenizer.subword", &info.subword, tokenizer.subword_name())?;
         if tokenizer.vocab_size() > manifest.encoder.vocab_size {
             let most = format!("at most {}", manifest.encoder.vocab_size);

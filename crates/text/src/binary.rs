@@ -1,5 +1,5 @@
 //! `tokenizer.bin`, the compact form of a tokenizer: format 1, Unigram. All numbers are little-endian. (Format 2, WordPiece, stands in
-//! `wordpiece_file.rs`; both begin alike up to the checksum.)
+//! `wordpiece_file.rs`, format 3, tokenizers of other libraries, in `pipeline/binary.rs`; all have the checksum in one place.)
 //!
 //! | Byte | Type | Content |
 //! |---|---|---|
@@ -23,6 +23,7 @@
 //! Pieces are in strictly ascending order of their UTF-8 bytes; columns stand apart because that is what compresses. Scores
 //! in `tokenizer.json` are the costs divided by the steps, so both files give the same tokens.
 
+use crate::pipeline::{PIPELINE_FORMAT, Pipeline};
 use crate::tokenizer::{N_BYTES, Pieces, Tokenizer};
 use crate::unigram::Unigram;
 use crate::wordpiece_file::{self, WORDPIECE_FORMAT};
@@ -31,7 +32,7 @@ use shirube_segment::{Dictionary, crc32};
 use std::sync::Arc;
 
 /// The newest format this build reads. Unigram models are written in format 1.
-pub const TOKENIZER_FORMAT: u16 = WORDPIECE_FORMAT;
+pub const TOKENIZER_FORMAT: u16 = PIPELINE_FORMAT;
 
 pub(crate) const MAGIC: &[u8; 4] = b"SHTK";
 pub(crate) const HEADER_BYTES: usize = 24;
@@ -58,7 +59,7 @@ impl Tokenizer {
         }
         let mut reader = Reader { bytes, at: 4 };
         let version = reader.u16("version")?;
-        if !(UNIGRAM_FORMAT..=WORDPIECE_FORMAT).contains(&version) {
+        if !(UNIGRAM_FORMAT..=PIPELINE_FORMAT).contains(&version) {
             return Err(TextError::NewerFormat { found: version, supported: TOKENIZER_FORMAT });
         }
         let stated = Reader { bytes, at: 20 }.u32("checksum")?;
@@ -66,8 +67,10 @@ impl Tokenizer {
         if crc32(&[head, body]) != stated {
             return Err(damaged("checksum", 20));
         }
-        if version == WORDPIECE_FORMAT {
-            return wordpiece_file::read(&mut reader, dictionary);
+        match version {
+            WORDPIECE_FORMAT => return wordpiece_file::read(&mut reader, dictionary),
+            PIPELINE_FORMAT => return Ok(Self::of_pipeline(Pipeline::read(&mut reader)?)),
+            _ => {}
         }
         let rules = match reader.u8("normaliser")? {
             0 => Rules::Nfkc,
@@ -155,6 +158,7 @@ impl Tokenizer {
         let Pieces { unk_id, byte_fallback, unigram } = match &self.subword {
             Subword::Unigram(pieces) => pieces,
             Subword::WordPiece(model) => return wordpiece_file::write(&self.specials, model),
+            Subword::Pipeline(pipeline) => return pipeline.to_bytes(),
         };
         let mut out = Vec::with_capacity(HEADER_BYTES + unigram.len() * 8);
         out.extend_from_slice(MAGIC);
@@ -419,10 +423,10 @@ mod tests {
             Err(TextError::NotATokenizer { bytes: 15 })
         ));
         let mut newer = sample().to_bytes();
-        newer[4] = 3;
+        newer[4] = 4;
         assert!(matches!(
             Tokenizer::from_bytes(&newer),
-            Err(TextError::NewerFormat { found: 3, supported: 2 })
+            Err(TextError::NewerFormat { found: 4, supported: 3 })
         ));
     }
 

@@ -25,6 +25,7 @@ mod binary;
 mod error;
 mod input;
 mod normalize;
+mod pipeline;
 mod rules;
 mod segment;
 mod skip;

@@ -81,7 +81,9 @@ pub struct Normalized {
 #[derive(Debug)]
 pub struct Normalizer {
     rules: Rules,
-    nfkd: DecomposingNormalizerBorrowed<'static>,
+    /// Decomposed characters are composed again: not in NFD and NFKD.
+    compose: bool,
+    decomposition: DecomposingNormalizerBorrowed<'static>,
     compositions: CanonicalCompositionBorrowed<'static>,
     classes: CanonicalCombiningClassMapBorrowed<'static>,
 }
@@ -92,10 +94,21 @@ impl Clone for Normalizer {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Tagged {
-    c: char,
-    span: Span,
+/// A character and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tagged {
+    pub(crate) c: char,
+    pub(crate) span: Span,
+}
+
+/// A normal form of UAX #15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Form {
+    Nfc,
+    Nfd,
+    Nfkc,
+    Nfkd,
 }
 
 impl Normalizer {
@@ -103,10 +116,23 @@ impl Normalizer {
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,
-            nfkd: icu_normalizer::DecomposingNormalizer::new_nfkd(),
+            compose: true,
+            decomposition: icu_normalizer::DecomposingNormalizer::new_nfkd(),
             compositions: CanonicalCompositionBorrowed::new(),
             classes: CanonicalCombiningClassMapBorrowed::new(),
         }
+    }
+
+    /// `text` in a normal form; `source` turns bytes of `text` into the range that is kept.
+    pub(crate) fn in_form(form: Form, text: &str, source: impl Fn(Span) -> Span) -> Vec<Tagged> {
+        let mut normalizer = Self::new(Rules::Nfkc);
+        normalizer.compose = matches!(form, Form::Nfc | Form::Nfkc);
+        if matches!(form, Form::Nfc | Form::Nfd) {
+            normalizer.decomposition = icu_normalizer::DecomposingNormalizer::new_nfd();
+        }
+        let mut out = normalizer.normal_form(text);
+        out.iter_mut().for_each(|t| t.span = source(t.span));
+        out
     }
 
     /// The rules in use.
@@ -118,7 +144,7 @@ impl Normalizer {
     ///
     /// Offsets are 32-bit: of a text longer than 4 GiB only the beginning is taken.
     pub fn normalize(&self, text: &str) -> Normalized {
-        let composed = self.nfkc(text);
+        let composed = self.normal_form(text);
         match self.rules {
             Rules::Nfkc => finish(composed.into_iter()),
             Rules::Shirube1 => finish(apply_runs(&composed).into_iter()),
@@ -126,7 +152,7 @@ impl Normalizer {
     }
 
     /// Rules 1 and 2: composed characters with their source.
-    fn nfkc(&self, text: &str) -> Vec<Tagged> {
+    fn normal_form(&self, text: &str) -> Vec<Tagged> {
         let own_rules = self.rules == Rules::Shirube1;
         let mut out: Vec<Tagged> = Vec::with_capacity(text.len() / 3 + 8);
         // Combining marks since the last starter, waiting to be ordered.
@@ -135,7 +161,7 @@ impl Normalizer {
         for (at, c) in text.char_indices() {
             let (Ok(start), Ok(end)) = (u32::try_from(at), u32::try_from(at + c.len_utf8())) else { break };
             let span = Span { start, end };
-            if is_inert(c) || (own_rules && matches!(c, '゛' | '゜')) {
+            if (self.compose && is_inert(c)) || (own_rules && matches!(c, '゛' | '゜')) {
                 self.flush(&mut out, &mut starter, &mut marks);
                 let c = match (own_rules, c) {
                     (true, 'A'..='Z') => c.to_ascii_lowercase(),
@@ -148,11 +174,16 @@ impl Normalizer {
             if own_rules && rules::is_invisible(c) {
                 continue;
             }
-            for d in self.nfkd.normalize_iter(core::iter::once(c)) {
+            for d in self.decomposition.normalize_iter(core::iter::once(c)) {
                 let d = if own_rules { map_letter(d) } else { d };
                 let class = self.classes.get_u8(d);
                 if class != 0 {
                     marks.push((class, Tagged { c: d, span }));
+                    continue;
+                }
+                if !self.compose {
+                    self.flush(&mut out, &mut starter, &mut marks);
+                    starter = Some(Tagged { c: d, span });
                     continue;
                 }
                 // A starter may still compose with the one before (Hangul, some Indic vowels).
@@ -200,7 +231,8 @@ impl Normalizer {
             // The class of the last mark that stayed; one of the same class blocks composition.
             let mut last_class = 0;
             marks.retain(|&(class, mark)| {
-                if last_class < class
+                if self.compose
+                    && last_class < class
                     && let Some(c) = self.compositions.compose(base.c, mark.c)
                 {
                     base = Tagged { c, span: join(base.span, mark.span) };

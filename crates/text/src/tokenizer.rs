@@ -1,8 +1,9 @@
 //! The tokenizer: normalise, cut at script changes or into words, split into pieces.
 
 use crate::bert_japanese::{BertJapanese, Buffers};
+use crate::pipeline::Pipeline;
 use crate::unigram::Unigram;
-use crate::{Normalized, Normalizer, Rules, Segment, Segmenter, Span, script_runs};
+use crate::{Normalized, Normalizer, Rules, Segment, Segmenter, Span, TextError, script_runs};
 use std::fmt;
 
 /// Number of byte pieces, `<0x00>` to `<0xFF>`.
@@ -26,6 +27,8 @@ pub struct Tokenizer {
 pub(crate) enum Subword {
     Unigram(Pieces),
     WordPiece(Box<BertJapanese>),
+    /// Normalises and cuts by its own steps.
+    Pipeline(Box<Pipeline>),
 }
 
 /// A Unigram model with what stands for characters it does not have.
@@ -57,6 +60,24 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
+    /// The tokenizer of a `tokenizer.json` of another library: Unigram, BPE or WordPiece with the normalisers and pre-tokenisers of BERT, Llama and
+    /// GPT style tokenizers. Markers that its post-processor adds are not part of it; they are the input rules' matter.
+    ///
+    /// # Errors
+    /// [`TextError::Unsupported`] for a part that is not built, by name.
+    pub fn from_hugging_face(json: &str) -> Result<Self, TextError> {
+        Ok(Self::of_pipeline(Pipeline::from_tokenizer_json(json)?))
+    }
+
+    pub(crate) fn of_pipeline(pipeline: Pipeline) -> Self {
+        Self {
+            normalizer: Normalizer::new(Rules::Nfkc),
+            segmenter: Segmenter::None,
+            specials: pipeline.added.iter().map(|token| token.content.clone()).collect(),
+            subword: Subword::Pipeline(Box::new(pipeline)),
+        }
+    }
+
     /// The ids of `text` and where they come from. Time is linear in the length of `text`.
     pub fn encode(&self, text: &str) -> Encoding {
         match &self.subword {
@@ -66,6 +87,7 @@ impl Tokenizer {
                 encoding
             }
             Subword::Unigram(_) => self.encode_normalized(&self.normalizer.normalize(text)),
+            Subword::Pipeline(pipeline) => pipeline.encode(text),
         }
     }
 
@@ -76,6 +98,19 @@ impl Tokenizer {
         match &self.subword {
             Subword::WordPiece(model) => {
                 model.encode_words(text, spans, 0, &mut Buffers::default(), &mut encoding);
+            }
+            Subword::Pipeline(pipeline) => {
+                encoding = pipeline.encode(text);
+                for span in &mut encoding.offsets {
+                    // From bytes of the normalised text to characters, and to where these come from.
+                    let first = text[..span.start as usize].chars().count();
+                    let n = text[span.range()].chars().count();
+                    let covered = spans.get(first..first + n).unwrap_or_default();
+                    *span = Span {
+                        start: covered.first().map_or(0, |s| s.start),
+                        end: covered.last().map_or(0, |s| s.end),
+                    };
+                }
             }
             Subword::Unigram(pieces) => {
                 let mut lattice = Vec::new();
@@ -106,6 +141,7 @@ impl Tokenizer {
                 let added = model.special_ids.iter().map(|&id| id as usize + 1).max().unwrap_or(0);
                 model.pieces.len().max(added)
             }
+            Subword::Pipeline(pipeline) => pipeline.vocab_size(),
         }
     }
 
@@ -128,6 +164,7 @@ impl Tokenizer {
                 Some(at) => self.specials.get(at).cloned(),
                 None => model.pieces.piece(id).map(str::to_owned),
             },
+            Subword::Pipeline(pipeline) => pipeline.piece(id),
         }
     }
 
@@ -153,26 +190,38 @@ impl Tokenizer {
                 Some(at) => model.special_ids.get(at).copied(),
                 None => model.pieces.find(piece),
             },
+            Subword::Pipeline(pipeline) => pipeline.id_of(piece),
         }
     }
 
-    /// The id that stands for what the vocabulary does not have.
+    /// The id that stands for what the vocabulary does not have; 0 where nothing does, because every byte is a piece.
     pub fn unk_id(&self) -> u32 {
         match &self.subword {
             Subword::Unigram(pieces) => pieces.unk_id,
             Subword::WordPiece(model) => model.unk_id,
+            Subword::Pipeline(pipeline) => pipeline.unk_id().unwrap_or(0),
         }
     }
 
-    /// The name of the subword model, as manifests have it: `unigram` or `wordpiece`.
+    /// Names of normaliser and segmenter as manifests have them; both `tokenizer.json` where that file's steps are followed.
+    pub fn step_names(&self) -> [&'static str; 2] {
+        match &self.subword {
+            Subword::Pipeline(_) => ["tokenizer.json"; 2],
+            _ => [self.rules().name(), self.segmenter().name()],
+        }
+    }
+
+    /// The name of the subword model, as manifests have it: `unigram`, `wordpiece` or `bpe`.
     pub fn subword_name(&self) -> &'static str {
         match &self.subword {
             Subword::Unigram(_) => "unigram",
             Subword::WordPiece(_) => "wordpiece",
+            Subword::Pipeline(pipeline) => pipeline.subword.name(),
         }
     }
 
-    /// The normaliser, for texts that are needed normalised elsewhere too (lexical search, highlights).
+    /// The normaliser, for texts that are needed normalised elsewhere too (lexical search, highlights). One of another library has steps
+    /// of its own; then this is NFKC.
     pub fn normalizer(&self) -> &Normalizer {
         &self.normalizer
     }

@@ -1,0 +1,440 @@
+//! The network of a checkpoint: encoder, projection, weights.
+
+use crate::error::{CheckpointError, unsupported};
+use crate::files;
+use crate::tensors::{self, Tensors};
+use serde::Deserialize;
+use shirube_core::{Architecture, DenseConfig, EncoderConfig};
+use shirube_format::model::Weights;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Who wrote a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layout {
+    /// Stanford's colbert-ai, JaColBERT among its models: one folder, the projection is the tensor `linear.weight` beside the encoder.
+    ColbertAi,
+    /// PyLate: `modules.json` names the encoder's folder and the dense layers'; input rules in `config_sentence_transformers.json`.
+    PyLate,
+    /// Sentence Transformers from version 6: as PyLate, with input rules in `sentence_bert_config.json` and a module for the skip list.
+    SentenceTransformers,
+    /// An encoder alone, without projection: something to train from, not a ColBERT.
+    Encoder,
+}
+
+impl Layout {
+    /// For messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ColbertAi => "colbert-ai",
+            Self::PyLate => "PyLate",
+            Self::SentenceTransformers => "Sentence Transformers multi-vector",
+            Self::Encoder => "encoder without projection",
+        }
+    }
+}
+
+/// What a folder's network is made of.
+#[derive(Debug)]
+pub struct Network {
+    /// Who wrote the folder.
+    pub layout: Layout,
+    /// Folder of the encoder and its tokenizer: the checkpoint's or one inside it.
+    pub root: PathBuf,
+    /// Shape of the encoder.
+    pub encoder: EncoderConfig,
+    /// Dense layers in order; empty for [`Layout::Encoder`].
+    pub dense: Vec<DenseConfig>,
+    /// The tensors that encoder and dense layers are made of, in f32, by the names of `docs/format.md`.
+    pub weights: Weights,
+    /// Tensors of the files that nothing here uses (poolers, training heads), by the names in the files.
+    pub unused: Vec<String>,
+    /// Modules of `modules.json` in order, with their folders; empty without that file.
+    pub(crate) modules: Vec<Module>,
+}
+
+/// A module of `modules.json`.
+#[derive(Clone, Debug)]
+pub(crate) struct Module {
+    /// The last part of the class name.
+    pub(crate) kind: String,
+    pub(crate) folder: PathBuf,
+}
+
+/// `config.json`, the fields that change what the network computes.
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    model_type: String,
+    #[serde(default)]
+    architectures: Option<Vec<String>>,
+    #[serde(flatten)]
+    fields: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct ModuleEntry {
+    #[serde(default)]
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Deserialize)]
+struct DenseFile {
+    in_features: usize,
+    out_features: usize,
+    #[serde(default = "yes")]
+    bias: bool,
+    #[serde(default)]
+    activation_function: Option<String>,
+    #[serde(default)]
+    use_residual: bool,
+    #[serde(default)]
+    module_input_name: Option<String>,
+    #[serde(default)]
+    module_output_name: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The name a tensor has here: no model prefix, the old names of norm parameters replaced.
+fn plain_name(name: &str) -> String {
+    let name = ["bert.", "model."].iter().find_map(|p| name.strip_prefix(p)).unwrap_or(name);
+    if let Some(stem) = name.strip_suffix(".gamma") {
+        format!("{stem}.weight")
+    } else if let Some(stem) = name.strip_suffix(".beta") {
+        format!("{stem}.bias")
+    } else {
+        name.to_owned()
+    }
+}
+
+impl Network {
+    /// Reads a folder of any layout.
+    ///
+    /// # Errors
+    /// Files that are missing, damaged or of another checkpoint; architectures, activations and modules that are not built, by name.
+    pub fn read(folder: &Path) -> Result<Self, CheckpointError> {
+        let modules = modules(folder)?;
+        let root = modules
+            .iter()
+            .find(|m| m.kind == "Transformer")
+            .map_or_else(|| folder.to_owned(), |m| m.folder.clone());
+        let path = root.join("config.json");
+        if !path.is_file() {
+            return Err(CheckpointError::Missing {
+                folder: root,
+                name: "config.json".to_owned(),
+                cure: "give the folder of a checkpoint as its library saves it".to_owned(),
+            });
+        }
+        let config: Config = files::json(&path)?;
+        let encoder = config.encoder(&path)?;
+        let mut found: Tensors =
+            tensors::read(&root)?.into_iter().map(|(name, tensor)| (plain_name(&name), tensor)).collect();
+        let (mut dense, mut weights) = (Vec::new(), Weights::default());
+        for module in modules.iter().filter(|m| m.kind == "Dense") {
+            read_dense(&module.folder, &mut dense, &mut weights)?;
+        }
+        let stanford =
+            config.architectures.is_some_and(|names| names.iter().any(|name| name == "HF_ColBERT"));
+        if dense.is_empty()
+            && let Some(weight) = found.remove("linear.weight")
+        {
+            let &[out_features, in_features] = &weight.shape[..] else {
+                return Err(mismatch(&root, "linear.weight", "a matrix", &format!("{:?}", weight.shape)));
+            };
+            let bias = found.remove("linear.bias");
+            dense.push(DenseConfig { in_features, out_features, bias: bias.is_some(), residual: false });
+            weights.insert("dense.0.weight", weight);
+            if let Some(bias) = bias {
+                weights.insert("dense.0.bias", bias);
+            }
+        } else if stanford && dense.is_empty() {
+            return Err(CheckpointError::Missing {
+                folder: root,
+                name: "tensor linear.weight".to_owned(),
+                cure: "the projection was lost when this checkpoint was saved; take the original".to_owned(),
+            });
+        }
+        for (name, shape) in shapes(&encoder) {
+            let Some(tensor) = found.remove(&name) else {
+                return Err(CheckpointError::Missing {
+                    folder: root,
+                    name: format!("tensor {name}"),
+                    cure: "config.json says that it is there; copy the whole checkpoint".to_owned(),
+                });
+            };
+            if tensor.shape != shape {
+                let found = format!("{:?}", tensor.shape);
+                return Err(mismatch(&root, &format!("shape of {name}"), &format!("{shape:?}"), &found));
+            }
+            weights.insert(name, tensor);
+        }
+        let layout = match (dense.is_empty(), modules.is_empty()) {
+            (true, _) => Layout::Encoder,
+            (false, true) => Layout::ColbertAi,
+            (false, false) if modules.iter().any(|m| m.kind == "MultiVectorMask") => {
+                Layout::SentenceTransformers
+            }
+            (false, false) => Layout::PyLate,
+        };
+        Ok(Self { layout, root, encoder, dense, weights, unused: found.into_keys().collect(), modules })
+    }
+}
+
+fn modules(folder: &Path) -> Result<Vec<Module>, CheckpointError> {
+    let path = folder.join("modules.json");
+    let entries: Vec<ModuleEntry> = files::json_if_there(&path)?.unwrap_or_default();
+    let mut out = Vec::new();
+    for entry in entries {
+        let kind = entry.kind.rsplit('.').next().unwrap_or_default().to_owned();
+        if !matches!(kind.as_str(), "Transformer" | "Dense" | "Normalize" | "MultiVectorMask") {
+            let supported =
+                "Transformer, Dense, MultiVectorMask, Normalize: models with one embedding a token";
+            return Err(unsupported(&path, format!("module {}", entry.kind), supported));
+        }
+        if entry.path.starts_with(['/', '\\']) || entry.path.contains("..") {
+            return Err(crate::error::damaged(&path, format!("a module in {:?}", entry.path)));
+        }
+        out.push(Module { kind, folder: folder.join(entry.path) });
+    }
+    Ok(out)
+}
+
+/// Appends one dense module, with its tensors.
+fn read_dense(
+    folder: &Path,
+    dense: &mut Vec<DenseConfig>,
+    weights: &mut Weights,
+) -> Result<(), CheckpointError> {
+    let path = folder.join("config.json");
+    let config: DenseFile = files::json(&path)?;
+    if let Some(name) = config.activation_function.as_ref().filter(|name| !name.ends_with("Identity")) {
+        return Err(unsupported(&path, format!("activation {name}"), "Identity, PyLate's default"));
+    }
+    for name in [&config.module_input_name, &config.module_output_name].into_iter().flatten() {
+        if name != "token_embeddings" {
+            return Err(unsupported(&path, format!("a dense layer of {name:?}"), "token_embeddings"));
+        }
+    }
+    let i = dense.len();
+    let layer = DenseConfig {
+        in_features: config.in_features,
+        out_features: config.out_features,
+        bias: config.bias,
+        residual: config.use_residual,
+    };
+    let mut found = tensors::read(folder)?;
+    let (rows, cols) = (layer.out_features, layer.in_features);
+    let mut parts = vec![("linear.weight", format!("dense.{i}.weight"), vec![rows, cols])];
+    if layer.bias {
+        parts.push(("linear.bias", format!("dense.{i}.bias"), vec![rows]));
+    }
+    if layer.residual && rows != cols {
+        parts.push(("residual.weight", format!("dense.{i}.residual.weight"), vec![rows, cols]));
+    }
+    for (theirs, ours, shape) in parts {
+        let Some(tensor) = found.remove(theirs) else {
+            return Err(CheckpointError::Missing {
+                folder: folder.to_owned(),
+                name: format!("tensor {theirs}"),
+                cure: "the module's config.json says that it is there; copy the whole checkpoint".to_owned(),
+            });
+        };
+        if tensor.shape != shape {
+            let found = format!("{:?}", tensor.shape);
+            return Err(mismatch(folder, &format!("shape of {theirs}"), &format!("{shape:?}"), &found));
+        }
+        weights.insert(ours, tensor);
+    }
+    dense.push(layer);
+    Ok(())
+}
+
+fn mismatch(path: &Path, what: &str, expected: &str, found: &str) -> CheckpointError {
+    CheckpointError::Mismatch {
+        path: path.to_owned(),
+        what: what.to_owned(),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    }
+}
+
+impl Config {
+    fn number(&self, path: &Path, name: &str) -> Result<usize, CheckpointError> {
+        let value = self.fields.get(name).and_then(serde_json::Value::as_u64);
+        value.and_then(|n| usize::try_from(n).ok()).ok_or_else(|| {
+            crate::error::damaged(path, format!("{name} is not a number of this configuration"))
+        })
+    }
+
+    fn number_or(&self, name: &str, usual: usize) -> usize {
+        let value = self.fields.get(name).and_then(serde_json::Value::as_u64);
+        value.and_then(|n| usize::try_from(n).ok()).unwrap_or(usual)
+    }
+
+    fn float(&self, name: &str) -> Option<f32> {
+        self.fields.get(name).and_then(serde_json::Value::as_f64).map(|v| v as f32)
+    }
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).and_then(serde_json::Value::as_str)
+    }
+
+    fn encoder(&self, path: &Path) -> Result<EncoderConfig, CheckpointError> {
+        let architecture = match self.model_type.as_str() {
+            "bert" => Architecture::Bert,
+            "modernbert" => Architecture::ModernBert,
+            other => {
+                return Err(unsupported(path, format!("model_type {other:?}"), "bert, modernbert"));
+            }
+        };
+        let modern = architecture == Architecture::ModernBert;
+        let activation = if modern { "hidden_activation" } else { "hidden_act" };
+        if let Some(name) = self.text(activation).filter(|name| *name != "gelu") {
+            return Err(unsupported(path, format!("{activation} {name:?}"), "gelu"));
+        }
+        if let Some(kind) = self.text("position_embedding_type").filter(|kind| !modern && *kind != "absolute")
+        {
+            return Err(unsupported(path, format!("position_embedding_type {kind:?}"), "absolute"));
+        }
+        for bias in ["norm_bias", "attention_bias", "mlp_bias"] {
+            if modern && self.fields.get(bias).is_some_and(|v| v == true) {
+                return Err(unsupported(path, format!("{bias} true"), "ModernBERT without biases"));
+            }
+        }
+        if !modern && self.fields.get("is_decoder").is_some_and(|v| v == true) {
+            return Err(unsupported(path, "is_decoder true", "encoders"));
+        }
+        let (every, window) =
+            if modern { (self.every(path)?, self.number_or("local_attention", 128)) } else { (1, 0) };
+        let eps = self.float(if modern { "norm_eps" } else { "layer_norm_eps" });
+        let config = EncoderConfig {
+            architecture,
+            vocab_size: self.number(path, "vocab_size")?,
+            hidden_size: self.number(path, "hidden_size")?,
+            n_layers: self.number(path, "num_hidden_layers")?,
+            n_heads: self.number(path, "num_attention_heads")?,
+            intermediate_size: self.number(path, "intermediate_size")?,
+            norm_eps: eps.unwrap_or(if modern { 1e-5 } else { 1e-12 }),
+            max_positions: self.number(path, "max_position_embeddings")?,
+            type_vocab_size: if modern { 0 } else { self.number_or("type_vocab_size", 2) },
+            global_attention_every: every,
+            local_window: window,
+            rope_theta_global: if modern {
+                self.theta(path, "full_attention", "global_rope_theta", 160_000.0)?
+            } else {
+                0.0
+            },
+            rope_theta_local: if modern {
+                self.theta(path, "sliding_attention", "local_rope_theta", 10_000.0)?
+            } else {
+                0.0
+            },
+        };
+        for (name, value, most) in [
+            ("vocab_size", config.vocab_size, 1 << 20),
+            ("hidden_size", config.hidden_size, 4096),
+            ("intermediate_size", config.intermediate_size, 1 << 15),
+            ("max_position_embeddings", config.max_positions, 1 << 16),
+            ("num_attention_heads", config.n_heads, 256),
+        ] {
+            if value == 0 || value > most {
+                return Err(unsupported(path, format!("{name} {value}"), &format!("1 to {most}")));
+            }
+        }
+        if config.n_layers == 0 || config.n_layers > 64 || config.type_vocab_size > 16 {
+            let what = format!("{} blocks with {} token types", config.n_layers, config.type_vocab_size);
+            return Err(unsupported(path, what, "1 to 64 blocks, up to 16 token types"));
+        }
+        Ok(config)
+    }
+
+    /// Which blocks of a ModernBERT attend globally: newer files name each, older ones the distance.
+    fn every(&self, path: &Path) -> Result<usize, CheckpointError> {
+        let Some(kinds) = self.fields.get("layer_types").and_then(serde_json::Value::as_array) else {
+            return Ok(self.number_or("global_attn_every_n_layers", 3).max(1));
+        };
+        let global: Vec<bool> = kinds.iter().map(|kind| kind == "full_attention").collect();
+        let every = global.iter().skip(1).position(|&g| g).map_or(global.len().max(1), |at| at + 1);
+        if global.iter().enumerate().any(|(i, &g)| g != i.is_multiple_of(every)) {
+            return Err(unsupported(
+                path,
+                "layer_types without a fixed distance",
+                "one global block in every n",
+            ));
+        }
+        Ok(every)
+    }
+
+    /// The rotary base of one kind of block.
+    fn theta(&self, path: &Path, kind: &str, old: &str, usual: f32) -> Result<f32, CheckpointError> {
+        let Some(rope) = self.fields.get("rope_parameters").and_then(|kinds| kinds.get(kind)) else {
+            return Ok(self.float(old).unwrap_or(usual));
+        };
+        match rope.get("rope_type").and_then(serde_json::Value::as_str) {
+            None | Some("default") => {}
+            Some(other) => return Err(unsupported(path, format!("rope_type {other:?}"), "default")),
+        }
+        Ok(rope.get("rope_theta").and_then(serde_json::Value::as_f64).map_or(usual, |v| v as f32))
+    }
+}
+
+/// Names and shapes of the encoder's tensors.
+fn shapes(e: &EncoderConfig) -> Vec<(String, Vec<usize>)> {
+    let (h, inner) = (e.hidden_size, e.intermediate_size);
+    let mut out = Vec::new();
+    let mut add = |name: String, shape: &[usize]| out.push((name, shape.to_vec()));
+    match e.architecture {
+        Architecture::Bert => {
+            add("embeddings.word_embeddings.weight".to_owned(), &[e.vocab_size, h]);
+            add("embeddings.position_embeddings.weight".to_owned(), &[e.max_positions, h]);
+            if e.type_vocab_size > 0 {
+                add("embeddings.token_type_embeddings.weight".to_owned(), &[e.type_vocab_size, h]);
+            }
+            let mut norm = |stem: String| {
+                add(format!("{stem}.weight"), &[h]);
+                add(format!("{stem}.bias"), &[h]);
+            };
+            norm("embeddings.LayerNorm".to_owned());
+            for i in 0..e.n_layers {
+                norm(format!("encoder.layer.{i}.attention.output.LayerNorm"));
+                norm(format!("encoder.layer.{i}.output.LayerNorm"));
+            }
+            for i in 0..e.n_layers {
+                for (stem, rows, cols) in [
+                    ("attention.self.query", h, h),
+                    ("attention.self.key", h, h),
+                    ("attention.self.value", h, h),
+                    ("attention.output.dense", h, h),
+                    ("intermediate.dense", inner, h),
+                    ("output.dense", h, inner),
+                ] {
+                    add(format!("encoder.layer.{i}.{stem}.weight"), &[rows, cols]);
+                    add(format!("encoder.layer.{i}.{stem}.bias"), &[rows]);
+                }
+            }
+        }
+        Architecture::ModernBert => {
+            add("embeddings.tok_embeddings.weight".to_owned(), &[e.vocab_size, h]);
+            add("embeddings.norm.weight".to_owned(), &[h]);
+            for i in 0..e.n_layers {
+                if i > 0 {
+                    add(format!("layers.{i}.attn_norm.weight"), &[h]);
+                }
+                add(format!("layers.{i}.attn.Wqkv.weight"), &[3 * h, h]);
+                add(format!("layers.{i}.attn.Wo.weight"), &[h, h]);
+                add(format!("layers.{i}.mlp_norm.weight"), &[h]);
+                add(format!("layers.{i}.mlp.Wi.weight"), &[2 * inner, h]);
+                add(format!("layers.{i}.mlp.Wo.weight"), &[h, inner]);
+            }
+            add("final_norm.weight".to_owned(), &[h]);
+        }
+    }
+    out
+}
