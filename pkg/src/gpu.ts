@@ -89,6 +89,8 @@ interface Parts {
   table: Int8Array;
   step: number;
   valuesPerByte: number;
+  codebooks: Int8Array;
+  rowBytes: number;
   codes: Uint16Array;
   residuals: Uint8Array;
   inverseNorms: Float32Array;
@@ -186,6 +188,8 @@ export class GpuSide {
         parts.table,
         parts.step,
         parts.valuesPerByte,
+        parts.codebooks,
+        parts.rowBytes,
         parts.codes,
         parts.residuals,
         parts.inverseNorms,

@@ -8,7 +8,7 @@ use crate::program::{Batch, GemmF32, RowShape};
 use crate::shaders::{self, RowSource, Spec};
 use crate::weights::act_bytes;
 use bytemuck::{Pod, Zeroable};
-use shirube_core::Packing;
+use shirube_core::{Packing, run_start};
 use shirube_kernels::{
     CompressedTokens, EMPTY_DOCUMENT, MAX_DIM, MAX_QUERY_TOKENS, ResidualTable, TokenRange,
 };
@@ -24,8 +24,10 @@ pub struct IndexParts<'a> {
     pub centroids: &'a [f32],
     /// Whether a token is its centroid and a residual, or the residual alone.
     pub add_centroid: bool,
-    /// What residual levels stand for, and how they are packed.
+    /// What residual levels stand for, and how they are packed. Of [`Packing::Product`] only packing and step count.
     pub table: ResidualTable,
+    /// [`Codebooks::ints`](shirube_kernels::Codebooks::ints) of a [`Packing::Product`]; empty for others.
+    pub codebooks: &'a [i8],
     /// Tokens of all documents.
     pub tokens: CompressedTokens<'a>,
     /// Where each document's tokens are, in ascending order without gaps.
@@ -47,6 +49,7 @@ pub struct GpuIndex {
     empty: bool,
     centroids: Buffer,
     bytes: Buffer,
+    codebooks: Buffer,
     pieces: Vec<Piece>,
     /// `[n_documents]`
     scores: Buffer,
@@ -128,18 +131,10 @@ impl GpuIndex {
     }
 
     fn build(gpu: &Gpu, parts: IndexParts<'_>, piece_bytes: u64) -> Result<Self, GpuError> {
-        let IndexParts { dim, centroids, add_centroid, table, tokens, documents } = parts;
+        let IndexParts { dim, centroids, add_centroid, table, codebooks, tokens, documents } = parts;
         if dim == 0 || dim > MAX_DIM || !dim.is_multiple_of(4) {
             let found = dim.to_string();
             return Err(GpuError::Unsupported { what: "dim", found, expected: "multiples of 4 up to 512" });
-        }
-        if let Packing::Product { .. } = table.packing {
-            let found = "codewords".to_owned();
-            return Err(GpuError::Unsupported {
-                what: "the packing of residuals",
-                found,
-                expected: "levels of single values",
-            });
         }
         let n_tokens = tokens.codes.len();
         let shape = |what, found, expected| {
@@ -148,6 +143,21 @@ impl GpuIndex {
         let n_centroids = centroids.len() / dim;
         let row_bytes = table.packing.row_bytes(dim);
         shape("the length of centroids", centroids.len(), n_centroids * dim)?;
+        let codebook_length = match table.packing {
+            Packing::Product { bytes } if bytes == 0 || usize::from(bytes) > dim => {
+                return Err(GpuError::Shape {
+                    what: "the codewords of a token",
+                    found: bytes.into(),
+                    expected: dim,
+                });
+            }
+            Packing::Product { bytes } => {
+                let bytes = usize::from(bytes);
+                bytes * 256 * Packing::run_width(bytes, dim)
+            }
+            _ => 0,
+        };
+        shape("the length of codebooks", codebooks.len(), codebook_length)?;
         shape("the length of residuals", tokens.residuals.len(), n_tokens * row_bytes)?;
         shape("the length of inverse norms", tokens.inverse_norms.len(), n_tokens)?;
         let mut end = 0;
@@ -202,18 +212,17 @@ impl GpuIndex {
             });
             first += n;
         }
-        let values = table.packing.values_per_byte();
-        let mut bytes = vec![0_i8; 256 * 8];
-        for (byte, decoded) in (0..=255_u8).zip(bytes.chunks_exact_mut(8)) {
-            for (i, value) in decoded.iter_mut().enumerate().take(values) {
-                *value = table.ints[usize::from(table.packing.level(byte, i))];
+        let (bytes, codebooks) = match table.packing {
+            Packing::Product { bytes } => {
+                (vec![0; 256 * 8], by_dimension(codebooks, usize::from(bytes), dim))
             }
-        }
+            packing => (by_byte(packing, &table.ints), vec![0; 16]),
+        };
         Ok(Self {
             gpu: gpu.clone(),
             dim,
             step: table.step,
-            kernel: shaders::maxsim(dim / 4, values, pitch / 4, add_centroid),
+            kernel: shaders::maxsim(dim / 4, table.packing, pitch / 4, add_centroid),
             n_documents: documents.len(),
             n_centroids,
             empty: n_tokens == 0,
@@ -224,6 +233,7 @@ impl GpuIndex {
                 gpu.write(&buffer, &bytes);
                 buffer
             },
+            codebooks: gpu.upload("codebooks", &codebooks)?,
             pieces,
             scores: gpu.storage("scores", documents.len() as u64 * 4)?,
             n_bytes: n_bytes + 4 * centroids.len() as u64,
@@ -403,6 +413,7 @@ impl GpuIndex {
                         &ints,
                         &scales,
                         &table,
+                        &self.codebooks,
                         &self.scores,
                     ],
                 );
@@ -422,6 +433,31 @@ impl GpuIndex {
         *held = Some(Rc::clone(&query));
         Ok(query)
     }
+}
+
+/// `[256, 8]`: the integers of every byte, the rest 0.
+fn by_byte(packing: Packing, ints: &[i8; 16]) -> Vec<i8> {
+    let n = packing.values_per_byte();
+    let mut out = vec![0; 256 * 8];
+    for (byte, decoded) in (0..=255_u8).zip(out.chunks_exact_mut(8)) {
+        for (i, value) in decoded.iter_mut().enumerate().take(n) {
+            *value = ints[usize::from(packing.level(byte, i))];
+        }
+    }
+    out
+}
+
+/// Codebooks `[bytes, 256, width]` as `[dim, 256]`: what each codeword stands for in a dimension.
+fn by_dimension(codebooks: &[i8], bytes: usize, dim: usize) -> Vec<i8> {
+    let width = Packing::run_width(bytes, dim);
+    let mut out = Vec::with_capacity(dim * 256);
+    for run in 0..bytes {
+        let start = run_start(run, bytes, dim);
+        for i in 0..run_start(run + 1, bytes, dim) - start {
+            out.extend((0..256).map(|code| codebooks[(run * 256 + code) * width + i]));
+        }
+    }
+    out
 }
 
 /// Rows of `from` bytes as rows of `to` bytes, filled up with zeros.

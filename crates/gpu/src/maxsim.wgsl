@@ -8,13 +8,14 @@
 // query_scales    [n_query] f32 as bits
 // centroid_scores [n_centroids, stride]
 // bytes           [256, 2] words of four int8: the VALUES table values that a byte of residual stands for
+// codebooks       [dim, 64] words of four int8: what each of 256 codewords stands for in a dimension; read where VALUES is 1
 // scores          [n_all_documents]; this piece writes those from first_document on
 //
 // One workgroup of 64 for a document. 16 tokens at a time are decoded into workgroup memory as int8 (4 * 16 * dim bytes at most), once for all
 // query tokens; an invocation holds one query token and every `parts`-th document token, so that short queries leave nobody idle. The
 // sum of products is exact; maxima start at the lowest finite f32 and padding never takes part: behind a row's last value stands whatever
 // comes next, and meets zeros of the query. The table is read by whole bytes, as the CPU's kernels do. Prelude: DIM4 (dim / 4), PITCH4 (words of a row),
-// VALUES (2, 4, 5 or 8 a byte), CENTROIDS (false for codecs that do not add the centroid), dot4.
+// VALUES (2, 4, 5 or 8 a byte; 1 for codewords), CODEWORDS (bytes of a row that are codewords), CENTROIDS (false for codecs that do not add the centroid), dot4.
 
 struct Maxsim {
   n_query: u32, stride: u32, query_pitch: u32, columns: u32,
@@ -29,7 +30,8 @@ struct Maxsim {
 @group(0) @binding(5) var<storage, read> query_ints: array<u32>;
 @group(0) @binding(6) var<storage, read> query_scales: array<u32>;
 @group(0) @binding(7) var<storage, read> centroid_scores: array<f32>;
-@group(0) @binding(8) var<storage, read_write> scores: array<f32>;
+@group(0) @binding(8) var<storage, read> codebooks: array<u32>;
+@group(0) @binding(9) var<storage, read_write> scores: array<f32>;
 
 const TILE: u32 = 16u;
 const LOWEST: f32 = -0x1.fffffep+127f;
@@ -48,6 +50,15 @@ fn decode(token: u32, w: u32) -> u32 {
   if (VALUES == 4u) { return table[2u * byte(token, w)]; }
   if (VALUES == 8u) { return table[2u * byte(token, w / 2u) + w % 2u]; }
   var word = 0u;
+  if (VALUES == 1u) {
+    for (var j = 0u; j < 4u; j++) {
+      let d = 4u * w + j;
+      // Codeword b stands for the dimensions from b * dim / CODEWORDS on.
+      let code = byte(token, ((d + 1u) * CODEWORDS - 1u) / (4u * DIM4));
+      word |= ((codebooks[64u * d + code / 4u] >> (8u * (code % 4u))) & 255u) << (8u * j);
+    }
+    return word;
+  }
   for (var j = 0u; j < 4u; j++) {
     let d = 4u * w + j;
     let place = d % VALUES;

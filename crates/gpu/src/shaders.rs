@@ -4,6 +4,7 @@
 //! overrides, which cannot size a private array, and several texts a kernel. A browser caches a compiled pipeline by its text either way.
 
 use core::fmt::Write;
+use shirube_core::Packing;
 
 /// What a kernel binds, in order of its bindings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ source!(GEMM_I8, "gemm_i8", [U, U, R, R, R, R, R, W], true);
 source!(GEMM_F32, "gemm_f32", [U, U, R, R, R, W], false);
 source!(ATTENTION, "attention", [U, R, R, R, W], false);
 source!(FINISH, "finish", [U, U, R, R, R, R, W], false);
-source!(MAXSIM, "maxsim", [U, U, R, R, R, R, R, R, W], true);
+source!(MAXSIM, "maxsim", [U, U, R, R, R, R, R, R, R, W], true);
 
 /// Products of packed int8 by the language feature where there is one.
 const DOT_BUILTIN: &str = "fn dot4(a: u32, b: u32) -> i32 { return dot4I8Packed(a, b); }\n";
@@ -131,12 +132,13 @@ pub(crate) fn finish(query_weight: bool) -> Spec {
 }
 
 /// `values` residual values share a byte, a row takes `pitch4` words; `centroids` says whether the codec adds the centroid.
-pub(crate) fn maxsim(dim4: usize, values: usize, pitch4: usize, centroids: bool) -> Spec {
+pub(crate) fn maxsim(dim4: usize, packing: Packing, pitch4: usize, centroids: bool) -> Spec {
     Spec::new(
         MAXSIM,
         &[
             ("DIM4", Value::U32(dim4 as u32)),
-            ("VALUES", Value::U32(values as u32)),
+            ("VALUES", Value::U32(packing.values_per_byte() as u32)),
+            ("CODEWORDS", Value::U32(packing.row_bytes(4 * dim4) as u32)),
             ("PITCH4", Value::U32(pitch4 as u32)),
             ("CENTROIDS", Value::Bool(centroids)),
         ],
@@ -150,8 +152,9 @@ mod tests {
 
     /// A sample of every kernel: each branch of each prelude.
     fn all() -> Vec<Spec> {
-        let mut specs = vec![gemm_f32(), finish(false), finish(true), maxsim(128, 2, 64, true)];
-        specs.extend([2, 4, 5, 8].map(|values| maxsim(16, values, 8, values != 8)));
+        let mut specs = vec![gemm_f32(), finish(false), finish(true), maxsim(128, Packing::Bits4, 64, true)];
+        specs.extend(Packing::ALL.map(|packing| maxsim(16, packing, 8, packing != Packing::Bits1)));
+        specs.push(maxsim(16, Packing::Product { bytes: 7 }, 2, true));
         specs.extend([1, 2, 4].map(gemm_i8));
         for a in [false, true] {
             specs.extend([false, true].map(|b| embed(a, b)));

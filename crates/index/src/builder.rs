@@ -39,7 +39,7 @@ impl Default for IndexOptions {
 
 impl IndexOptions {
     /// What `shirube build` takes: the smallest index that kept 98 % of the exact nDCG@10 on every set of `npm run bench -- index --quick`. Codewords of
-    /// ten dimensions, no pooling. GPUs do not score codewords yet; [`Self::default`] is for them.
+    /// ten dimensions, no pooling.
     pub fn site() -> Self {
         let codec = CodecOptions { kind: CodecKind::Product { dims: 10 }, ..CodecOptions::default() };
         Self { pool_factor: 1, codec, ..Self::default() }

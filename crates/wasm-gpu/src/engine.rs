@@ -98,7 +98,8 @@ impl GpuEngine {
         Ok(())
     }
 
-    /// Puts an index on the device. `offsets [n_documents + 1]` are tokens before each document; `table [16]`, `step` and `values_per_byte` say what residuals stand for.
+    /// Puts an index on the device. `offsets [n_documents + 1]` are tokens before each document; `table [16]`, `step` and `values_per_byte` say
+    /// what residuals stand for; with one value a byte they are codewords of `codebooks`, `row_bytes` a token.
     ///
     /// # Errors
     /// `GPU_UNSUPPORTED`, `GPU_MEMORY`, `GPU_LOST`, `GPU_REFUSED`, `BAD_ARGUMENT`.
@@ -115,6 +116,8 @@ impl GpuEngine {
         table: Vec<i8>,
         step: f32,
         values_per_byte: usize,
+        codebooks: Vec<i8>,
+        row_bytes: usize,
         codes: Vec<u16>,
         residuals: Vec<u8>,
         inverse_norms: Vec<f32>,
@@ -123,11 +126,13 @@ impl GpuEngine {
         let ints: [i8; 16] = table.as_slice().try_into().map_err(|_| {
             Failure(GpuError::Shape { what: "the length of table", found: table.len(), expected: 16 })
         })?;
+        let codewords = u8::try_from(row_bytes).ok().map(|bytes| Packing::Product { bytes });
         let packing =
-            Packing::ALL.into_iter().find(|p| p.values_per_byte() == values_per_byte).ok_or_else(|| {
-                let found = values_per_byte.to_string();
-                Failure(GpuError::Unsupported { what: "values a byte", found, expected: "2, 4, 5 or 8" })
-            })?;
+            Packing::ALL.into_iter().chain(codewords).find(|p| p.values_per_byte() == values_per_byte);
+        let packing = packing.ok_or_else(|| {
+            let found = values_per_byte.to_string();
+            Failure(GpuError::Unsupported { what: "values a byte", found, expected: "1, 2, 4, 5 or 8" })
+        })?;
         let documents: Vec<TokenRange> =
             offsets.windows(2).map(|w| TokenRange { start: w[0], end: w[1] }).collect();
         let parts = IndexParts {
@@ -135,6 +140,7 @@ impl GpuEngine {
             centroids: &centroids,
             add_centroid,
             table: ResidualTable { packing, ints, step },
+            codebooks: &codebooks,
             tokens: CompressedTokens { codes: &codes, residuals: &residuals, inverse_norms: &inverse_norms },
             documents: &documents,
         };

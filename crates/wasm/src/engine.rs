@@ -288,7 +288,8 @@ impl Engine {
         ])
     }
 
-    /// The index, for a GPU: `{dim, centroids, addCentroid, table, step, valuesPerByte, codes, residuals, inverseNorms, offsets}`; arrays are copies.
+    /// The index, for a GPU: `{dim, centroids, addCentroid, table, step, valuesPerByte, codebooks, rowBytes, codes, residuals, inverseNorms,
+    /// offsets}`; arrays are copies.
     ///
     /// # Errors
     /// Before `finish`.
@@ -307,6 +308,8 @@ impl Engine {
             ("table", Int8Array::from(&table.ints[..]).into()),
             ("step", f64::from(table.step).into()),
             ("valuesPerByte", (table.packing.values_per_byte() as f64).into()),
+            ("codebooks", Int8Array::from(index.tables().codebooks.as_slice()).into()),
+            ("rowBytes", (table.packing.row_bytes(index.dim()) as f64).into()),
             ("codes", Uint16Array::from(tokens.codes).into()),
             ("residuals", Uint8Array::from(tokens.residuals).into()),
             ("inverseNorms", Float32Array::from(tokens.inverse_norms).into()),

@@ -124,7 +124,7 @@ export async function buildPage(bundle) {
 }
 
 function shirubeBuild(sections, out) {
-  run("cargo", ["run", "--quiet", "--release", "-p", "shirube-cli", "--", "build", sections, "--model", "pkg/model", "--out", out, "--codec", "ternary", "--name", "日本語ドキュメント"]);
+  run("cargo", ["run", "--quiet", "--release", "-p", "shirube-cli", "--", "build", sections, "--model", "pkg/model", "--out", out, "--name", "日本語ドキュメント"]);
 }
 
 /** The demo's index is in the repository; this makes it again where somebody deleted it. */

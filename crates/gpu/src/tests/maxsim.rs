@@ -4,7 +4,7 @@ use super::{UNIT, assert_close, on_gpu, on_gpus};
 use crate::{GpuEncoder, GpuError, GpuIndex, GpuText, IndexParts};
 use shirube_core::{Packing, Role};
 use shirube_encoder::Encoder;
-use shirube_kernels::{EMPTY_DOCUMENT, Kernels, ResidualTable, TokenRange};
+use shirube_kernels::{Codebooks, EMPTY_DOCUMENT, Kernels, MaxsimQuery, ResidualTable, TokenRange};
 use shirube_testkit::{Random, RandomIndex, RandomShape, random_model};
 
 fn parts(index: &RandomIndex) -> IndexParts<'_> {
@@ -13,6 +13,7 @@ fn parts(index: &RandomIndex) -> IndexParts<'_> {
         centroids: &index.centroids,
         add_centroid: true,
         table: index.table,
+        codebooks: &[],
         tokens: index.tokens(),
         documents: &index.documents,
     }
@@ -22,11 +23,16 @@ fn parts(index: &RandomIndex) -> IndexParts<'_> {
 fn expected(index: &RandomIndex, query: &[f32]) -> Vec<f32> {
     let kernels = Kernels::scalar();
     let prepared = kernels.maxsim_query(query, index.dim, index.table).unwrap();
+    expected_of(index, &prepared)
+}
+
+fn expected_of(index: &RandomIndex, prepared: &MaxsimQuery) -> Vec<f32> {
+    let kernels = Kernels::scalar();
     let n_centroids = index.centroids.len() / index.dim;
     let mut centroid_scores = vec![0.0; n_centroids * prepared.stride()];
-    kernels.centroid_scores(&prepared, &index.centroids, &mut centroid_scores).unwrap();
+    kernels.centroid_scores(prepared, &index.centroids, &mut centroid_scores).unwrap();
     let mut scores = vec![0.0; index.documents.len()];
-    kernels.maxsim(&prepared, &centroid_scores, index.tokens(), &index.documents, &mut scores).unwrap();
+    kernels.maxsim(prepared, &centroid_scores, index.tokens(), &index.documents, &mut scores).unwrap();
     scores
 }
 
@@ -96,6 +102,30 @@ fn every_packing_scores_as_on_the_cpu() {
                 index.centroids.fill(0.0);
                 assert_close(&what, &found.scores, &expected(&index, &query), |_| bound(9, dim));
             }
+        }
+    });
+}
+
+#[test]
+fn codewords_score_as_on_the_cpu() {
+    on_gpu(|gpu| {
+        for (dim, bytes) in [(4, 1), (4, 4), (12, 5), (64, 7), (64, 8), (64, 64), (72, 11), (128, 13)] {
+            let mut random = Random::new(31);
+            let mut index = RandomIndex::of_lengths(6, dim, 11, &[1, 0, 17, 33]);
+            let packing = Packing::Product { bytes: bytes as u8 };
+            let ints: Vec<i8> = (0..bytes * 256 * Packing::run_width(bytes, dim))
+                .map(|_| (random.below(255) as i32 - 127) as i8)
+                .collect();
+            index.table = ResidualTable { packing, ints: [0; 16], ..index.table };
+            index.residuals = (0..index.codes.len() * bytes).map(|_| random.below(256) as u8).collect();
+            let query = random.unit_rows(9, dim);
+            let codebooks = Codebooks { bytes, ints: &ints, step: index.table.step };
+            let prepared = Kernels::scalar().maxsim_query_product(&query, dim, codebooks).unwrap();
+            let whole = IndexParts { codebooks: &ints, ..parts(&index) };
+            let on_gpu = pollster::block_on(GpuIndex::load(gpu, whole)).unwrap();
+            let found = pollster::block_on(on_gpu.score(&query)).unwrap();
+            let what = format!("{bytes} codewords of {dim}");
+            assert_close(&what, &found.scores, &expected_of(&index, &prepared), |_| bound(9, dim));
         }
     });
 }
@@ -213,6 +243,15 @@ fn parts_that_contradict_each_other_are_refused() {
             IndexParts { documents: &gap, ..good },
             IndexParts { documents: &short, ..good },
             IndexParts { centroids: &index.centroids[1..], ..good },
+            IndexParts { codebooks: &[1], ..good },
+            IndexParts {
+                table: ResidualTable { packing: Packing::Product { bytes: 8 }, ..good.table },
+                ..good
+            },
+            IndexParts {
+                table: ResidualTable { packing: Packing::Product { bytes: 0 }, ..good.table },
+                ..good
+            },
         ] {
             let found = pollster::block_on(GpuIndex::load(gpu, bad)).map(|_| ());
             assert!(matches!(found, Err(GpuError::Shape { .. })), "{found:?}");
