@@ -1,11 +1,10 @@
 // Bundlers that have to be fetched first, and dev servers: `npm run test:bundlers`, outside of `npm test` for its time.
-import { spawnSync } from "node:child_process";
 import { cpSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
 import { assert, root, useBrowser, visit } from "../browser/harness.mjs";
-import { answers, bundle, project, works } from "./lab.mjs";
+import { answers, bundle, project, tool, works } from "./lab.mjs";
 
 useBrowser();
 
@@ -35,13 +34,6 @@ test("a page built by webpack works without any setting", async () => {
   assert.equal(stats.hasErrors() || stats.hasWarnings(), false, stats.toString("errors-warnings"));
   await works(folder);
 });
-
-/** Runs a command-line tool that the fixture installed. */
-function tool(folder, script, ...args) {
-  const env = { ...process.env, NEXT_TELEMETRY_DISABLED: "1", ASTRO_TELEMETRY_DISABLED: "1", CI: "1" };
-  const { status, stdout, stderr } = spawnSync(join(folder, "node_modules", ".bin", script), args, { cwd: folder, encoding: "utf8", env });
-  assert.equal(status, 0, `${script} ${args.join(" ")}\n${stdout}\n${stderr}`);
-}
 
 test("a page built by Astro works without any setting", async () => {
   const folder = project("astro", { offline: false });

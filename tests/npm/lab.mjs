@@ -13,6 +13,28 @@ function npm(folder, ...args) {
   return stdout;
 }
 
+/** Runs a program; what it printed. */
+export function run(folder, program, ...args) {
+  const env = { ...process.env, NEXT_TELEMETRY_DISABLED: "1", ASTRO_TELEMETRY_DISABLED: "1", CI: "1" };
+  const { status, stdout, stderr, error } = spawnSync(program, args, { cwd: folder, encoding: "utf8", env });
+  assert.equal(status, 0, `${program} ${args.join(" ")}\n${error ?? ""}\n${stdout}\n${stderr}`);
+  return stdout + stderr;
+}
+
+/** Runs a command-line tool that a fixture installed; what it printed. */
+export const tool = (folder, script, ...args) => run(folder, join(folder, "node_modules", ".bin", script), ...args);
+
+/** Opens the modal by the page's first button and expects a hit at `address`; generators write it encoded, some with voicing marks apart. */
+export async function findsByButton(page, query, address) {
+  await page.locator("shirube-trigger").first().click();
+  const modal = page.locator("shirube-modal").first();
+  await modal.locator("#query").fill(query);
+  await page.waitForFunction(() => document.querySelector("shirube-modal").search.state === "done", undefined, { timeout: 60_000 });
+  const found = await modal.evaluate((modal) => modal.search.shown.hits.map((hit) => hit.section.url));
+  assert.ok(found.some((url) => decodeURI(url).normalize("NFC") === address), `${query}: ${found.join(", ")}`);
+  await modal.evaluate((modal) => modal.close());
+}
+
 let tarball;
 
 /** The path of the packed package. */

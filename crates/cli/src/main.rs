@@ -6,6 +6,7 @@
 
 mod build;
 mod dictionary;
+mod downloads;
 mod explain;
 mod inspect;
 mod mdbook;
@@ -17,6 +18,7 @@ mod serve;
 mod source;
 
 use clap::{Parser, Subcommand};
+use shirube_site::arguments::ServeArguments;
 use shirube_site::{size, thousands};
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -32,7 +34,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Turn a folder of built HTML or of Markdown, or sections in JSON Lines, into a bundle that a web server can hand out as it is
-    Build(Box<build::BuildArguments>),
+    Build(Box<build::BuildCommand>),
     /// Make one bundle of several of the same model
     Merge(parts::MergeArguments),
     /// Take sections out of a bundle
@@ -46,7 +48,7 @@ enum Command {
     /// Build as a backend of mdBook: the book comes on standard input (docs/site.md)
     Mdbook,
     /// Serve a folder on this machine, to try its search
-    Serve(serve::ServeArguments),
+    Serve(ServeArguments),
 }
 
 fn main() -> ExitCode {

@@ -13,7 +13,7 @@
 
 use crate::build::{Run, build_once};
 use crate::open;
-use crate::source::Plan;
+use crate::source::Source;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 use shirube_site::Settings;
@@ -29,9 +29,9 @@ pub(crate) fn run() -> Result<()> {
     let context: Value = serde_json::from_str(&text).context(
         "standard input holds no book; set `command = \"shirube mdbook\"` under [output.shirube] in book.toml and run `mdbook build`",
     )?;
-    let plan = Plan::of(settings(&context)?)?;
+    let plan = Source::of(settings(&context)?)?;
     let model = open::model(&open::model_folder(plan.settings.model.as_deref(), &plan.out)?)?;
-    build_once(&Run::new(plan.settings.pool), &plan, &model)
+    build_once(&Run::new(&plan.settings), &plan, &model)
 }
 
 /// Settings of the book: those of `[output.shirube]`, and what the rest of `book.toml` implies.

@@ -1,6 +1,7 @@
 //! The npm package's code and the model beside a bundle, so that two lines on a page are enough.
 
 use anyhow::{Context as _, Result, bail};
+use shirube_site::{is_chunk, is_package_file};
 use std::fs;
 use std::path::Path;
 
@@ -16,8 +17,17 @@ pub(crate) fn copy(package: &Path, out: &Path) -> Result<()> {
             package.display()
         );
     }
-    files(&dist, out, |name| [".js", ".css", ".wasm"].iter().any(|end| name.ends_with(end)))?;
-    files(&model, &out.join("model"), |name| !name.ends_with(".md"))
+    files(&dist, out, is_package_file)?;
+    files(&model, &out.join("model"), |name| !name.ends_with(".md"))?;
+    // Chunks of an earlier version of the package.
+    for entry in fs::read_dir(out).with_context(|| format!("cannot read {}", out.display()))? {
+        let path = entry?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        if is_chunk(name) && !dist.join(name).exists() {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn files(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
@@ -56,7 +66,12 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, name).unwrap();
         }
+        fs::create_dir_all(&out).unwrap();
+        for name in ["chunk-OLDOLD12.js", "chunk-mine.js"] {
+            fs::write(out.join(name), name).unwrap();
+        }
         copy(&package, &out).unwrap();
+        assert!(!out.join("chunk-OLDOLD12.js").exists() && out.join("chunk-mine.js").exists());
         assert_eq!(fs::read_to_string(out.join("ui.js")).unwrap(), "dist/ui.js");
         assert!(out.join("model/manifest.json").is_file());
         for absent in ["types", "shirube_wasm.d.ts", "model/README.md"] {

@@ -1,18 +1,16 @@
 //! Bundles in parts: `--shard` and `--centroids-from` of `shirube build`, `shirube merge` and `shirube remove`.
 
-use crate::{open, thousands};
+use crate::open;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use shirube_format::bundle::folder;
+use shirube_site::thousands;
 use std::io::Write as _;
 use std::path::PathBuf;
 
 /// How a build stands to other bundles.
 #[derive(Args)]
 pub(crate) struct PartArguments {
-    /// Encode every section, also those that the earlier bundle in OUT knows
-    #[arg(long)]
-    pub(crate) fresh: bool,
     /// Use the centroids and the pooling of this bundle; parts built over one bundle can be merged without loss
     #[arg(long, value_name = "BUNDLE", conflicts_with = "fresh")]
     pub(crate) centroids_from: Option<PathBuf>,

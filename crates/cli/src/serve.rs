@@ -1,7 +1,7 @@
 //! `shirube serve`: a folder over HTTP on this machine, to try a site before it is published.
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use shirube_site::arguments::ServeArguments;
 use std::io::{BufRead as _, BufReader, Read as _, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Component, Path, PathBuf};
@@ -12,15 +12,6 @@ const MAX_HEAD_BYTES: u64 = 16 << 10;
 
 /// Ports tried after the first one where that is taken.
 const PORTS: u16 = 20;
-
-#[derive(Args)]
-pub(crate) struct ServeArguments {
-    /// Folder to serve
-    folder: PathBuf,
-    /// Port; the next free one is taken where it is in use
-    #[arg(long, default_value_t = 8080)]
-    port: u16,
-}
 
 pub(crate) fn run(arguments: &ServeArguments) -> Result<()> {
     let listener = listen(arguments.port)?;

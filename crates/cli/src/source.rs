@@ -1,23 +1,27 @@
 //! What is built from: settings from all their places, and the sections they lead to.
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use rayon::prelude::*;
 use shirube_format::bundle::Section;
 use shirube_retriever::Model;
-use shirube_site::{FileRules, Reader, SETTINGS_NAME, Settings, SourceSummary};
+use shirube_site::{FileRules, Plan, Reader, SETTINGS_NAME, Settings, SourceLook, SourceSummary};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// Settings with every decision made.
+/// A plan, and the files that it is about.
 #[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) settings: Settings,
-    pub(crate) source: PathBuf,
-    pub(crate) out: PathBuf,
-    pub(crate) name: String,
+pub(crate) struct Source(Plan);
+
+impl Deref for Source {
+    type Target = Plan;
+
+    fn deref(&self) -> &Plan {
+        &self.0
+    }
 }
 
-impl Plan {
+impl Source {
     /// Flags over variables over the settings file: `config`, or `shirube.toml` here if there is one.
     pub(crate) fn new(flags: Settings, config: Option<&Path>) -> Result<Self> {
         let file = match config {
@@ -34,22 +38,14 @@ impl Plan {
         Self::of(flags.over(Settings::of_variables(std::env::vars())?).over(file))
     }
 
-    /// The plan of settings that are complete.
+    /// The source of settings that are complete.
     pub(crate) fn of(settings: Settings) -> Result<Self> {
-        let Some(source) = settings.source.clone() else {
-            bail!("nothing to build from: name a folder of built HTML, or set `source` in {SETTINGS_NAME}");
-        };
-        let out = match &settings.out {
-            Some(out) => out.clone(),
-            None if source.is_dir() => source.join("shirube"),
-            None => bail!("--out DIR is needed: {} is no folder to put a bundle in", source.display()),
-        };
-        let name = settings.name.clone().unwrap_or_else(|| {
-            let path = source.canonicalize().unwrap_or_else(|_| source.clone());
-            let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-            if source.is_dir() { name } else { name.split('.').next().unwrap_or_default().to_owned() }
-        });
-        Ok(Self { settings, source, out, name })
+        let plan = Plan::new(settings, |source| {
+            let real = source.canonicalize().unwrap_or_else(|_| source.to_owned());
+            let file_name = real.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+            SourceLook { is_folder: source.is_dir(), file_name }
+        })?;
+        Ok(Self(plan))
     }
 
     /// Every section of the source, not yet cut into passages, with the summary so far. `progress` gets pages read and pages in all.
@@ -58,7 +54,7 @@ impl Plan {
         progress: impl Fn(usize, usize) + Sync,
     ) -> Result<(Vec<Section>, SourceSummary)> {
         let source = self.source.display().to_string();
-        if self.source.is_dir() {
+        if self.is_folder {
             let reader = Reader::new(self.settings.read_options())?;
             let paths = self.paths()?;
             let site = shirube_site::read_site(&self.source, &paths, &reader, |n| progress(n, paths.len()))?;
@@ -66,15 +62,7 @@ impl Plan {
             return Ok((site.into_sections(""), summary));
         }
         let (sections, left_out) = shirube_site::read_jsonl(&self.source)?;
-        let empty = (0..left_out).map(|n| (format!("section {}", n + 1), shirube_site::DropReason::Empty));
-        let pages: std::collections::BTreeSet<_> = sections.iter().map(|s| (&s.source, &s.page)).collect();
-        let summary = SourceSummary {
-            source,
-            n_pages: pages.len(),
-            n_sections: sections.len(),
-            dropped: empty.collect(),
-            ..SourceSummary::default()
-        };
+        let summary = SourceSummary::of_sections(&source, &sections, left_out);
         Ok((sections, summary))
     }
 
@@ -86,18 +74,15 @@ impl Plan {
 
     /// Files of the whole site, the bundle among them.
     pub(crate) fn n_site_files(&self) -> usize {
-        let here = if self.source.is_dir() {
-            shirube_site::list(&self.source, &[]).map_or(0, |l| l.len())
-        } else {
-            0
-        };
+        let here =
+            if self.is_folder { shirube_site::list(&self.source, &[]).map_or(0, |l| l.len()) } else { 0 };
         let inside = self.out.starts_with(&self.source);
         here + if inside { 0 } else { shirube_site::list(&self.out, &[]).map_or(0, |l| l.len()) }
     }
 
     /// What changes when a page does: path, length and time of every page.
     pub(crate) fn state(&self) -> Result<Vec<(String, u64, Option<SystemTime>)>> {
-        let paths = if self.source.is_dir() { self.paths()? } else { vec![String::new()] };
+        let paths = if self.is_folder { self.paths()? } else { vec![String::new()] };
         let look = |path: String| {
             let file = if path.is_empty() { self.source.clone() } else { self.source.join(&path) };
             let metadata = std::fs::metadata(file).ok();

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod downloads;
 mod error;
 mod facets;
 mod fusion;
@@ -14,6 +15,7 @@ mod results;
 mod retriever;
 mod store;
 
+pub use downloads::query_bytes;
 pub use error::RetrieverError;
 pub use facets::{FilterCount, Filters, SortBy};
 pub use fusion::{LEXICAL_WEIGHT, fuse};

@@ -42,6 +42,8 @@ pub enum Progress {
 pub struct BuildReport {
     /// The entry written.
     pub entry: BundleEntry,
+    /// Path and bytes of every file of the bundle but the entry.
+    pub files: Vec<(String, u64)>,
     /// Sections whose end was left out because they are longer than the model reads.
     pub n_truncated: usize,
     /// Paths of earlier builds that were removed.
@@ -197,19 +199,8 @@ fn earlier(
     if !out.join(ENTRY_NAME).exists() {
         return Err(NotReused::Absent);
     }
-    let known = IndexOptions {
-        pool_factor: options.pool_factor,
-        n_centroids: options.n_centroids,
-        codec: options.codec,
-        ..IndexOptions::default()
-    };
-    if *options != known {
-        return Err(NotReused::Other("settings of the codec were given".to_owned()));
-    }
     let base = read_bundle(out).map_err(|e| NotReused::Unreadable(e.to_string()))?;
-    reuse::comparable(&base, model, options)?;
-    reuse::enough_known(&base, sections)?;
-    Ok(base)
+    reuse::usable(base, sections, model, options)
 }
 
 /// Reads the bundle in a folder, whole.
@@ -272,7 +263,8 @@ fn write_bundle(
 ) -> Result<BuildReport, SiteError> {
     let (entry, files) = bundle.pack();
     let removed = folder::write(out, &entry, &files)?;
-    Ok(BuildReport { entry, n_truncated, removed, n_reused, not_reused })
+    let files = files.into_iter().map(|(path, bytes)| (path, bytes.len() as u64)).collect();
+    Ok(BuildReport { entry, files, n_truncated, removed, n_reused, not_reused })
 }
 
 /// Part `index` of `n` parts of `sections`, counted from 0: runs of nearly equal length, cut only between sections, never between passages of one.

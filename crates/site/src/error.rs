@@ -44,6 +44,18 @@ pub enum SiteError {
         /// What is wrong.
         what: String,
     },
+    /// No source was named.
+    #[error("nothing to build from: name a folder of built HTML, or set `source` in {file}")]
+    NoSource {
+        /// The settings file.
+        file: &'static str,
+    },
+    /// Sections in a file have no folder that a bundle could go into.
+    #[error("--out DIR is needed: {from} is no folder to put a bundle in")]
+    NoOut {
+        /// The source.
+        from: String,
+    },
     /// Nothing to index.
     #[error(
         "{path}: nothing to search was found; give a folder of built HTML or of Markdown, or a JSON Lines file of sections"

@@ -6,7 +6,7 @@
 use crate::SiteError;
 use flate2::read::MultiGzDecoder;
 use shirube_format::bundle::Section;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 /// The sections in `path`, in order, empty ones left out: `(sections, number left out)`. Compression is told by content, not by name.
@@ -16,10 +16,18 @@ use std::path::Path;
 pub fn read_jsonl(path: &Path) -> Result<(Vec<Section>, usize), SiteError> {
     let name = path.display().to_string();
     let read = |source| SiteError::Read { path: name.clone(), source };
-    let mut file = BufReader::new(std::fs::File::open(path).map_err(read)?);
-    let gzip = file.fill_buf().map_err(read)?.starts_with(&[0x1f, 0x8b]);
-    let lines: Box<dyn Read> = if gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-    parse(&name, BufReader::new(lines))
+    let file = BufReader::new(std::fs::File::open(path).map_err(read)?);
+    read_jsonl_bytes(&name, file)
+}
+
+/// As [`read_jsonl`], from bytes; `name` is for messages.
+///
+/// # Errors
+/// As [`read_jsonl`].
+pub fn read_jsonl_bytes(name: &str, mut bytes: impl BufRead) -> Result<(Vec<Section>, usize), SiteError> {
+    let read = |source| SiteError::Read { path: name.to_owned(), source };
+    let gzip = bytes.fill_buf().map_err(read)?.starts_with(&[0x1f, 0x8b]);
+    if gzip { parse(name, BufReader::new(MultiGzDecoder::new(bytes))) } else { parse(name, bytes) }
 }
 
 fn parse(name: &str, mut lines: impl BufRead) -> Result<(Vec<Section>, usize), SiteError> {

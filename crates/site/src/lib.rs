@@ -7,10 +7,13 @@
 //!
 //! [`Reader`] takes one file's bytes and needs no file system, so that the same code reads pages in the browser's package. [`Site::gather`] decides what
 //! only shows across pages. [`build`] encodes the sections that an earlier bundle does not know, compresses the index and replaces the bundle folder in one step;
-//! [`build_over`], [`shard`] and [`merge`] build a large set in parts.
+//! [`build_over`], [`shard`] and [`merge`] build a large set in parts, [`Building`] leaves
+//! the encoding to others.
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "arguments")]
+pub mod arguments;
 mod build;
 mod collect;
 mod error;
@@ -20,12 +23,16 @@ mod jsonl;
 mod markdown;
 mod merge;
 mod outline;
+mod package;
 mod page;
 mod passages;
+mod plan;
 mod reader;
 mod reuse;
+mod samples;
 mod settings;
 mod site;
+mod steps;
 mod summary;
 
 pub use build::{
@@ -34,12 +41,16 @@ pub use build::{
 };
 pub use collect::{FileOptions, FileRules, SourceKind, list, read_site};
 pub use error::SiteError;
-pub use jsonl::read_jsonl;
+pub use jsonl::{read_jsonl, read_jsonl_bytes};
 pub use merge::{merge, remove};
+pub use package::{gzip_bytes, is_chunk, is_package_file, is_page_code};
 pub use page::{DropReason, Page, PageSection, UrlRules, decode_path};
 pub use passages::passages;
+pub use plan::{Plan, SourceLook};
 pub use reader::{ReadOptions, Reader};
 pub use reuse::NotReused;
+pub use samples::Samples;
 pub use settings::{SETTINGS_NAME, Settings};
 pub use site::{LANGUAGE_FILTER, Site};
+pub use steps::{Building, Built};
 pub use summary::{BundleSummary, Download, SourceSummary, size, thousands};

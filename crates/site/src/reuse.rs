@@ -7,6 +7,7 @@ use crate::SiteError;
 use crate::build::Progress;
 use half::f16;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use shirube_core::{DocId, Role};
 use shirube_encoder::Model;
 use shirube_format::bundle::{Bundle, CodecTables, ModelRef, Section};
@@ -25,7 +26,7 @@ const LEAST_KNOWN: f64 = 0.5;
 
 /// The codes of one document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Coded {
+pub(crate) struct Coded {
     packed: Packed,
     map: Option<Vec<u16>>,
     /// Token embeddings before pooling.
@@ -34,7 +35,7 @@ struct Coded {
 }
 
 /// Why an earlier bundle was not built upon.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum NotReused {
     /// There was none.
@@ -54,11 +55,35 @@ pub enum NotReused {
     Asked,
 }
 
+/// `base`, if a build of `sections` with `model` and `options` may go on from it: [`build`](crate::build) asks this of the bundle it finds.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn usable(
+    base: Bundle,
+    sections: &[Section],
+    model: &Model,
+    options: &IndexOptions,
+) -> Result<Bundle, NotReused> {
+    let known = IndexOptions {
+        pool_factor: options.pool_factor,
+        n_centroids: options.n_centroids,
+        codec: options.codec,
+        ..IndexOptions::default()
+    };
+    if *options != known {
+        return Err(NotReused::Other("settings of the codec were given".to_owned()));
+    }
+    comparable(&base, model, options)?;
+    enough_known(&base, sections)?;
+    Ok(base)
+}
+
 /// Checks that the codes of `earlier` may stand beside codes made now with `model` and `options`.
 ///
 /// # Errors
 /// A message that names the difference.
-pub(crate) fn comparable(earlier: &Bundle, model: &Model, options: &IndexOptions) -> Result<(), NotReused> {
+fn comparable(earlier: &Bundle, model: &Model, options: &IndexOptions) -> Result<(), NotReused> {
     earlier.model.check(&ModelRef::of(model.manifest())).map_err(|e| NotReused::Other(e.to_string()))?;
     if earlier.pool_factor as usize != options.pool_factor {
         return Err(NotReused::Other(format!(
@@ -83,7 +108,7 @@ pub(crate) fn comparable(earlier: &Bundle, model: &Model, options: &IndexOptions
 }
 
 /// Checks that enough of `earlier` is left for its centroids to fit `sections` too.
-pub(crate) fn enough_known(earlier: &Bundle, sections: &[Section]) -> Result<(), NotReused> {
+fn enough_known(earlier: &Bundle, sections: &[Section]) -> Result<(), NotReused> {
     let known = by_text(earlier);
     let n_known = sections.iter().filter(|s| known.contains_key(&s.document().text)).count();
     let tokens = earlier.codes.len() as f64 / earlier.lengths.len().max(1) as f64 * sections.len() as f64;
@@ -96,8 +121,79 @@ pub(crate) fn enough_known(earlier: &Bundle, sections: &[Section]) -> Result<(),
 }
 
 /// The documents of a bundle by their text; equal texts have equal codes, so any of them will do.
-fn by_text(bundle: &Bundle) -> HashMap<String, usize> {
+pub(crate) fn by_text(bundle: &Bundle) -> HashMap<String, usize> {
     bundle.sections.iter().enumerate().map(|(i, s)| (s.document().text, i)).collect()
+}
+
+/// A bundle over given tables in the making: documents in order, their codes copied or made now.
+#[derive(Debug)]
+pub(crate) struct Over {
+    bundle: Bundle,
+    words: LexicalBuilder,
+    pub(crate) n_copied: usize,
+    pub(crate) n_truncated: usize,
+}
+
+impl Over {
+    /// # Errors
+    /// [`IndexError::Setting`] for a pooling factor out of range.
+    pub(crate) fn new(
+        name: String,
+        tables: &CodecTables,
+        model: &Model,
+        pool_factor: usize,
+    ) -> Result<Self, SiteError> {
+        if !(1..=MAX_POOL_FACTOR).contains(&pool_factor) {
+            return Err(IndexError::Setting {
+                name: "pool_factor",
+                found: pool_factor,
+                low: 1,
+                high: MAX_POOL_FACTOR,
+            }
+            .into());
+        }
+        let bundle = Bundle {
+            name,
+            model: ModelRef::of(model.manifest()),
+            pool_factor: pool_factor as u32,
+            tokens_before_pooling: 0,
+            tables: tables.clone(),
+            lengths: Vec::new(),
+            codes: Vec::new(),
+            residuals: Vec::new(),
+            sections: Vec::new(),
+            token_maps: Vec::new(),
+            lexical: Default::default(),
+        };
+        Ok(Self { bundle, words: LexicalBuilder::new(BM25_K1, BM25_B)?, n_copied: 0, n_truncated: 0 })
+    }
+
+    pub(crate) fn push(&mut self, section: Section, coded: Coded, copied: bool) -> Result<(), SiteError> {
+        self.words.push(&section.document().text)?;
+        let bundle = &mut self.bundle;
+        bundle.lengths.push(coded.packed.codes.len() as u16);
+        bundle.codes.extend(coded.packed.codes);
+        bundle.residuals.extend(coded.packed.residuals);
+        bundle.token_maps.push(coded.map);
+        bundle.tokens_before_pooling += coded.n_before as u64;
+        bundle.sections.push(section);
+        self.n_copied += usize::from(copied);
+        self.n_truncated += usize::from(coded.truncated);
+        Ok(())
+    }
+
+    /// # Errors
+    /// [`SiteError::NoSections`], [`IndexError::Empty`].
+    pub(crate) fn finish(mut self) -> Result<Bundle, SiteError> {
+        if self.bundle.sections.is_empty() {
+            return Err(SiteError::NoSections { path: "the list of sections".to_owned() });
+        }
+        if self.bundle.codes.is_empty() {
+            return Err(IndexError::Empty.into());
+        }
+        self.bundle.lexical = self.words.finish();
+        Ok(self.bundle)
+    }
 }
 
 /// The bundle of `sections` over the given tables: known documents are copied from `known`, others encoded. Also returns how many were copied and how
@@ -114,40 +210,19 @@ pub(crate) fn make_over(
     pool_factor: usize,
     mut progress: impl FnMut(Progress),
 ) -> Result<(Bundle, usize, usize), SiteError> {
-    if sections.is_empty() {
-        return Err(SiteError::NoSections { path: "the list of sections".to_owned() });
-    }
-    if !(1..=MAX_POOL_FACTOR).contains(&pool_factor) {
-        return Err(IndexError::Setting {
-            name: "pool_factor",
-            found: pool_factor,
-            low: 1,
-            high: MAX_POOL_FACTOR,
-        }
-        .into());
-    }
+    let mut over = Over::new(name, tables, model, pool_factor)?;
     let codec = ResidualCodec::new(tables.clone());
     let texts: Vec<HashMap<String, usize>> = known.iter().map(|b| by_text(b)).collect();
     let starts: Vec<Vec<usize>> = known.iter().map(|b| token_starts(b)).collect();
-    let mut words = LexicalBuilder::new(BM25_K1, BM25_B)?;
-    let mut bundle = Bundle {
-        name,
-        model: ModelRef::of(model.manifest()),
-        pool_factor: pool_factor as u32,
-        tokens_before_pooling: 0,
-        tables: tables.clone(),
-        lengths: Vec::new(),
-        codes: Vec::new(),
-        residuals: Vec::new(),
-        sections: Vec::new(),
-        token_maps: Vec::new(),
-        lexical: Default::default(),
-    };
     let packer = Packer::new(&codec);
     let row_bytes = codec.row_bytes();
-    let (mut n_copied, mut n_truncated, mut n_done) = (0, 0, 0);
     let of = sections.len();
-    for batch in sections.chunks(BATCH) {
+    let mut sections = sections.into_iter();
+    loop {
+        let batch: Vec<Section> = sections.by_ref().take(BATCH).collect();
+        if batch.is_empty() {
+            break;
+        }
         let coded: Vec<(Coded, bool)> = batch
             .par_iter()
             .map_init(
@@ -160,35 +235,29 @@ pub(crate) fn make_over(
                             Ok((copy(known[b], &starts[b], document, row_bytes, model, &text), true))
                         }
                         None => {
-                            Ok((encode(model, &packer, codec.dim(), section, &text, pool_factor)?, false))
+                            let input = model.prepare(&text, Role::Document);
+                            let embeddings = model
+                                .encode(&input)
+                                .map_err(|source| SiteError::Encode { id: section.id.clone(), source })?;
+                            let coded = code(&packer, codec.dim(), embeddings, input.truncated, pool_factor)?;
+                            Ok((coded, false))
                         }
                     }
                 },
             )
             .collect::<Result<_, SiteError>>()?;
-        for (section, (coded, copied)) in batch.iter().zip(coded) {
-            words.push(&section.document().text)?;
-            bundle.lengths.push(coded.packed.codes.len() as u16);
-            bundle.codes.extend(coded.packed.codes);
-            bundle.residuals.extend(coded.packed.residuals);
-            bundle.token_maps.push(coded.map);
-            bundle.tokens_before_pooling += coded.n_before as u64;
-            n_copied += usize::from(copied);
-            n_truncated += usize::from(coded.truncated);
+        for (section, (coded, copied)) in batch.into_iter().zip(coded) {
+            over.push(section, coded, copied)?;
         }
-        n_done += batch.len();
-        progress(Progress::Encode { sections: n_done, of });
+        progress(Progress::Encode { sections: of - sections.len(), of });
     }
-    progress(Progress::Index(BuildStage::Pack { tokens: bundle.codes.len(), of: bundle.codes.len() }));
-    if bundle.codes.is_empty() {
-        return Err(IndexError::Empty.into());
-    }
-    bundle.lexical = words.finish();
-    bundle.sections = sections;
-    Ok((bundle, n_copied, n_truncated))
+    let n = over.bundle.codes.len();
+    progress(Progress::Index(BuildStage::Pack { tokens: n, of: n }));
+    let (n_copied, n_truncated) = (over.n_copied, over.n_truncated);
+    Ok((over.finish()?, n_copied, n_truncated))
 }
 
-fn token_starts(bundle: &Bundle) -> Vec<usize> {
+pub(crate) fn token_starts(bundle: &Bundle) -> Vec<usize> {
     let mut at = 0;
     bundle
         .lengths
@@ -200,7 +269,7 @@ fn token_starts(bundle: &Bundle) -> Vec<usize> {
         .collect()
 }
 
-fn copy(
+pub(crate) fn copy(
     bundle: &Bundle,
     starts: &[usize],
     document: usize,
@@ -222,17 +291,14 @@ fn copy(
     }
 }
 
-fn encode(
-    model: &mut Model,
+/// The codes of a document's `embeddings [n_tokens, dim]`.
+pub(crate) fn code(
     packer: &Packer<'_>,
     dim: usize,
-    section: &Section,
-    text: &str,
+    embeddings: Vec<f32>,
+    truncated: bool,
     pool_factor: usize,
 ) -> Result<Coded, SiteError> {
-    let input = model.prepare(text, Role::Document);
-    let embeddings =
-        model.encode(&input).map_err(|source| SiteError::Encode { id: section.id.clone(), source })?;
     let n_before = embeddings.len() / dim;
     let (rows, map) = if pool_factor == 1 {
         (embeddings, None)
@@ -246,5 +312,5 @@ fn encode(
     }
     // Through f16, as the builder holds tokens while it waits for centroids: both ways give the same codes.
     let rows: Vec<f32> = rows.iter().map(|&v| f16::from_f32(v).to_f32()).collect();
-    Ok(Coded { packed: packer.pack(&rows)?, map, n_before, truncated: input.truncated })
+    Ok(Coded { packed: packer.pack(&rows)?, map, n_before, truncated })
 }

@@ -2,6 +2,7 @@
 
 use crate::{FileOptions, ReadOptions, SiteError, SourceKind, UrlRules};
 use serde::{Deserialize, Serialize};
+use shirube_index::IndexOptions;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
@@ -148,6 +149,11 @@ impl Settings {
             keep_noindex: self.keep_noindex.unwrap_or(false),
             languages: self.languages.clone().unwrap_or_default(),
         }
+    }
+
+    /// `options` with what is set here.
+    pub fn index_options(&self, options: IndexOptions) -> IndexOptions {
+        IndexOptions { pool_factor: self.pool.map_or(options.pool_factor, usize::from), ..options }
     }
 
     /// Which files are read.

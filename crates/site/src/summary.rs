@@ -1,10 +1,11 @@
 //! What a build says when it is done.
 
+use crate::NotReused;
 use crate::page::DropReason;
 use core::fmt;
 use serde::{Deserialize, Serialize};
-use shirube_format::bundle::{BundleEntry, PartKind};
-use std::collections::BTreeMap;
+use shirube_format::bundle::{BundleEntry, PartKind, Section};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Largest file that free hosts take (Cloudflare Pages: 25 MiB).
 const MOST_FILE_BYTES: u64 = 25 << 20;
@@ -55,25 +56,56 @@ pub struct BundleSummary {
     pub n_removed: usize,
     /// What visitors download.
     pub download: Option<Download>,
+    /// Passages whose codes were taken over from the earlier bundle.
+    pub n_reused: usize,
+    /// Why none were, where none were.
+    pub not_reused: Option<NotReused>,
 }
 
-/// Bytes that a visitor downloads, predicted from the bundle itself.
+/// Bytes that a visitor downloads, predicted from the files themselves and from queries asked of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Download {
-    /// Code, where its folder is known.
+    /// Code that a page loads, compressed by gzip, as nearly every host does; 0 where its folder is not known.
     pub code: u64,
-    /// Model.
+    /// Model files. They and the bundle's do not compress, or are compressed already.
     pub model: u64,
-    /// What is read before the first word query.
+    /// What is read of the bundle before the first query by words.
     pub words_start: u64,
-    /// A query by words, mean of the sample.
-    pub word_query: u64,
-    /// What is read before the first query by meaning, beside the model.
+    /// What is read of it before the first query by meaning, beside the model.
     pub meaning_start: u64,
-    /// A sentence searched by words and meaning, mean of the sample.
+    /// A query by one word: shards of the words and of the hits shown, mean of the sample.
+    pub word_query: u64,
+    /// The largest of the sample.
+    pub word_query_most: u64,
+    /// A query by a sentence, mean of the sample.
     pub sentence_query: u64,
+    /// The largest of the sample.
+    pub sentence_query_most: u64,
     /// Queries sampled of each kind.
-    pub n_sampled: usize,
+    pub n_sampled: (usize, usize),
+}
+
+impl Download {
+    /// From the bundle's entry, and the bytes that sampled queries read.
+    pub fn new(entry: &BundleEntry, code: u64, model: u64, words: &[u64], sentences: &[u64]) -> Self {
+        let of = |kinds: [PartKind; 2]| {
+            let files = entry.files.iter().filter(|f| kinds.contains(&f.kind));
+            files.map(|f| f.file.bytes).sum::<u64>()
+        };
+        let mean = |all: &[u64]| all.iter().sum::<u64>() / all.len().max(1) as u64;
+        let most = |all: &[u64]| all.iter().copied().max().unwrap_or(0);
+        Self {
+            code,
+            model,
+            words_start: entry.to_bytes().len() as u64 + of([PartKind::Lexical, PartKind::Sections]),
+            meaning_start: of([PartKind::Centroids, PartKind::Codes]),
+            word_query: mean(words),
+            word_query_most: most(words),
+            sentence_query: mean(sentences),
+            sentence_query_most: most(sentences),
+            n_sampled: (words.len(), sentences.len()),
+        }
+    }
 }
 
 /// `1234567` as `1,234,567`.
@@ -95,6 +127,20 @@ pub fn size(bytes: u64) -> String {
         0..1024 => format!("{bytes} B"),
         1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
         _ => format!("{:.2} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+impl SourceSummary {
+    /// Of `sections` in a file at `source`; `left_out` others had no text.
+    pub fn of_sections(source: &str, sections: &[Section], left_out: usize) -> Self {
+        let pages: BTreeSet<_> = sections.iter().map(|s| (&s.source, &s.page)).collect();
+        Self {
+            source: source.to_owned(),
+            n_pages: pages.len(),
+            n_sections: sections.len(),
+            dropped: (1..=left_out).map(|n| (format!("section {n}"), DropReason::Empty)).collect(),
+            ..Self::default()
+        }
     }
 }
 
@@ -161,21 +207,39 @@ impl fmt::Display for BundleSummary {
             writeln!(f, "  {} files of the earlier bundle were removed", self.n_removed)?;
         }
         if let Some(d) = &self.download {
-            let code = if d.code > 0 { format!("code {}, ", size(d.code)) } else { String::new() };
+            let code = if d.code > 0 { format!("code {} (gzip) and ", size(d.code)) } else { String::new() };
+            let meaning = d.model + d.meaning_start;
             writeln!(
                 f,
-                "  download, first visit: {code}index {} for words; model {} and index {} for meaning",
+                "  download, first visit: {code}index {} for words, then {} for meaning (model {}, index {})",
                 size(d.words_start),
+                size(meaning),
                 size(d.model),
                 size(d.meaning_start)
             )?;
             writeln!(
                 f,
-                "  download, a query: {} by words, {} for a sentence (mean of {} from this site)",
+                "  download, a query: {} by a word (at most {}), {} by a sentence (at most {}); {} and {} from this site's headings, tried",
                 size(d.word_query),
+                size(d.word_query_most),
                 size(d.sentence_query),
-                d.n_sampled
+                size(d.sentence_query_most),
+                d.n_sampled.0,
+                d.n_sampled.1
             )?;
+        }
+        match &self.not_reused {
+            None => writeln!(f, "  {} passages were known already", thousands(self.n_reused as u64))?,
+            Some(NotReused::Unreadable(why) | NotReused::Other(why)) => {
+                writeln!(f, "  the earlier bundle was not built upon: {why}")?;
+            }
+            Some(NotReused::Changed { known, of }) => writeln!(
+                f,
+                "  the earlier bundle knows {} of {} passages: new centroids were made",
+                thousands(*known as u64),
+                thousands(*of as u64)
+            )?,
+            Some(NotReused::Absent | NotReused::Asked) => {}
         }
         for warning in self.warnings() {
             writeln!(f, "warning: {warning}")?;
@@ -185,28 +249,21 @@ impl fmt::Display for BundleSummary {
 }
 
 impl BundleSummary {
-    /// What the entry says about the bundle's parts.
-    pub fn of(entry: &BundleEntry) -> Self {
-        let part = |(name, kind): (&str, PartKind)| {
-            let files = entry.files_of(kind).map(|f| 1 + f.n_shards as usize).sum();
-            (name.to_owned(), files, entry.files_of(kind).map(|f| f.file.bytes + f.shard_bytes).sum())
+    /// What the entry and the other `files` (path, bytes) say about the bundle's parts.
+    pub fn of(entry: &BundleEntry, files: &[(String, u64)]) -> Self {
+        // A part's directory and its shards begin with its name.
+        let part = |name: &str| {
+            let of_part = || files.iter().filter(|(path, _)| path.starts_with(name));
+            (name.to_owned(), of_part().count(), of_part().map(|(_, bytes)| bytes).sum())
         };
-        let parts = [
-            ("codes", PartKind::Codes),
-            ("centroids", PartKind::Centroids),
-            ("sections", PartKind::Sections),
-        ];
+        let parts = ["codes", "centroids", "lexical", "sections"].map(part);
         let entry_part = ("entry".to_owned(), 1, entry.to_bytes().len() as u64);
         Self {
             n_tokens: entry.counts.tokens,
             n_tokens_before_pooling: entry.counts.tokens_before_pooling,
             n_centroids: entry.codec.n_centroids,
-            parts: parts.map(part).into_iter().chain([entry_part]).collect(),
-            largest: entry
-                .files
-                .iter()
-                .max_by_key(|f| f.file.bytes)
-                .map(|f| (f.file.path.clone(), f.file.bytes)),
+            parts: parts.into_iter().chain([entry_part]).collect(),
+            largest: files.iter().max_by_key(|(_, bytes)| *bytes).cloned(),
             ..Self::default()
         }
     }
@@ -259,6 +316,37 @@ mod tests {
         assert_eq!(
             summary.to_string(),
             "dist: 1,234 pages, 5,000 sections in 6,000 passages (en 34, ja 1,200)\n  left out: 1 noindex (x.html)\n  left out: 5 redirects (0.html, 1.html, 2.html, …)\n"
+        );
+    }
+
+    #[test]
+    fn a_download_is_summed_over_the_files_and_averaged_over_the_queries() {
+        let d = Download {
+            code: 150 << 10,
+            model: 7 << 20,
+            words_start: 10 << 10,
+            meaning_start: 1 << 20,
+            word_query: 2048,
+            word_query_most: 4096,
+            sentence_query: 8192,
+            sentence_query_most: 9216,
+            n_sampled: (16, 15),
+        };
+        let text = BundleSummary {
+            download: Some(d),
+            not_reused: Some(NotReused::Absent),
+            ..BundleSummary::default()
+        }
+        .to_string();
+        assert!(
+            text.contains(
+                "first visit: code 150.0 KiB (gzip) and index 10.0 KiB for words, then 8.00 MiB for meaning"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("a query: 2.0 KiB by a word (at most 4.0 KiB), 8.0 KiB by a sentence"),
+            "{text}"
         );
     }
 

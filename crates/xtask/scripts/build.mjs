@@ -156,6 +156,7 @@ export async function buildAll({ all = false } = {}) {
   ensureNodePackages();
   buildEngine();
   buildWasm("--gpu");
+  buildWasm("--node");
   const bundle = all ? await buildWholeSet() : buildSample();
   await buildPackage();
   await buildPage(bundle);

@@ -64,7 +64,7 @@ async function browserTest() {
   mkdirSync(folder, { recursive: true });
   const tap = join(folder, "browser.tap");
   const names = readdirSync(join(root, "tests", "browser")).filter((name) => name.endsWith(".test.mjs"));
-  const files = [...names.map((name) => join("tests", "browser", name)), join("tests", "npm", "package.test.mjs")];
+  const files = [...names.map((name) => join("tests", "browser", name)), ...["package", "node", "vitepress"].map((name) => join("tests", "npm", `${name}.test.mjs`))];
   const { status } = await watch("node", [
     "--test",
     "--test-concurrency=1",
@@ -93,8 +93,8 @@ if (!only.has("--no-cargo")) {
   await step("looking for MPI", () => {
     mpi = haveMpi();
   });
-  await step("cargo test: the trainer, the browser face, the tools", () =>
-    cargoTest("-p", "shirube-train", "-p", "shirube-wasm", "-p", "shirube-xtask", "-p", "shirube-bench", ...(mpi ? ["--features", "shirube-train/mpi"] : [])),
+  await step("cargo test: the trainer, the faces of browser and Node, the tools", () =>
+    cargoTest("-p", "shirube-train", "-p", "shirube-wasm", "-p", "shirube-node", "-p", "shirube-xtask", "-p", "shirube-bench", ...(mpi ? ["--features", "shirube-train/mpi"] : [])),
   );
   if (mpi) {
     await step("training with two MPI processes", () => {

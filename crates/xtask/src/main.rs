@@ -18,6 +18,7 @@ Builds crates/wasm for the browser: cargo, wasm-bindgen (web target), wasm-opt. 
 
   --out DIR       where the files go (default pkg/dist)
   --gpu           the GPU's module (crates/wasm-gpu) instead of the engine (crates/wasm)
+  --node          what `npx shirube` runs on (crates/node) instead; goes to pkg/dist/node unless --out follows
   --no-simd       plain WebAssembly, without simd128; tests compare it with the normal build
   --relaxed       with the relaxed-simd instructions too
   --bench         with the kernels' own face, for benches
@@ -42,7 +43,11 @@ fn main() -> Result<()> {
                 Some(path) => options.out = PathBuf::from(path),
                 None => bail!("--out needs a folder"),
             },
-            "--gpu" => options.gpu = true,
+            "--gpu" => options.face = wasm::Face::Gpu,
+            "--node" => {
+                options.face = wasm::Face::Node;
+                options.out = "pkg/dist/node".into();
+            }
             "--no-simd" => options.simd = wasm::Simd::None,
             "--relaxed" => options.simd = wasm::Simd::Relaxed,
             "--bench" => options.bench = true,

@@ -1,4 +1,5 @@
-//! crates/wasm to `shirube_wasm.js` and `shirube_wasm_bg.wasm`; crates/wasm-gpu to `shirube_gpu.js` and `shirube_gpu_bg.wasm`.
+//! crates/wasm to `shirube_wasm.js` and `shirube_wasm_bg.wasm`; crates/wasm-gpu to `shirube_gpu.js` and `shirube_gpu_bg.wasm`; crates/node to
+//! those of `shirube_node`.
 
 use crate::{stamp, toolchain};
 use anyhow::{Context, Result, bail};
@@ -9,8 +10,8 @@ use std::process::Command;
 pub(crate) struct Options {
     /// Output folder, relative to the repository.
     pub(crate) out: PathBuf,
-    /// Whether the GPU's module is built instead of the engine.
-    pub(crate) gpu: bool,
+    /// Which face is built.
+    pub(crate) face: Face,
     /// Which vector instructions may be used.
     pub(crate) simd: Simd,
     /// Whether the bench's face is compiled in.
@@ -27,12 +28,34 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             out: "pkg/dist".into(),
-            gpu: false,
+            face: Face::Browser,
             simd: Simd::Simd128,
             bench: false,
             conformance: false,
             optimise: true,
             force: false,
+        }
+    }
+}
+
+/// A crate that becomes WebAssembly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Face {
+    /// `crates/wasm`: searches in a browser.
+    Browser,
+    /// `crates/wasm-gpu`: the GPU's module.
+    Gpu,
+    /// `crates/node`: builds in Node.
+    Node,
+}
+
+impl Face {
+    /// The package, its library and what its files are called.
+    fn names(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Browser => ("shirube-wasm", "shirube_wasm", "shirube_wasm"),
+            Self::Gpu => ("shirube-wasm-gpu", "shirube_wasm_gpu", "shirube_gpu"),
+            Self::Node => ("shirube-node", "shirube_node", "shirube_node"),
         }
     }
 }
@@ -79,12 +102,7 @@ pub(crate) fn build(options: &Options) -> Result<()> {
         .map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     let root = manifest.ancestors().nth(2).context("xtask is not inside the workspace")?;
     let out = root.join(&options.out);
-    // The package, its library and what its files are called.
-    let (package, library, name) = if options.gpu {
-        ("shirube-wasm-gpu", "shirube_wasm_gpu", "shirube_gpu")
-    } else {
-        ("shirube-wasm", "shirube_wasm", "shirube_wasm")
-    };
+    let (package, library, name) = options.face.names();
     let mut inputs = stamp::package_folders(root, package)?;
     inputs.extend(["Cargo.toml", "crates/xtask/src"].map(|path| root.join(path)));
     inputs.extend([root.join("Cargo.lock")].into_iter().filter(|path| path.exists()));

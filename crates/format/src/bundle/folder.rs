@@ -118,7 +118,7 @@ fn remove_stale(folder: &Path, current: &BTreeSet<&str>) -> Result<Vec<String>, 
             let item = item.map_err(io(&path))?;
             let Some(name) = item.file_name().to_str().map(str::to_owned) else { continue };
             let relative = if directory.is_empty() { name } else { format!("{directory}/{name}") };
-            if is_ours(&relative) && !current.contains(relative.as_str()) {
+            if is_bundle_file(&relative) && !current.contains(relative.as_str()) {
                 std::fs::remove_file(item.path()).map_err(io(&item.path()))?;
                 removed.push(relative);
             }
@@ -128,8 +128,9 @@ fn remove_stale(folder: &Path, current: &BTreeSet<&str>) -> Result<Vec<String>, 
     Ok(removed)
 }
 
-/// Whether this format could have written a file of this name, finished or not.
-fn is_ours(relative: &str) -> bool {
+/// Whether this format could have written a file of this name inside a bundle folder, finished or not: what a new build may remove. The entry itself is
+/// replaced, never removed.
+pub fn is_bundle_file(relative: &str) -> bool {
     let done = relative.strip_suffix(".part").unwrap_or(relative);
     if done == ENTRY_NAME {
         return done != relative;
@@ -144,7 +145,7 @@ fn is_ours(relative: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_ours;
+    use super::is_bundle_file;
 
     #[test]
     fn only_names_of_this_format_are_removed() {
@@ -156,7 +157,7 @@ mod tests {
             "lexical.0123456789abcdef.bin",
             "shirube.json.part",
         ] {
-            assert!(is_ours(name), "{name}");
+            assert!(is_bundle_file(name), "{name}");
         }
         for name in [
             "shirube.json",
@@ -166,7 +167,7 @@ mod tests {
             "sections/0123456789abcdef.json",
             "ui.js",
         ] {
-            assert!(!is_ours(name), "{name}");
+            assert!(!is_bundle_file(name), "{name}");
         }
     }
 }

@@ -1,0 +1,160 @@
+// `shirube build` for Node: reads a folder of pages, writes a bundle and what a page needs beside it. No native code, no install step.
+import { existsSync } from "node:fs";
+import { readFile, realpath, stat } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { basename, join, relative, resolve } from "node:path";
+import { codeBytes, list, ownModel, writeAssets, writeBundle } from "./files.mjs";
+import { Pool } from "./pool.mjs";
+import { encodeBatch, pageReader } from "./tasks.mjs";
+import { compiled, openModel, wasm } from "./wasm.mjs";
+
+export { ownModel };
+
+const PAGES_A_TASK = 16;
+const PASSAGES_A_TASK = 16;
+/** Fewer than that are done faster than threads start. */
+const PAGES_FOR_THREADS = 100;
+const PASSAGES_FOR_THREADS = 48;
+const SETTINGS = "shirube.toml";
+const ENTRY = "shirube.json";
+
+/** Settings from all places: `flags` over SHIRUBE_* variables over the file `config`, or `shirube.toml` if there is one. */
+export async function readSettings(flags = {}, config = undefined) {
+  const path = config ?? (existsSync(SETTINGS) ? SETTINGS : undefined);
+  const text = path === undefined ? undefined : await readFile(path, "utf8");
+  return JSON.parse(wasm().settings(JSON.stringify(flags), JSON.stringify(Object.entries(process.env)), path, text));
+}
+
+async function look(path) {
+  const isFolder = (await stat(path).catch(() => undefined))?.isDirectory() ?? false;
+  return [isFolder, basename(await realpath(path).catch(() => resolve(path)))];
+}
+
+async function planOf(settings) {
+  const looked = settings.source === undefined ? [false, ""] : await look(settings.source);
+  return JSON.parse(wasm().plan(JSON.stringify(settings), ...looked));
+}
+
+/** Path, length and time of every page: what changes when a page does. */
+export async function sourceState(settings) {
+  const plan = await planOf(settings);
+  const paths = plan.is_folder ? wasm().pages(JSON.stringify(plan.settings), await list(plan.source, plan.out)) : [""];
+  const look = async (path) => {
+    const found = await stat(join(plan.source, path)).catch(() => undefined);
+    return [path, found?.size, found?.mtimeMs];
+  };
+  return JSON.stringify(await Promise.all(paths.map(look)));
+}
+
+/**
+ * Builds the search of a folder. `settings` are those of `shirube.toml`, as an object; they stand alone, without variables and files
+ * (see `readSettings`). Resolves to what was read and written; rejects when nothing to search was found, with what was left out and why as `report`.
+ */
+export async function build(settings, { progress = () => {}, threads = availableParallelism(), assets = true, dryRun = false, fresh = false, limit, codec = [] } = {}) {
+  const start = performance.now();
+  const plan = await planOf(settings);
+  const folder = plan.settings.model ?? ownModel;
+  // The model first: its absence is the commonest mistake and the quickest to find.
+  const model = openModel(folder);
+  const chosen = JSON.stringify(plan.settings);
+  const job = new (wasm().Build)(JSON.stringify(plan), JSON.stringify({ codec, fresh, dryRun, ...(limit !== undefined && { limit }) }));
+  let pool;
+  const startPool = () => (pool ??= new Pool(Math.max(1, threads), { module: compiled, settings: chosen, model: folder }));
+  const result = (written, nFiles) => {
+    const seconds = ((performance.now() - start) / 1000).toFixed(1);
+    const text = `${job.report(written, nFiles)}${dryRun ? "  nothing was written (--dry-run)\n" : ""}  ${seconds} s\n`;
+    const { source, bundle } = JSON.parse(job.summary());
+    return { source, ...(written && { bundle }), text };
+  };
+  try {
+    await readSource(job, plan, chosen, startPool, progress);
+    progress({ stage: "passages", done: 0, of: 1 });
+    if (job.gather(model.encoder) === 0) {
+      throw Object.assign(new Error(`${plan.source}: nothing to search was found`), { report: job.report(false, 0) });
+    }
+    if (dryRun) return result(false, 0);
+    await readEarlier(job, plan.out);
+    await encode(job, model.encoder, startPool, progress);
+    // With the threads gone, their memory is free for the index.
+    await pool?.close();
+    pool = undefined;
+    const files = job.finish(model.encoder, assets ? await codeBytes() : 0, model.bytes, (stage, done, of) => progress({ stage, done, of }));
+    await writeBundle(plan.out, files.map((file) => take(file)), (present, current) => job.stale(present, current));
+    if (assets) await writeAssets(plan.out, folder);
+    return result(true, await countFiles(plan));
+  } finally {
+    await pool?.close();
+    job.free();
+    model.encoder.free();
+  }
+}
+
+function take(file) {
+  const taken = { path: file.path, bytes: Buffer.from(file.bytes) };
+  file.free();
+  return taken;
+}
+
+async function readSource(job, plan, settings, startPool, progress) {
+  if (!plan.is_folder) {
+    let bytes;
+    try {
+      bytes = await readFile(plan.source);
+    } catch (cause) {
+      throw new Error(`${plan.source}: ${cause.message}`, { cause });
+    }
+    job.jsonl(plan.source, bytes);
+    return;
+  }
+  const paths = wasm().pages(settings, await list(plan.source, plan.out));
+  let done = 0;
+  const accept = ([path, outcome]) => {
+    job.page(path, outcome);
+    progress({ stage: "reading", done: (done += 1), of: paths.length });
+  };
+  if (paths.length < PAGES_FOR_THREADS) {
+    const read = pageReader(settings, plan.source);
+    for (const path of paths) accept([path, read(path)]);
+    return;
+  }
+  const tasks = function* () {
+    for (let at = 0; at < paths.length; at += PAGES_A_TASK) yield { kind: "read", source: plan.source, paths: paths.slice(at, at + PAGES_A_TASK) };
+  };
+  await startPool().ordered(tasks(), ({ outcomes }) => outcomes.forEach(accept));
+}
+
+async function readEarlier(job, out) {
+  const read = (path) => readFile(join(out, path)).catch(() => undefined);
+  const entry = await read(ENTRY);
+  if (entry === undefined) return;
+  for (const paths of [() => job.earlier(entry), () => job.earlierShards()]) {
+    for (const path of paths()) job.earlierFile(path, await read(path));
+  }
+}
+
+async function encode(job, encoder, startPool, progress) {
+  const of = job.start(encoder);
+  let done = 0;
+  const push = ({ embeddings, lengths, truncated }) => {
+    job.push(encoder, embeddings, lengths, truncated);
+    progress({ stage: "encoding", done: (done += lengths.length), of });
+  };
+  const batches = function* () {
+    for (let batch = job.batch(PASSAGES_A_TASK); batch !== undefined; batch = job.batch(PASSAGES_A_TASK)) yield batch;
+  };
+  if (of < PASSAGES_FOR_THREADS) {
+    for (const batch of batches()) push(encodeBatch(encoder, batch));
+    return;
+  }
+  const tasks = function* () {
+    for (const batch of batches()) yield { kind: "encode", batch };
+  };
+  await startPool().ordered(tasks(), push);
+}
+
+/** Files of the whole site, the bundle among them. */
+async function countFiles({ source, is_folder, out }) {
+  const here = is_folder ? (await list(source)).length : 0;
+  const inside = is_folder && !relative(source, out).startsWith("..");
+  return here + (inside ? 0 : (await list(out)).length);
+}
