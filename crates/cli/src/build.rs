@@ -160,7 +160,7 @@ pub(crate) fn build_once(how: &Run, plan: &Source, model: &Model) -> Result<()> 
             package::copy(package, out)?;
             Package::of(out)?
         }
-        None => Package { code: 0, model: downloads::model_bytes(model.manifest()) },
+        None => Package { code: 0, model: downloads::model_bytes(model.manifest())? },
     };
     bar.finish_and_clear();
     summary.n_truncated = report.n_truncated;

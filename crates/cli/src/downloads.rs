@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 use shirube_format::bundle::{BundleEntry, folder};
 use shirube_format::model::ModelManifest;
-use shirube_retriever::{BundleLoader, SearchOptions, query_bytes};
+use shirube_retriever::{BundleLoader, ModelLoader, SearchOptions, query_bytes};
 use shirube_site::{Download, Samples, gzip_bytes, is_page_code};
 use std::path::Path;
 
@@ -23,7 +23,7 @@ impl Package {
     /// Of code and model in the bundle folder `out`.
     pub(crate) fn of(out: &Path) -> Result<Self> {
         let manifest = std::fs::read(out.join("model/manifest.json"))?;
-        let model = model_bytes(&ModelManifest::parse(&manifest)?);
+        let model = model_bytes(&ModelManifest::parse(&manifest)?)?;
         let mut code = 0;
         for item in std::fs::read_dir(out)? {
             let path = item?.path();
@@ -36,10 +36,9 @@ impl Package {
 }
 
 /// Bytes that a browser reads of a model.
-pub(crate) fn model_bytes(manifest: &ModelManifest) -> u64 {
-    let read =
-        manifest.files.iter().filter(|f| f.path == "tokenizer.bin" || f.path.ends_with(".safetensors"));
-    read.map(|f| f.bytes).sum()
+pub(crate) fn model_bytes(manifest: &ModelManifest) -> Result<u64> {
+    let json = serde_json::to_vec(manifest)?;
+    Ok(ModelLoader::new(&json)?.required().iter().map(|f| f.bytes).sum())
 }
 
 /// Asks `samples` of the bundle in `out`.
