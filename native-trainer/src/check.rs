@@ -1,8 +1,8 @@
 //! `data check`: what a recipe would train on, and what of it stands in the evaluation sets.
 
-use crate::data::{RetrievalSet, read_sections};
+use crate::data::{Import, Imported, RetrievalSet, pairs_file, read_pairs, read_sections, read_written};
 use crate::pipeline::read_tokenizer;
-use crate::recipe::{Recipe, SourceFiles};
+use crate::recipe::{Recipe, SourceFiles, Step};
 use anyhow::Result;
 use rayon::prelude::*;
 use shirube_text::{Normalizer, Rules, Tokenizer};
@@ -46,6 +46,70 @@ fn describe(name: &str, what: &str, texts: &[String], tokenizer: &Tokenizer) -> 
     )
 }
 
+/// One source of training data: its report, its texts, and the questions among them.
+fn source(
+    recipe: &Recipe,
+    source: &SourceFiles,
+    tokenizer: &Tokenizer,
+) -> Result<(String, Vec<String>, Vec<String>)> {
+    let report = |name: &str, what: &str, texts: &[String]| describe(name, what, texts, tokenizer);
+    Ok(match source {
+        SourceFiles::Set(name) => {
+            let set = RetrievalSet::read(&recipe.data.join(name))?;
+            let asked: Vec<String> = set.queries.into_iter().map(|q| q.text).collect();
+            let texts: Vec<String> = set.passages.into_iter().map(|p| p.text).collect();
+            (report(name, "questions", &asked) + &report(name, "passages", &texts), texts, asked)
+        }
+        SourceFiles::Sections(file) => {
+            let texts: Vec<String> =
+                read_sections(&recipe.data.join(file))?.into_iter().map(|s| s.text).collect();
+            (report(file, "sections", &texts), texts, Vec::new())
+        }
+        SourceFiles::Pairs => {
+            let asked: Vec<String> =
+                read_pairs(&pairs_file(&recipe.data)?)?.into_iter().map(|(_, query, _)| query).collect();
+            (report("pairs", "keyword queries", &asked), Vec::new(), asked)
+        }
+        SourceFiles::Written(path) => {
+            let asked: Vec<String> =
+                read_written(path)?.into_iter().map(|(_, _, question)| question).collect();
+            (report(&path.display().to_string(), "written questions", &asked), Vec::new(), asked)
+        }
+        SourceFiles::Lists(name) => lists(name, Import::new(vec![recipe.data.join(name)]).read()?, &report),
+        SourceFiles::Imported(name) => {
+            let step = recipe.steps().into_iter().find_map(|step| match step {
+                Step::Import(s) if s.name == *name => Some(s),
+                _ => None,
+            });
+            let step = step.expect("the source was taken from this recipe's steps");
+            lists(name, step.import(&recipe.data).read()?, &report)
+        }
+    })
+}
+
+fn lists(
+    name: &str,
+    imported: Imported,
+    report: &dyn Fn(&str, &str, &[String]) -> String,
+) -> (String, Vec<String>, Vec<String>) {
+    let Imported { lists, bad, n_bad, n_rows } = imported;
+    let lengths = || lists.lists.iter().map(|l| l.documents.len());
+    let scored = lists.lists.iter().filter(|l| !l.scores.is_empty()).count();
+    let mut out = format!(
+        "  {name}: {} lists of {} to {} documents, {scored} with scores ({:?}); {n_bad} of {n_rows} rows are wrong\n",
+        lists.lists.len(),
+        lengths().min().unwrap_or(0),
+        lengths().max().unwrap_or(0),
+        lists.score_kind
+    );
+    bad.iter().take(5).for_each(|error| out += &format!("    {error}\n"));
+    let texts = |list: Vec<(String, String)>| list.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+    let (asked, documents) = (texts(lists.queries), texts(lists.documents));
+    out += &report(name, "queries", &asked);
+    out += &report(name, "documents", &documents);
+    (out, documents, asked)
+}
+
 /// The report on all data a recipe names.
 ///
 /// # Errors
@@ -57,27 +121,9 @@ pub fn check(recipe: &Recipe) -> Result<String> {
     let mut seen: HashSet<u64> = HashSet::new();
     let mut questions: HashSet<String> = HashSet::new();
     for source in recipe.source_files() {
-        let texts: Vec<String> = match &source {
-            SourceFiles::Set(name) => {
-                let set = RetrievalSet::read(&recipe.data.join(name))?;
-                let asked: Vec<String> = set.queries.iter().map(|q| q.text.clone()).collect();
-                report += &describe(name, "questions", &asked, &tokenizer);
-                questions.extend(asked.iter().map(|q| q.trim().to_owned()));
-                report += &describe(
-                    name,
-                    "passages",
-                    &set.passages.iter().map(|p| p.text.clone()).collect::<Vec<_>>(),
-                    &tokenizer,
-                );
-                set.passages.into_iter().map(|p| p.text).collect()
-            }
-            SourceFiles::Sections(file) => {
-                let texts: Vec<String> =
-                    read_sections(&recipe.data.join(file))?.into_iter().map(|s| s.text).collect();
-                report += &describe(file, "sections", &texts, &tokenizer);
-                texts
-            }
-        };
+        let (lines, texts, asked) = self::source(recipe, &source, &tokenizer)?;
+        report += &lines;
+        questions.extend(asked.iter().map(|q| q.trim().to_owned()));
         let found: Vec<Vec<u64>> = texts.par_iter().map(|t| runs(t, &rules)).collect();
         seen.extend(found.into_iter().flatten());
     }

@@ -8,6 +8,7 @@ use crate::recipe::Recipe;
 use crate::student::Student;
 use anyhow::{Context as _, Result};
 use candle_core::Tensor as CandleTensor;
+use serde::{Deserialize, Serialize};
 use shirube_core::Role;
 use shirube_encoder::{Model, quantize};
 use shirube_format::model::{
@@ -33,7 +34,8 @@ fn plain(student: &Student, depth: usize) -> Result<Weights> {
 }
 
 /// How matrices and the embedding table are stored; norms, biases and the query weight stay f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Dtype {
     /// One byte a weight and a scale per row.
     #[default]
@@ -70,21 +72,25 @@ pub fn assemble(
     encoder.n_layers = depth.min(encoder.n_layers);
     let (query, document) = input_rules(recipe, tokenizer);
     let mut files = pack_parts(&weights, PART_BYTES)?;
-    let bin = std::fs::read(recipe.tokenizer.join("tokenizer.bin"))?;
-    files.push(("tokenizer.json".to_owned(), std::fs::read(recipe.tokenizer.join("tokenizer.json"))?));
+    let tokenizer_file = |name: &str| {
+        let path = recipe.tokenizer_folder().join(name);
+        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let bin = tokenizer_file("tokenizer.bin")?;
+    files.push(("tokenizer.json".to_owned(), tokenizer_file("tokenizer.json")?));
     let sha256 = Sha256Hex::of(&bin);
     files.push(("tokenizer.bin".to_owned(), bin));
     let manifest = ModelManifest {
         format: MODEL_FORMAT,
         name: recipe.name.clone(),
-        license: "CC-BY-SA-4.0".to_owned(),
+        license: recipe.license.clone().unwrap_or_else(|| "unspecified".to_owned()),
         encoder,
         projection: student.projection.clone(),
         query,
         document,
         tokenizer: TokenizerInfo {
-            normalizer: "shirube-1".to_owned(),
-            segmenter: "script".to_owned(),
+            normalizer: tokenizer.rules().name().to_owned(),
+            segmenter: tokenizer.segmenter().name().to_owned(),
             subword: "unigram".to_owned(),
             sha256,
         },
@@ -94,7 +100,10 @@ pub fn assemble(
                 "{}, step {}, SHA-256 {}",
                 recipe_path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
                 recipe.steps()[step].name(),
-                Sha256Hex::of(&std::fs::read(recipe_path)?)
+                Sha256Hex::of(
+                    &std::fs::read(recipe_path)
+                        .with_context(|| format!("cannot read {}", recipe_path.display()))?
+                )
             ),
             data: data_names(recipe),
             metrics: BTreeMap::new(),
@@ -173,14 +182,29 @@ pub fn export(
 }
 
 fn data_names(recipe: &Recipe) -> Vec<String> {
-    use crate::recipe::SourceFiles;
-    let mut names: Vec<String> = recipe
-        .source_files()
-        .into_iter()
-        .map(|f| match f {
-            SourceFiles::Set(name) | SourceFiles::Sections(name) => name,
-        })
-        .collect();
+    use crate::recipe::{SourceFiles, Step};
+    let file = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut names = Vec::new();
+    for source in recipe.source_files() {
+        match source {
+            SourceFiles::Set(name) | SourceFiles::Sections(name) | SourceFiles::Lists(name) => {
+                names.push(name)
+            }
+            SourceFiles::Pairs => names.push("pairs".to_owned()),
+            SourceFiles::Written(path) => names.push(file(&path)),
+            SourceFiles::Imported(step) => names.extend(
+                recipe
+                    .steps()
+                    .into_iter()
+                    .find_map(|s| match s {
+                        Step::Import(s) if s.name == step => Some(s.lists),
+                        _ => None,
+                    })
+                    .into_iter()
+                    .flatten(),
+            ),
+        }
+    }
     names.sort();
     names.dedup();
     names

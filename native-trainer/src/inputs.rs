@@ -122,7 +122,9 @@ fn files(recipe: &Recipe, until: usize) -> Result<Vec<PathBuf>> {
     if let Some(folder) = &recipe.model.init {
         all.extend(weights_under(folder).context("[model] init")?);
     }
-    all.push(recipe.tokenizer.join("tokenizer.bin"));
+    if recipe.tokenizer_step().is_none() {
+        all.push(recipe.tokenizer.join("tokenizer.bin"));
+    }
     for step in &steps[..=until] {
         all.extend(of_step(recipe, step, &names).with_context(|| format!("step {}", step.name()))?);
     }
@@ -141,6 +143,7 @@ fn of_step(recipe: &Recipe, step: &Step, steps: &HashSet<&str>) -> Result<Vec<Pa
         Ok(())
     };
     match step {
+        Step::Tokenizer(s) => out.extend(s.files.iter().chain(&s.words).map(at)),
         Step::Train(s) => {
             for source in &s.sources {
                 let paths = source.files.iter().map(at);
@@ -184,6 +187,16 @@ fn of_step(recipe: &Recipe, step: &Step, steps: &HashSet<&str>) -> Result<Vec<Pa
             }
             // They decide what goes into a soup.
             for set in &recipe.eval {
+                out.extend(RetrievalSet::files(&at(set))?);
+            }
+        }
+        Step::Eval(s) => {
+            for set in if s.sets.is_empty() { &recipe.eval } else { &s.sets } {
+                out.extend(RetrievalSet::files(&at(set))?);
+            }
+        }
+        Step::Export(_) => {
+            for set in recipe.eval.iter().take(1) {
                 out.extend(RetrievalSet::files(&at(set))?);
             }
         }

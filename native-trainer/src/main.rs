@@ -9,6 +9,7 @@ use shirube_index::IndexOptions;
 use shirube_train::data::{Import, ScoreKind};
 use shirube_train::eval::SetReport;
 use shirube_train::export::Dtype;
+use shirube_train::pipeline::{Machine, Only};
 use shirube_train::ranks::{Alone, Ranks};
 use shirube_train::train::Outcome;
 use shirube_train::{device, pipeline, recipe::Recipe};
@@ -43,23 +44,25 @@ enum Command {
     Data(DataCommand),
     /// Train a Unigram tokenizer on MeCab words.
     TokenizerTrain(shirube_train::tokenizer::TrainArgs),
-    /// Run the training steps of a recipe; finished steps are skipped, an interrupted one goes on.
+    /// Run the steps of a recipe; finished ones are skipped, an interrupted one goes on.
     Run {
-        /// Recipe.
-        recipe: PathBuf,
-        /// Folder of the run.
+        #[command(flatten)]
+        run: RunArgs,
+        /// Run this step alone; what it reads from must be done.
         #[arg(long)]
-        out: PathBuf,
-        /// Worker threads of this process.
-        #[arg(long, default_value_t = 2)]
-        workers: usize,
-        /// cpu, cuda or cuda:N; the recipe's if absent.
-        #[arg(long)]
-        device: Option<String>,
+        step: Option<String>,
         /// Only say what would be done: steps, tokens, memory, time.
         #[arg(long)]
         dry_run: bool,
     },
+    /// Run the `pretrain` steps of a recipe alone.
+    Pretrain(RunArgs),
+    /// Run the `train` steps of a recipe alone.
+    Train(RunArgs),
+    /// Run the `mine` steps of a recipe alone.
+    Mine(RunArgs),
+    /// Run the `teacher` steps of a recipe alone.
+    Teacher(RunArgs),
     /// Put runs on one HTML page: loss curves, metrics, differences from the first run, model card.
     Report {
         /// Folders of runs; the others are held against the first.
@@ -140,6 +143,21 @@ enum Command {
     },
 }
 
+#[derive(clap::Args)]
+struct RunArgs {
+    /// Recipe.
+    recipe: PathBuf,
+    /// Folder of the run.
+    #[arg(long)]
+    out: PathBuf,
+    /// Worker threads of this process.
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// cpu, cuda or cuda:N; the recipe's if absent.
+    #[arg(long)]
+    device: Option<String>,
+}
+
 /// The processes of this run: those that `mpirun` or `srun` started, else this one.
 fn ranks() -> Result<Box<dyn Ranks>> {
     let launched =
@@ -162,8 +180,23 @@ fn over_gpus(ranks: Box<dyn Ranks>, device: &Device) -> Result<Box<dyn Ranks>> {
     }
 }
 
-fn run(recipe: &Recipe, out: &Path, (workers, device): (usize, &Device), ranks: &dyn Ranks) -> Result<()> {
-    let root = ranks.rank() == 0;
+/// Runs steps on the device and processes that arguments and surroundings ask for.
+fn run(args: &RunArgs, only: Only<'_>) -> Result<()> {
+    let recipe = Recipe::read(&args.recipe)?;
+    let name = args.device.as_deref().or(recipe.device.as_deref()).unwrap_or("cpu");
+    let device = device::device(name, device::rank_here())?;
+    let ranks = over_gpus(ranks()?, &device)?;
+    let machine = Machine { workers: args.workers, stop: &STOP, ranks: &*ranks, device: &device, only };
+    let result = run_on(&recipe, &args.out, machine);
+    if let (Err(error), true) = (&result, ranks.size() > 1) {
+        eprintln!("Error on rank {}: {error:?}", ranks.rank());
+        ranks.abort();
+    }
+    result
+}
+
+fn run_on(recipe: &Recipe, out: &Path, machine: Machine<'_>) -> Result<()> {
+    let root = machine.ranks.rank() == 0;
     ctrlc::set_handler(move || {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
@@ -189,7 +222,6 @@ fn run(recipe: &Recipe, out: &Path, (workers, device): (usize, &Device), ranks: 
             println!("{}", state.unwrap_or(&line));
         }
     };
-    let machine = pipeline::Machine { workers, stop: &STOP, ranks, device };
     let outcome = pipeline::run(recipe, out, machine, &mut say)?;
     if outcome == Outcome::Interrupted && root {
         let command: Vec<String> = std::env::args().collect();
@@ -278,6 +310,9 @@ enum DataCommand {
     Check {
         /// Recipe.
         recipe: PathBuf,
+        /// Folder of the run, where the recipe's own tokenizer is.
+        #[arg(long)]
+        out: Option<PathBuf>,
     },
     /// Makes a retrieval set of sections and questions written for them.
     Set {
@@ -321,8 +356,9 @@ fn main() -> Result<()> {
             );
             Ok(())
         }
-        Command::Data(DataCommand::Check { recipe }) => {
-            print!("{}", shirube_train::check::check(&Recipe::read(&recipe)?)?);
+        Command::Data(DataCommand::Check { recipe, out }) => {
+            let recipe = Recipe::read(&recipe)?.in_run(&out.unwrap_or_default());
+            print!("{}", shirube_train::check::check(&recipe)?);
             Ok(())
         }
         Command::Data(DataCommand::Set { sections, questions, to }) => {
@@ -331,22 +367,17 @@ fn main() -> Result<()> {
             println!("{}: {} passages, {} questions", to.display(), set.passages.len(), set.queries.len());
             Ok(())
         }
-        Command::Run { recipe, out, workers, dry_run: true, .. } => {
-            print!("{}", shirube_train::plan::plan(&Recipe::read(&recipe)?, &out, workers)?);
+        Command::Run { run, dry_run: true, .. } => {
+            print!("{}", shirube_train::plan::plan(&Recipe::read(&run.recipe)?, &run.out, run.workers)?);
             Ok(())
         }
-        Command::Run { recipe, out, workers, device, dry_run: false } => {
-            let recipe = Recipe::read(&recipe)?;
-            let name = device.or(recipe.device.clone()).unwrap_or_else(|| "cpu".to_owned());
-            let device = device::device(&name, device::rank_here())?;
-            let ranks = over_gpus(ranks()?, &device)?;
-            let result = run(&recipe, &out, (workers, &device), &*ranks);
-            if let (Err(error), true) = (&result, ranks.size() > 1) {
-                eprintln!("Error on rank {}: {error:?}", ranks.rank());
-                ranks.abort();
-            }
-            result
+        Command::Run { run: args, step, dry_run: false } => {
+            run(&args, step.as_deref().map_or(Only::All, Only::Name))
         }
+        Command::Pretrain(args) => run(&args, Only::Kind("pretrain")),
+        Command::Train(args) => run(&args, Only::Kind("train")),
+        Command::Mine(args) => run(&args, Only::Kind("mine")),
+        Command::Teacher(args) => run(&args, Only::Kind("teacher")),
         Command::Report { runs, model, to } => {
             let page = shirube_train::report::report(&runs, model.as_deref())?;
             std::fs::write(&to, page).with_context(|| to.display().to_string())?;

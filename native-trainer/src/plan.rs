@@ -34,7 +34,11 @@ fn parameters(model: &ModelShape, vocab_size: usize, depth: usize) -> (usize, us
 /// An unreadable tokenizer, or a recipe with faults.
 pub fn plan(recipe: &Recipe, out: &Path, workers: usize) -> Result<String> {
     recipe.check()?;
-    let vocab_size = read_tokenizer(recipe)?.vocab_size();
+    let recipe = &recipe.in_run(out);
+    let vocab_size = match recipe.tokenizer_step() {
+        Some(step) => step.vocab_size,
+        None => read_tokenizer(recipe)?.vocab_size(),
+    };
     let model = &recipe.model;
     let mut report = format!(
         "{}: {} steps, {workers} workers; memory and time are estimates\n",
@@ -58,7 +62,7 @@ pub fn plan(recipe: &Recipe, out: &Path, workers: usize) -> Result<String> {
             Step::Pretrain(s) => {
                 (s.steps, s.batch_tokens, s.mask_share * (vocab_size * model.hidden_size) as f64)
             }
-            Step::Mine(_) | Step::Score(_) | Step::Import(_) | Step::Merge(_) => {
+            _ => {
                 report += &format!("  {} ({}): {state}\n", step.name(), step.kind());
                 continue;
             }

@@ -12,7 +12,7 @@
 use crate::unigram;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use shirube_text::{Normalizer, Rules, Segmenter, Tokenizer, script_pattern};
+use shirube_text::{Normalizer, Rules, Segmenter, Tokenizer, script_pattern, script_runs};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
@@ -158,13 +158,13 @@ pub struct TrainArgs {
     pub out: PathBuf,
 }
 
-/// Trains a vocabulary and writes `tokenizer.json` and `tokenizer.bin`.
+/// Reads lines of `word <tab> count`.
 ///
 /// # Errors
-/// Unreadable counts, a vocabulary size below what special tokens, bytes and characters need, a folder that cannot be written.
-pub fn run_train(args: &TrainArgs) -> Result<()> {
+/// Unreadable files and lines of another form, by file and line.
+pub fn read_counts(paths: &[PathBuf]) -> Result<Vec<(String, u32)>> {
     let mut words = Vec::new();
-    for path in &args.words {
+    for path in paths {
         for (number, line) in open(path)?.lines().enumerate() {
             let at = || format!("{}, line {}", path.display(), number + 1);
             let line = line.with_context(at)?;
@@ -174,6 +174,44 @@ pub fn run_train(args: &TrainArgs) -> Result<()> {
             words.push((word.to_owned(), count));
         }
     }
+    Ok(words)
+}
+
+/// Trains a vocabulary and writes `tokenizer.json` and `tokenizer.bin`.
+///
+/// # Errors
+/// What [`read_counts`] and [`write`] report.
+pub fn run_train(args: &TrainArgs) -> Result<()> {
+    write(read_counts(&args.words)?, args)
+}
+
+/// Counts of the runs of one script in the texts of `inputs`: words where MeCab is not at hand.
+///
+/// # Errors
+/// What [`corpus`] reports.
+pub fn count_runs(inputs: &[PathBuf]) -> Result<Vec<(String, u32)>> {
+    inputs.iter().try_for_each(|path| refuse_evaluation_set(path))?;
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    corpus(inputs, &[], |line| {
+        for run in script_runs(line) {
+            let run = &line[run.bytes];
+            match counts.get_mut(run) {
+                Some(n) => *n = n.saturating_add(1),
+                None => drop(counts.insert(run.to_owned(), 1)),
+            }
+        }
+        Ok(())
+    })?;
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_unstable();
+    Ok(counts)
+}
+
+/// Trains a vocabulary on words with their counts and writes `tokenizer.json` and `tokenizer.bin` into `args.out`.
+///
+/// # Errors
+/// A vocabulary size below what special tokens, bytes and characters need, a folder that cannot be written.
+pub fn write(words: Vec<(String, u32)>, args: &TrainArgs) -> Result<()> {
     let sample: Vec<String> = words
         .chunks(7)
         .step_by(words.len().div_ceil(7 * 2_000).max(1))
@@ -234,7 +272,7 @@ pub fn train(words: Vec<(String, u32)>, args: &TrainArgs) -> Result<Value> {
         char_counts.keys().filter(|&&c| frequent(c)).count() + alphabet().filter(|&c| !frequent(c)).count();
     ensure!(
         args.vocab_size > n_reserved + n_chars,
-        "{} ids do not hold {n_reserved} special tokens and bytes and {n_chars} characters; raise --vocab-size or --min-char-count",
+        "{} ids do not hold {n_reserved} special tokens and bytes and {n_chars} characters; raise vocab_size (--vocab-size) or min_char_count",
         args.vocab_size
     );
     let mut counts: HashMap<&str, u64> = HashMap::new();
@@ -329,7 +367,7 @@ mod tests {
             out: PathBuf::new(),
         };
         let error = train(vec![("検索".to_owned(), 5)], &args).expect_err("kana alone need more");
-        assert!(error.to_string().contains("--vocab-size"), "{error}");
+        assert!(error.to_string().contains("vocab_size"), "{error}");
     }
 
     #[test]

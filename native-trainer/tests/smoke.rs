@@ -4,17 +4,25 @@ use candle_core::Device;
 use shirube_index::IndexOptions;
 use shirube_train::data::Lists;
 use shirube_train::export::Dtype;
-use shirube_train::pipeline::{self, EvalOptions, Machine, TrainedStep};
+use shirube_train::pipeline::{self, EvalOptions, Machine, Only, TrainedStep};
 use shirube_train::recipe::{Recipe, Step};
 use shirube_train::student::Student;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-fn recipe() -> Recipe {
+/// The smoke recipe.
+fn whole() -> Recipe {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut recipe = Recipe::read(&root.join("native-trainer/recipes/smoke.toml")).expect("the smoke recipe");
-    recipe.tokenizer = root.join(&recipe.tokenizer);
     recipe.data = root.join(&recipe.data);
+    recipe
+}
+
+/// The smoke recipe without its first step, on the tokenizer of the default model.
+fn recipe() -> Recipe {
+    let mut recipe = whole();
+    recipe.step.remove(0);
+    recipe.tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pkg/model");
     recipe
 }
 
@@ -34,14 +42,16 @@ fn run(recipe: &Recipe, out: &Path, stop: &AtomicBool) -> Vec<String> {
 
 #[test]
 fn the_smoke_recipe_runs_every_stage_and_skips_what_is_done() {
-    let (recipe, out) = (recipe(), folder("smoke"));
+    let (recipe, out) = (whole(), folder("smoke"));
     let lines = run(&recipe, &out, &AtomicBool::new(false));
     for step in recipe.steps() {
         let folder = out.join(step.name());
         assert!(folder.join("done.json").is_file(), "{}: {lines:#?}", step.name());
         assert_eq!(
             folder.join("model.safetensors").is_file(),
-            !matches!(step, Step::Mine(_) | Step::Score(_) | Step::Import(_))
+            step.trains() || matches!(step, Step::Merge(_)),
+            "{}",
+            step.name()
         );
     }
     let scored = Lists::read(&out.join("score")).expect("scored lists");
@@ -56,6 +66,14 @@ fn the_smoke_recipe_runs_every_stage_and_skips_what_is_done() {
 
     let again = run(&recipe, &out, &AtomicBool::new(false));
     assert!(again.iter().all(|line| line.contains("skipped")), "{again:#?}");
+    assert_eq!(again.len(), recipe.steps().len());
+
+    let (exported, _) =
+        shirube_format::model::folder::read(&out.join("export/model")).expect("a model folder");
+    assert_eq!((exported.license.as_str(), exported.encoder.vocab_size), ("CC0-1.0", 1100));
+    assert!(exported.provenance.data.contains(&"scores.parquet".to_owned()), "{:?}", exported.provenance);
+    let shipped = std::fs::read_to_string(out.join("shipped/eval.json")).expect("a report");
+    assert!(shipped.contains("pool 1 fused") && shipped.contains("int8 maxsim"));
 
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/smoke.toml");
     let bytes =
@@ -262,6 +280,26 @@ fn a_step_starts_over_when_its_data_has_changed_and_wrong_paths_are_found_before
 }
 
 #[test]
+fn one_stage_runs_alone_where_what_it_reads_is_there() {
+    let (mut recipe, out, never) = (recipe(), folder("alone"), AtomicBool::new(false));
+    recipe.eval.clear();
+    let alone = |only| {
+        let mut lines = Vec::new();
+        let machine = Machine { only, ..Machine::alone(1, &never) };
+        pipeline::run(&recipe, &out, machine, &mut |line| lines.push(line)).map(|_| lines.join("\n"))
+    };
+    let message = format!("{:#}", alone(Only::Kind("mine")).expect_err("no student yet"));
+    assert!(message.contains("context") && message.contains("run the recipe first"), "{message}");
+    alone(Only::Kind("pretrain")).expect("pretraining");
+    assert!(out.join("pretrain/done.json").is_file() && !out.join("context").exists());
+    alone(Only::Name("context")).expect("one step");
+    let lines = alone(Only::Kind("mine")).expect("mining");
+    assert!(lines.starts_with("mine: "), "{lines}");
+    let message = format!("{:#}", alone(Only::Name("static")).expect_err("no such step"));
+    assert!(message.contains("no step \"static\"") && message.contains("context (train)"), "{message}");
+}
+
+#[test]
 fn recipes_that_cannot_run_are_refused_with_the_step_at_fault() {
     let refused = |change: &dyn Fn(&mut Recipe)| {
         let mut recipe = recipe();
@@ -299,6 +337,9 @@ fn the_data_check_counts_and_finds_an_evaluation_set_that_is_trained_on() {
     let mut recipe = recipe();
     let clean = shirube_train::check::check(&recipe).expect("a report");
     assert!(clean.contains("train: 140 questions"), "{clean}");
+    for part in ["import: 60 lists of 6 to 6", "import: 60 queries", "pairs: ", " keyword queries"] {
+        assert!(clean.contains(part), "{part} in {clean}");
+    }
     assert!(clean.contains("dev: 0 passages share") && clean.contains("; 0 of 74 questions"), "{clean}");
     recipe.eval = vec!["train".to_owned()];
     let leaking = shirube_train::check::check(&recipe).expect("a report");

@@ -7,7 +7,7 @@ mod chart;
 
 use crate::eval::{MethodReport, SetReport};
 use crate::metrics::{Comparison, QueryMetrics, RECALL_AT};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Step};
 use anyhow::{Context as _, Result};
 use chart::{Curve, chart};
 use serde::{Deserialize, Serialize};
@@ -107,7 +107,13 @@ fn read_run(folder: &Path, model: Option<&Path>) -> Result<RunFiles> {
             });
         }
     }
-    let own = folder.join("model");
+    // What `export --model RUN/model` wrote, else what the last `export` step did.
+    let by_hand = folder.join("model");
+    let by_step = note.recipe.steps().into_iter().rev().find_map(|step| match step {
+        Step::Export(s) => Some(s.folder(&folder.join(&s.name))),
+        _ => None,
+    });
+    let own = by_step.filter(|_| !by_hand.join("manifest.json").is_file()).unwrap_or(by_hand);
     let model = json(&model.unwrap_or(&own).join("manifest.json"))?;
     Ok(RunFiles { label: folder.display().to_string(), note, steps, model })
 }
