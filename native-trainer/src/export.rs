@@ -91,7 +91,7 @@ pub fn assemble(
         tokenizer: TokenizerInfo {
             normalizer: tokenizer.rules().name().to_owned(),
             segmenter: tokenizer.segmenter().name().to_owned(),
-            subword: "unigram".to_owned(),
+            subword: tokenizer.subword_name().to_owned(),
             sha256,
         },
         quantization,
