@@ -124,7 +124,8 @@ fn tokenizer(more: &[&str]) -> Tokenizer {
         .expect("the sample tokenizer is well-formed")
 }
 
-fn model_with(tokenizer: &Tokenizer, seed: u64) -> (ModelManifest, Vec<(String, Vec<u8>)>) {
+/// The same weights over any tokenizer; files that it needs beside `tokenizer.bin` are the caller's to add.
+pub fn model_with(tokenizer: &Tokenizer, seed: u64) -> (ModelManifest, Vec<(String, Vec<u8>)>) {
     let (hidden, n_layers, intermediate, dim) = (32, 2, 48, 16);
     let vocab_size = tokenizer.vocab_size();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -187,9 +188,9 @@ fn model_with(tokenizer: &Tokenizer, seed: u64) -> (ModelManifest, Vec<(String, 
         query: rules(3),
         document: rules(4),
         tokenizer: TokenizerInfo {
-            normalizer: "shirube-1".to_owned(),
-            segmenter: "script".to_owned(),
-            subword: "unigram".to_owned(),
+            normalizer: tokenizer.rules().name().to_owned(),
+            segmenter: tokenizer.segmenter().name().to_owned(),
+            subword: tokenizer.subword_name().to_owned(),
             sha256: Sha256Hex::of(&tokenizer_bin),
         },
         quantization: Quantization { linear: WeightKind::Int8, embeddings: WeightKind::Int8 },

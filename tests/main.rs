@@ -9,4 +9,5 @@ mod native {
     mod map;
     mod search;
     mod support;
+    mod words;
 }

@@ -48,14 +48,13 @@ impl Dictionary {
     /// A text ends at U+0000, as it does for MeCab.
     ///
     /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let Ok(bytes) = std::fs::read("target/dictionary/unidic-lite.bin") else { return Ok(()) };
+    /// # let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/segment/tiny.bin");
+    /// # let bytes = std::fs::read(path)?;
     /// let dictionary = shirube_segment::Dictionary::from_bytes(&bytes)?;
-    /// let text = "東京都に住む";
+    /// let text = "東京都京都府東京特許許可局";
     /// let words: Vec<&str> = dictionary.words(text).into_iter().map(|range| &text[range]).collect();
-    /// assert_eq!(words, ["東京", "都", "に", "住む"]);
-    /// # Ok(())
-    /// # }
+    /// assert_eq!(words, ["東京", "都", "京都", "府", "東京", "特許", "許可", "局"]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn words(&self, text: &str) -> Vec<Range<usize>> {
         let mut lattice = Lattice::default();

@@ -29,6 +29,10 @@ pub(crate) const MOST_KANA: u16 = 128;
 pub(crate) const N_GROUPS: usize = 4;
 /// In place of a group: no label.
 const NO_GROUP: usize = N_GROUPS;
+/// Contexts of [`Groups::last`]: this many labels of each group, the last for all the rest.
+const LAST_LABELS: usize = 4 * 256;
+/// Pairs below 2^9 - 1 are learned by the last label.
+const NEAR: u32 = 8;
 /// Costs that a pair of ids had lately.
 const RECENT: usize = 4;
 
@@ -39,6 +43,13 @@ pub(crate) struct Groups(pub(crate) [u16; N_GROUPS]);
 impl Groups {
     fn start(&self, group: usize) -> u16 {
         if group == 0 { 0 } else { self.0[group - 1] }
+    }
+
+    /// The context that a label is for the ids of words that end with it: the endings of Japanese verbs and names tell much.
+    fn last(&self, label: u16) -> usize {
+        let group = self.of(label);
+        let rank = usize::from(label - self.start(group)).min(LAST_LABELS / 4 - 1);
+        group * (LAST_LABELS / 4) + rank
     }
 
     fn of(&self, label: u16) -> usize {
@@ -114,7 +125,10 @@ impl LabelModels {
 
 struct EntryModels {
     magnitude: Vec<Bit>,
-    rank: Vec<Bit>,
+    /// Low bits of frequent pairs, by the last label.
+    near: Vec<Bit>,
+    /// Low bits of the others, by its group.
+    far: Vec<Bit>,
     followed: [Bit; 4],
     /// By pair, the pair that came after it in a surface.
     after: Vec<u16>,
@@ -127,8 +141,9 @@ struct EntryModels {
 impl EntryModels {
     fn new(n_pairs: usize) -> Self {
         Self {
-            magnitude: vec![Bit::NEW; 5 * 4 * 4 * 16],
-            rank: vec![Bit::NEW; 5 << 16],
+            magnitude: vec![Bit::NEW; LAST_LABELS * 4 * 16],
+            near: vec![Bit::NEW; LAST_LABELS << (NEAR + 1)],
+            far: vec![Bit::NEW; 5 << 16],
             followed: [Bit::NEW; 4],
             after: vec![0; n_pairs],
             recent: vec![[0; RECENT]; n_pairs],
@@ -143,8 +158,7 @@ impl EntryModels {
         &mut self,
         c: &mut C,
         before: Option<u16>,
-        group: usize,
-        depth: usize,
+        (group, last): (usize, usize),
         n: u32,
         pair: u16,
     ) -> Result<u16, Damage> {
@@ -155,14 +169,18 @@ impl EntryModels {
                 return Ok(likely);
             }
         }
-        let context = (group * 4 + depth.min(3)) * 4 + if before.is_some() { 0 } else { n.min(3) as usize };
+        let context = last * 4 + if before.is_some() { 0 } else { n.min(3) as usize };
         let rank = u32::from(pair) + 1;
         let high = c.tree(&mut self.magnitude[context * 16..][..16], 4, 31 - rank.leading_zeros());
         let low = if high == 0 {
             0
         } else {
             // A tree of 2^high models begins at 2^high.
-            let models = &mut self.rank[(group << 16) + (1 << high)..][..1 << high];
+            let models = match high <= NEAR {
+                true => &mut self.near[last << (NEAR + 1)..],
+                false => &mut self.far[group << 16..],
+            };
+            let models = &mut models[1 << high..][..1 << high];
             c.tree(models, high, rank & ((1 << high) - 1))
         };
         let pair = u16::try_from((1u32 << high) + low - 1).map_err(|_| DAMAGE)?;
@@ -236,6 +254,7 @@ impl Lexicon {
             let label = (node > 0).then(|| labels[node]);
             let group = label.map_or(NO_GROUP, |label| groups.of(label));
             let place = depth.min(7) * 5 + group;
+            let last = label.map_or(0, |label| groups.last(label));
             let n_children = c.number(
                 &mut n_children_models,
                 place * 4 + length(before, 3),
@@ -264,7 +283,7 @@ impl Lexicon {
             let own = entries.get_mut(entries_of[node] as usize..end as usize).ok_or("entries of words")?;
             let mut before = None;
             for entry in own {
-                entry.pair = entry_models.pair(c, before, group, depth, n, entry.pair)?;
+                entry.pair = entry_models.pair(c, before, (group, last), n, entry.pair)?;
                 entry.cost = entry_models.cost(c, entry.pair, entry.cost);
                 before = Some(entry.pair);
             }

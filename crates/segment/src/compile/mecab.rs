@@ -110,6 +110,28 @@ impl MecabDictionary {
         self.connections[usize::from(left) * self.n_right + usize::from(right)]
     }
 
+    /// A dictionary from its parts, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(
+        surfaces: Vec<(String, Vec<Token>)>,
+        unknown: Vec<Vec<Token>>,
+        characters: Vec<u32>,
+        n_ids: usize,
+        connections: Vec<i16>,
+    ) -> Self {
+        Self { surfaces, unknown, characters, n_left: n_ids, n_right: n_ids, connections, source: [7; 16] }
+    }
+
+    /// Keeps only the surfaces that `wanted` takes, for small dictionaries in tests: texts whose substrings are all wanted keep their words.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&str) -> bool) {
+        self.surfaces.retain(|(surface, _)| wanted(surface));
+        // Another dictionary now.
+        let mut digest = Sha256::new();
+        digest.update(self.source);
+        self.surfaces.iter().for_each(|(surface, _)| digest.update(format!("{surface}\0")));
+        self.source.copy_from_slice(&digest.finalize()[..16]);
+    }
+
     /// The licence under which a part of `folder` may be handed on: the package's file `BSD`, or `LICENSE` or `COPYING`.
     ///
     /// # Errors

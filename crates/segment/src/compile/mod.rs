@@ -4,6 +4,8 @@
 //! surfaces that are not in NFKC themselves (substrings of a text in NFKC are).
 
 mod mecab;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 pub use mecab::{CompileError, MecabDictionary};
