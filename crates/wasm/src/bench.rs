@@ -195,3 +195,34 @@ impl BenchMaxsim {
         )
     }
 }
+
+/// A dictionary alone.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct BenchDictionary(shirube_text::Dictionary);
+
+#[wasm_bindgen]
+impl BenchDictionary {
+    /// The dictionary of a file in one piece.
+    ///
+    /// # Errors
+    /// Bytes that are none.
+    #[wasm_bindgen(constructor)]
+    pub fn new(bytes: &[u8]) -> Result<Self, JsValue> {
+        let dictionary = shirube_text::Dictionary::from_bytes(bytes);
+        Ok(Self(dictionary.map_err(|e| Failure::internal(e.to_string()))?))
+    }
+
+    /// The words of each line of `text`: joined by U+001F in a line.
+    pub fn words(&self, text: &str) -> String {
+        let mut out = String::with_capacity(text.len() * 2);
+        for (i, line) in text.split('\n').enumerate() {
+            out.push_str(if i == 0 { "" } else { "\n" });
+            for (i, word) in self.0.words(line).into_iter().enumerate() {
+                out.push_str(if i == 0 { "" } else { "\u{1f}" });
+                out.push_str(&line[word]);
+            }
+        }
+        out
+    }
+}

@@ -1,16 +1,21 @@
 // `npm run bench -- NAME [--quick]`: one frame for all benches; see crates/bench. `train` needs Python beside Rust: see bench-train.mjs.
 import { enginePeers } from "../../bench/engine/run.mjs";
+import { fugashiParity } from "../../bench/segment/run.mjs";
 import { benchTrain } from "./bench-train.mjs";
 import { ensureRust, run, say } from "./lib.mjs";
 
 const args = process.argv.slice(2);
+const segment = () => fugashiParity({ quick: args.includes("--quick"), ...(args.includes("--data") ? { data: args[args.indexOf("--data") + 1] } : {}) });
 try {
   ensureRust();
   if (args[0] === "train") await benchTrain({ quick: args.includes("--quick"), device: args.includes("--device") ? args[args.indexOf("--device") + 1] : "cpu" });
+  else if (args[0] === "segment") await segment();
   else {
     run("cargo", ["run", "--quiet", "--release", "-p", "shirube-bench", "--", ...args.filter((a) => a !== "--no-peers")]);
     // The rest of `engine` needs a browser and the peers; `--no-peers` leaves it out.
     if (args[0] === "engine" && !args.includes("--no-peers")) await enginePeers({ quick: args.includes("--quick") });
+    if (args[0] === "checkpoints") await segment();
+    if (args.length === 0) console.log("segment    words beside fugashi's on a million characters, in Chromium (installs it)");
     if (args.length === 0) console.log("train      one distillation step beside PyLate on PyTorch (installs them)");
   }
 } catch (error) {

@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buildAll, buildWasm } from "./build.mjs";
+import { ensureDictionary } from "./dictionary.mjs";
 import { ensureChromium, ensureNodePackages, ensureRust, root, run, say } from "./lib.mjs";
 import { haveMpi, testMpi } from "./test-mpi.mjs";
 
@@ -88,6 +89,7 @@ await step("looking for Rust and Node packages", async () => {
   ensureNodePackages();
 });
 if (!only.has("--no-cargo")) {
+  await step("the dictionary of unidic-lite", ensureDictionary);
   await step("cargo test: all crates", () => cargoTest());
   let mpi = false;
   await step("looking for MPI", () => {
