@@ -118,7 +118,9 @@ impl Report {
     /// `ratio NAME VALUE`, one a line.
     pub(crate) fn ratio_lines(&self) -> String {
         self.ratios.iter().fold(String::new(), |mut out, r| {
-            let _ = writeln!(out, "ratio {} {:.3}", r.name, r.value);
+            // Cosines need more digits than speeds.
+            let digits = if (r.value - 1.0).abs() < 0.01 { 5 } else { 3 };
+            let _ = writeln!(out, "ratio {} {:.digits$}", r.name, r.value);
             out
         })
     }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a bench prints its result")]
 
+mod checkpoints;
 mod corpus;
 mod engine;
 mod frame;
@@ -26,7 +27,7 @@ struct Bench {
 }
 
 /// Every bench.
-const BENCHES: [Bench; 4] = [
+const BENCHES: [Bench; 5] = [
     Bench {
         name: "engine",
         what: "kernels, query encoding and MaxSim: every backend of this machine",
@@ -36,6 +37,11 @@ const BENCHES: [Bench; 4] = [
         name: "index",
         what: "codecs by quality per byte on the sets of --data, then search beside next-plaid and fast-plaid",
         run: index::run,
+    },
+    Bench {
+        name: "checkpoints",
+        what: "converted checkpoints beside PyLate: agreement, bytes, time",
+        run: checkpoints::run,
     },
     Bench { name: "search", what: "the second half of `index` alone", run: index::run_search },
     Bench {

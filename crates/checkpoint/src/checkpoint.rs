@@ -24,7 +24,7 @@ pub struct Options {
     pub name: Option<String>,
     /// SPDX expression of the licence; that of the model card if left out.
     pub license: Option<String>,
-    /// Parts of the MeCab dictionary, in order, as `shirube dictionary` writes them. Needed by models with a `BertJapaneseTokenizer`.
+    /// Parts of the MeCab dictionary, in order, as `shirube dictionary` writes them, and its licence. Needed by models with a `BertJapaneseTokenizer`.
     pub dictionary: Vec<NamedFile>,
     /// Make room for markers as colbert-ai did up to 0.2.19: `". "` before the text, its first token overwritten.
     pub overwrite_markers: bool,

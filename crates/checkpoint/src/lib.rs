@@ -11,6 +11,8 @@
 mod checkpoint;
 mod error;
 mod files;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod network;
 mod pickle;
 mod reference;

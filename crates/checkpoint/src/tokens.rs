@@ -5,6 +5,7 @@ use crate::files;
 use crate::spm;
 use serde_json::{Value, json};
 use shirube_format::NamedFile;
+use shirube_format::model::is_dictionary;
 use shirube_text::{Dictionary, Tokenizer};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -176,7 +177,8 @@ fn japanese(
         });
     }
     let tokenizer = |source| CheckpointError::Tokenizer { path: path.clone(), source };
-    let parts: Vec<&[u8]> = dictionary.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+    let parts = dictionary.iter().filter(|(name, _)| is_dictionary(name));
+    let parts: Vec<&[u8]> = parts.map(|(_, bytes)| bytes.as_slice()).collect();
     let dictionary = Dictionary::from_parts(&parts).map_err(|e| tokenizer(e.into()))?;
     let mut added: Vec<(String, u32)> = Vec::new();
     for token in added_tokens(config) {

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use shirube_checkpoint::{Checkpoint, Layout, Options, Pairs, Reference, quantization};
 use shirube_core::Role;
 use shirube_encoder::Model;
-use shirube_format::model::{TensorKind, WeightKind, Weights};
+use shirube_format::model::{FileEntry, TensorKind, WeightKind, Weights};
 use shirube_kernels::Kernels;
 use shirube_text::Tokenizer;
 use std::path::PathBuf;
@@ -67,19 +67,45 @@ fn every_layout_gives_the_ids_and_the_embeddings_of_its_library() {
     for (name, layout) in CHECKPOINTS {
         let checkpoint = read(name);
         assert_eq!(checkpoint.layout, layout, "{name}");
-        let dim = checkpoint.projection.dim();
-        let mut reference = Reference::new(checkpoint).unwrap();
-        for (role, case, expected) in cases(name, dim) {
-            let what = format!("{name}: {role:?} {:?}", case.text);
-            assert_eq!(reference.input(&case.text, role).ids, case.ids, "{what}");
-            let found = reference.encode(&case.text, role).unwrap();
-            assert_eq!(found.data.len(), expected.len(), "{what}");
-            let mut pairs = Pairs::default();
-            pairs.add(&found.data, &expected, dim);
-            let least = pairs.agreement().least;
-            assert!(least >= F32_COSINE, "{what}: cosine {least}");
-        }
+        hold_embeddings(name, checkpoint);
     }
+}
+
+fn hold_embeddings(name: &str, checkpoint: Checkpoint) {
+    let dim = checkpoint.projection.dim();
+    let mut reference = Reference::new(checkpoint).unwrap();
+    for (role, case, expected) in cases(name, dim) {
+        let what = format!("{name}: {role:?} {:?}", case.text);
+        assert_eq!(reference.input(&case.text, role).ids, case.ids, "{what}");
+        let found = reference.encode(&case.text, role).unwrap();
+        assert_eq!(found.data.len(), expected.len(), "{what}");
+        let mut pairs = Pairs::default();
+        pairs.add(&found.data, &expected, dim);
+        let least = pairs.agreement().least;
+        assert!(least >= F32_COSINE, "{what}: cosine {least}");
+    }
+}
+
+/// JaColBERT's layout and tokenizer. The dictionary is 250 MB and compiling it takes a minute, so this runs when asked for:
+/// `SHIRUBE_UNIDIC=.../unidic_lite/dicdir cargo test -p shirube-checkpoint -- --ignored`.
+#[test]
+#[ignore = "needs the package unidic-lite; its folder dicdir in SHIRUBE_UNIDIC"]
+fn a_bert_japanese_tokenizer_gives_the_ids_and_the_embeddings_of_pylate() {
+    use shirube_segment::compile::{MecabDictionary, compile};
+    let folder_of_package = std::env::var("SHIRUBE_UNIDIC").expect("SHIRUBE_UNIDIC names unidic_lite/dicdir");
+    let compiled = compile(&MecabDictionary::read(folder_of_package.as_ref()).unwrap()).unwrap();
+    let dictionary = compiled.parts().map(|(name, bytes)| (name, bytes.to_vec())).collect();
+    let options = Options { dictionary, ..Options::default() };
+    let name = "colbert-ai-mecab";
+    let checkpoint = Checkpoint::read(&folder(name), &options).unwrap();
+    for Line { text, ids } in lines(name) {
+        assert_eq!(checkpoint.tokenizer.encode(&text).ids, ids, "ids of {text:?}");
+    }
+    let (mut manifest, files) = checkpoint.model(quantization(WeightKind::Int8)).unwrap();
+    manifest.files = files.iter().map(|(path, bytes)| FileEntry::of(path, bytes)).collect();
+    let named = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+    Model::load(manifest, named, Kernels::detect()).expect("a model folder with its dictionary");
+    hold_embeddings(name, checkpoint);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod convert;
 mod dictionary;
 mod downloads;
 mod explain;
@@ -47,6 +48,8 @@ enum Command {
     Dictionary(dictionary::DictionaryArguments),
     /// Build as a backend of mdBook: the book comes on standard input (docs/site.md)
     Mdbook,
+    /// Turn a ColBERT checkpoint of another library into a model folder (docs/checkpoints.md)
+    Convert(convert::ConvertArguments),
     /// Serve a folder on this machine, to try its search
     Serve(ServeArguments),
 }
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Search(arguments) => search::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Dictionary(arguments) => dictionary::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments),
         Command::Mdbook => mdbook::run(),
         Command::Serve(arguments) => serve::run(&arguments),
     };

@@ -12,7 +12,8 @@ import { root, run, say } from "./lib.mjs";
 const PACKAGES = ["pylate==1.6.0", "transformers==5.3.0", "torch==2.11.0"];
 const MAX_GRADIENT_DIFFERENCE = 2e-3; // of a parameter's gradient, relative to its length; f32 sums in another order give 1e-5 to 1e-4
 
-function ensurePython(folder) {
+/** An interpreter with torch and PyLate. */
+export function ensurePython(folder) {
   if (process.env.BENCH_PYTHON) return process.env.BENCH_PYTHON;
   const venv = join(folder, "venv");
   const stamp = join(venv, "shirube-packages");

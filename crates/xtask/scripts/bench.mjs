@@ -1,6 +1,7 @@
 // `npm run bench -- NAME [--quick]`: one frame for all benches; see crates/bench. `train` needs Python beside Rust: see bench-train.mjs.
 import { enginePeers } from "../../bench/engine/run.mjs";
 import { fugashiParity } from "../../bench/segment/run.mjs";
+import { makeCheckpoints } from "./bench-checkpoints.mjs";
 import { benchTrain } from "./bench-train.mjs";
 import { ensureRust, run, say } from "./lib.mjs";
 
@@ -11,6 +12,7 @@ try {
   if (args[0] === "train") await benchTrain({ quick: args.includes("--quick"), device: args.includes("--device") ? args[args.indexOf("--device") + 1] : "cpu" });
   else if (args[0] === "segment") await segment();
   else {
+    if (args[0] === "checkpoints") makeCheckpoints({ quick: args.includes("--quick"), data: args.includes("--data") ? args[args.indexOf("--data") + 1] : "../shared/data" });
     run("cargo", ["run", "--quiet", "--release", "-p", "shirube-bench", "--", ...args.filter((a) => a !== "--no-peers")]);
     // The rest of `engine` needs a browser and the peers; `--no-peers` leaves it out.
     if (args[0] === "engine" && !args.includes("--no-peers")) await enginePeers({ quick: args.includes("--quick") });

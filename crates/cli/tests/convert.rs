@@ -1,0 +1,291 @@
+//! `shirube convert` as a user runs it: from a folder, and from a hub that a thread of the test plays.
+
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/checkpoints").join(name)
+}
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("shirube-convert-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    /// Runs the binary with a home of its own and no proxy between it and this machine.
+    fn run(&self, arguments: &[&str], endpoint: Option<&str>) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shirube"));
+        command.args(arguments).current_dir(&self.0).env("HF_HOME", self.0.join("hub"));
+        for name in [
+            "HF_TOKEN",
+            "HF_TOKEN_PATH",
+            "HF_HUB_CACHE",
+            "HF_ENDPOINT",
+            "ALL_PROXY",
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+        ] {
+            command.env_remove(name).env_remove(name.to_lowercase());
+        }
+        if let Some(endpoint) = endpoint {
+            command.env("HF_ENDPOINT", endpoint).env("HF_TOKEN", "hf_secret");
+        }
+        command.output().unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_converted_folder_builds_and_searches() {
+    let folder = Folder::new("local");
+    for (name, dtype) in [
+        ("pylate-bert", "int8"),
+        ("colbert-ai-bert", "int4"),
+        ("pylate-modernbert", "int4"),
+        ("st-modernbert", "int8"),
+    ] {
+        let out = format!("{name}-{dtype}");
+        let converted = folder.run(
+            &["convert", golden(name).to_str().unwrap(), &out, "--dtype", dtype, "--license", "MIT"],
+            None,
+        );
+        assert!(converted.status.success(), "{name}: {}", text(&converted.stderr));
+        let said = text(&converted.stdout);
+        assert!(said.contains(&format!("{dtype} against f32, query tokens")), "{said}");
+        let lines: String = (0..6)
+            .map(|i| format!("{{\"id\":\"s{i}\",\"title\":\"題{i}\",\"text\":\"所有権の{i}番目の本文です。\",\"url\":\"p{i}\"}}\n"))
+            .collect();
+        std::fs::write(folder.0.join("sections.jsonl"), lines).unwrap();
+        let built =
+            folder.run(&["build", "sections.jsonl", "--model", &out, "--out", "bundle", "--quiet"], None);
+        assert!(built.status.success(), "{name}: {}", text(&built.stderr));
+        let found = folder.run(&["search", "bundle", "所有権とは", "--model", &out], None);
+        assert!(
+            found.status.success() && text(&found.stdout).contains("題"),
+            "{name}: {}",
+            text(&found.stderr)
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_converted_is_said_with_a_way_out() {
+    let folder = Folder::new("refused");
+    for (source, said) in [
+        (golden("colbert-ai-mecab").to_str().unwrap(), "--dictionary"),
+        (golden("tokenizers/llama-bpe").to_str().unwrap(), "no config.json"),
+        ("no/such/folder", "no such folder"),
+    ] {
+        let refused = folder.run(&["convert", source, "out"], None);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains(said), "{source}: {}", text(&refused.stderr));
+        assert!(!folder.0.join("out").exists());
+    }
+}
+
+/// What the hub does wrong on purpose.
+#[derive(Default)]
+struct Faults {
+    /// The first answer with this file ends after so many bytes.
+    cut: Option<(&'static str, usize)>,
+    /// This file's digest is listed wrongly.
+    digest: Option<&'static str>,
+}
+
+/// A hub with one model, `tester/small`, behind a token. Large files are redirected to another host name, as to a CDN.
+struct Hub {
+    endpoint: String,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+fn files(folder: &Path, prefix: &str, out: &mut HashMap<String, Vec<u8>>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = format!("{prefix}{}", path.file_name().unwrap().to_str().unwrap());
+        if path.is_dir() {
+            files(&path, &format!("{name}/"), out);
+        } else {
+            out.insert(name, std::fs::read(&path).unwrap());
+        }
+    }
+}
+
+impl Hub {
+    fn start(model: &str, faults: Faults) -> Self {
+        let mut all = HashMap::new();
+        files(&golden(model), "", &mut all);
+        all.insert("onnx/model.onnx".to_owned(), vec![0; 10]);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        std::thread::spawn(move || {
+            let mut faults = faults;
+            for stream in listener.incoming().flatten() {
+                let _ = answer(&stream, port, &all, &mut faults, &seen);
+            }
+        });
+        Self { endpoint: format!("http://127.0.0.1:{port}"), requests }
+    }
+
+    fn requests(&self) -> Vec<String> {
+        std::mem::take(&mut *self.requests.lock().unwrap())
+    }
+}
+
+fn answer(
+    mut stream: &TcpStream,
+    port: u16,
+    files: &HashMap<String, Vec<u8>>,
+    faults: &mut Faults,
+    seen: &Mutex<Vec<String>>,
+) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream).lines();
+    let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+    let (mut authorized, mut from) = (false, 0);
+    for line in lines {
+        let line = line?.to_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        authorized |= line == "authorization: bearer hf_secret";
+        if let Some(range) = line.strip_prefix("range: bytes=") {
+            from = range.trim_end_matches('-').parse().unwrap();
+        }
+    }
+    let target = request.split(' ').nth(1).unwrap_or_default().to_owned();
+    seen.lock().unwrap().push(format!("{target} {}{from}", if authorized { "token " } else { "" }));
+    let mut reply = |status: &str, headers: &str, body: &[u8], sent: usize| {
+        write!(
+            stream,
+            "HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        )?;
+        stream.write_all(&body[..sent.min(body.len())])
+    };
+    if target.starts_with("/api/models/tester/small/revision/main") && authorized {
+        let mut siblings: Vec<String> = files
+            .iter()
+            .map(|(name, bytes)| {
+                let mut digest: String = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
+                if faults.digest == Some(name.as_str()) {
+                    digest = digest.replace(|c: char| c.is_ascii_digit(), "0");
+                }
+                let lfs = format!("\"lfs\":{{\"sha256\":\"{digest}\",\"size\":{}}},", bytes.len());
+                let lfs = if name.ends_with(".safetensors") { lfs } else { String::new() };
+                format!("{{\"rfilename\":\"{name}\",{lfs}\"size\":{}}}", bytes.len())
+            })
+            .collect();
+        siblings.sort();
+        let body = format!("{{\"sha\":\"{COMMIT}\",\"siblings\":[{}]}}", siblings.join(","));
+        return reply("200 OK", "Content-Type: application/json\r\n", body.as_bytes(), usize::MAX);
+    }
+    let resolved = format!("/tester/small/resolve/{COMMIT}/");
+    if let Some(name) =
+        target.strip_prefix(&resolved).filter(|name| authorized && name.ends_with(".safetensors"))
+    {
+        let to = format!("Location: http://localhost:{port}/cdn/{name}\r\n");
+        return reply("302 Found", &to, b"", 0);
+    }
+    let name = target.strip_prefix("/cdn/").or_else(|| target.strip_prefix(&resolved).filter(|_| authorized));
+    let Some(bytes) = name.and_then(|name| files.get(name)) else {
+        return reply(if authorized { "404 Not Found" } else { "401 Unauthorized" }, "", b"no", usize::MAX);
+    };
+    let sent = match faults.cut {
+        Some((cut, sent)) if Some(cut) == name => {
+            faults.cut = None;
+            sent
+        }
+        _ => usize::MAX,
+    };
+    if from > 0 {
+        let range = format!("Content-Range: bytes {from}-{}/{}\r\n", bytes.len() - 1, bytes.len());
+        return reply("206 Partial Content", &range, &bytes[from..], sent);
+    }
+    reply("200 OK", "", bytes, sent)
+}
+
+#[test]
+fn a_model_is_fetched_once_by_its_name_and_converted() {
+    let folder = Folder::new("hub");
+    let hub = Hub::start("pylate-bert", Faults::default());
+    let fetched = folder.run(&["convert", "tester/small", "out"], Some(&hub.endpoint));
+    assert!(fetched.status.success(), "{}", text(&fetched.stderr));
+    assert!(text(&fetched.stdout).starts_with("tester/small (PyLate"), "{}", text(&fetched.stdout));
+    let requests = hub.requests();
+    assert!(requests.iter().any(|r| r.starts_with("/cdn/1_Dense/model.safetensors")), "{requests:?}");
+    assert!(!requests.iter().any(|r| r.contains("onnx")), "{requests:?}");
+    for request in &requests {
+        assert_eq!(
+            request.contains(" token "),
+            !request.starts_with("/cdn/"),
+            "{request}: the token is the hub's alone"
+        );
+    }
+    let again = folder.run(&["convert", "tester/small", "out"], Some(&hub.endpoint));
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    assert_eq!(hub.requests().len(), 1, "only the list is asked for again");
+    // The Python package finds the files in the same place.
+    assert!(
+        folder
+            .0
+            .join(format!("hub/hub/models--tester--small/snapshots/{COMMIT}/1_Dense/config.json"))
+            .is_file()
+    );
+    // Nobody listens there: the cache answers, and it is said.
+    let offline = folder.run(&["convert", "tester/small", "out"], Some("http://127.0.0.1:9"));
+    assert!(offline.status.success(), "{}", text(&offline.stderr));
+    assert!(text(&offline.stderr).contains("the copy in the cache is used"), "{}", text(&offline.stderr));
+}
+
+#[test]
+fn a_download_that_broke_off_goes_on_where_it_stopped() {
+    let folder = Folder::new("resume");
+    let hub =
+        Hub::start("pylate-bert", Faults { cut: Some(("model.safetensors", 50_000)), ..Faults::default() });
+    let broken = folder.run(&["convert", "tester/small", "out"], Some(&hub.endpoint));
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(text(&broken.stderr).contains("kept and continued"), "{}", text(&broken.stderr));
+    hub.requests();
+    let whole = folder.run(&["convert", "tester/small", "out"], Some(&hub.endpoint));
+    assert!(whole.status.success(), "{}", text(&whole.stderr));
+    let requests = hub.requests();
+    assert!(requests.iter().any(|r| r == "/cdn/model.safetensors 50000"), "{requests:?}");
+}
+
+#[test]
+fn a_hub_that_refuses_or_gives_other_bytes_is_an_error() {
+    let folder = Folder::new("faults");
+    let hub = Hub::start("pylate-bert", Faults { digest: Some("model.safetensors"), ..Faults::default() });
+    for (name, said) in
+        [("tester/small", "SHA-256"), ("tester/absent", "404; check owner, name and revision")]
+    {
+        let refused = folder.run(&["convert", name, "out"], Some(&hub.endpoint));
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(text(&refused.stderr).contains(said), "{name}: {}", text(&refused.stderr));
+    }
+    let nobody = folder.run(&["convert", "tester/small", "out"], Some("http://127.0.0.1:9"));
+    assert!(text(&nobody.stderr).contains("HF_ENDPOINT"), "{}", text(&nobody.stderr));
+    assert!(!folder.0.join("out").exists());
+}
