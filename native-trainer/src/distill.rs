@@ -4,6 +4,7 @@ use crate::batch::{Batch, BatchLoss, Scored};
 use crate::data::{List, Lists, Sequence, below, dropped};
 use crate::ops::{self, KlMinMax};
 use crate::student::{Packed, Student};
+use crate::teacher::PairShape;
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 use rand_chacha::ChaCha8Rng;
@@ -137,17 +138,17 @@ impl TokenLists {
         &self,
         teacher: &Student,
         depth: usize,
-        length: usize,
+        shape: PairShape,
         n_tokens: usize,
         (step, worker): (u64, u64),
     ) -> Result<BatchLoss<'static>> {
         let drawn = self.draw(step, worker, n_tokens, |q, d| {
-            (self.queries[q].len() + self.documents[d].len() + 2).min(length)
+            (self.queries[q].len() + self.documents[d].len() + 2).min(shape.length)
         });
         let sequences: Vec<Vec<u32>> = drawn
             .iter()
             .flat_map(|(q, documents, _)| documents.iter().map(move |&d| (*q, d)))
-            .map(|(q, d)| crate::teacher::pair(&self.queries[q], &self.documents[d], length))
+            .map(|(q, d)| shape.pair(&self.queries[q], &self.documents[d]))
             .collect();
         let scores =
             crate::teacher::pair_scores(teacher, depth, &sequences)?.reshape((drawn.len(), self.n_way))?;
@@ -330,6 +331,8 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
+    const PAIR: PairShape = PairShape { first: 3, separator: 5, length: 12 };
+
     fn rules(marker: u32, max_length: usize) -> InputRules {
         InputRules { prefix: vec![marker], max_length, ..InputRules::default() }
     }
@@ -452,7 +455,7 @@ mod tests {
         let teacher =
             Student::random(shape().encoder(40), shape().scalar_head(), 3, &Device::Cpu).expect("a teacher");
         let (first, last, still) =
-            learn("teacher", &teacher, &|k, w| lists.cross_encoder_loss(&teacher, 1, 12, 60, (k, w)));
+            learn("teacher", &teacher, &|k, w| lists.cross_encoder_loss(&teacher, 1, PAIR, 60, (k, w)));
         assert!(last < 0.5 * first, "{first} to {last}");
         assert!(still.is_empty(), "{still:?} did not move");
     }

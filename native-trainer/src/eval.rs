@@ -202,11 +202,8 @@ pub fn evaluate(
     let methods = rankings
         .into_iter()
         .map(|(method, scores)| {
-            let queries: Vec<QueryMetrics> = scores
-                .par_iter()
-                .zip(&set.relevant)
-                .map(|(s, relevant)| QueryMetrics::of(&top_k(s, 100), relevant))
-                .collect();
+            let queries: Vec<QueryMetrics> =
+                scores.par_iter().enumerate().map(|(i, s)| set.metrics(i, &top_k(s, 100))).collect();
             MethodReport { method, mean: QueryMetrics::mean(&queries), queries }
         })
         .collect();

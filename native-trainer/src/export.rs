@@ -3,7 +3,7 @@
 use crate::data::RetrievalSet;
 use crate::eval::{encode, maxsim_scores, top_k};
 use crate::metrics::QueryMetrics;
-use crate::pipeline::input_rules;
+use crate::pipeline::{dictionary_parts, input_rules};
 use crate::recipe::Recipe;
 use crate::student::Student;
 use anyhow::{Context as _, Result};
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use shirube_core::Role;
 use shirube_encoder::{Model, quantize};
 use shirube_format::model::{
-    MODEL_FORMAT, ModelManifest, Provenance, Quantization, Tensor, TokenizerInfo, WeightKind, Weights,
-    folder, pack_parts,
+    FileEntry, MODEL_FORMAT, ModelManifest, Provenance, Quantization, Tensor, TokenizerInfo, WeightKind,
+    Weights, folder, pack_parts,
 };
 use shirube_format::{NamedFile, Sha256Hex};
 use shirube_kernels::Kernels;
@@ -72,14 +72,21 @@ pub fn assemble(
     encoder.n_layers = depth.min(encoder.n_layers);
     let (query, document) = input_rules(recipe, tokenizer);
     let mut files = pack_parts(&weights, PART_BYTES)?;
-    let tokenizer_file = |name: &str| {
-        let path = recipe.tokenizer_folder().join(name);
-        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
-    };
-    let bin = tokenizer_file("tokenizer.bin")?;
-    files.push(("tokenizer.json".to_owned(), tokenizer_file("tokenizer.json")?));
+    let bin = recipe.tokenizer_folder().join("tokenizer.bin");
+    let bin = std::fs::read(&bin).with_context(|| format!("cannot read {}", bin.display()))?;
+    // For people and other tools; tokenizers of other kinds have none.
+    let json = recipe.tokenizer_folder().join("tokenizer.json");
+    if json.is_file() {
+        let text = std::fs::read(&json).with_context(|| format!("cannot read {}", json.display()))?;
+        files.push(("tokenizer.json".to_owned(), text));
+    }
+    let dictionary = dictionary_parts(&recipe.tokenizer_folder())?;
     let sha256 = Sha256Hex::of(&bin);
     files.push(("tokenizer.bin".to_owned(), bin));
+    // Readers find the parts by the manifest.
+    let listed = dictionary.iter().map(|(name, bytes)| FileEntry::of(name, bytes)).collect();
+    files.extend(dictionary);
+    let [normalizer, segmenter] = tokenizer.step_names();
     let manifest = ModelManifest {
         format: MODEL_FORMAT,
         name: recipe.name.clone(),
@@ -89,8 +96,8 @@ pub fn assemble(
         query,
         document,
         tokenizer: TokenizerInfo {
-            normalizer: tokenizer.rules().name().to_owned(),
-            segmenter: tokenizer.segmenter().name().to_owned(),
+            normalizer: normalizer.to_owned(),
+            segmenter: segmenter.to_owned(),
             subword: tokenizer.subword_name().to_owned(),
             sha256,
         },
@@ -108,7 +115,7 @@ pub fn assemble(
             data: data_names(recipe),
             metrics: BTreeMap::new(),
         },
-        files: Vec::new(),
+        files: listed,
     };
     Ok((manifest, files))
 }
@@ -157,7 +164,7 @@ pub fn export(
         "{}: {} bytes of weights in {} files\n",
         manifest.name,
         files.iter().filter(|f| f.0.starts_with("weights")).map(|f| f.1.len()).sum::<usize>(),
-        files.len() - 2
+        files.iter().filter(|f| f.0.starts_with("weights")).count()
     );
     for (role, a, b) in [("query", &reference[0], &exported[0]), ("document", &reference[1], &exported[1])] {
         let (mean, least) = cosine(&a.embeddings, &b.embeddings)?;
@@ -169,7 +176,7 @@ pub fn export(
     for (label, [q, d]) in [("f32", &reference), (short, &exported)] {
         let scores = maxsim_scores(q, d)?;
         let all: Vec<QueryMetrics> =
-            scores.iter().zip(&set.relevant).map(|(s, r)| QueryMetrics::of(&top_k(s, 100), r)).collect();
+            scores.iter().enumerate().map(|(i, s)| set.metrics(i, &top_k(s, 100))).collect();
         let mean = QueryMetrics::mean(&all);
         report +=
             &format!("  {name} MaxSim {label}: R@1 {:.4}, nDCG@10 {:.4}\n", mean.recall[0], mean.ndcg_10);

@@ -123,7 +123,7 @@ fn files(recipe: &Recipe, until: usize) -> Result<Vec<PathBuf>> {
         all.extend(weights_under(folder).context("[model] init")?);
     }
     if recipe.tokenizer_step().is_none() {
-        all.push(recipe.tokenizer.join("tokenizer.bin"));
+        all.push(recipe.tokenizer.join("tokenizer.bin")); // names its dictionary by a digest
     }
     for step in &steps[..=until] {
         all.extend(of_step(recipe, step, &names).with_context(|| format!("step {}", step.name()))?);

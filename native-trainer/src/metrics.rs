@@ -11,7 +11,7 @@ pub struct QueryMetrics {
     pub recall: [f64; 5],
     /// Reciprocal rank of the first relevant passage within 10.
     pub mrr_10: f64,
-    /// Normalised discounted cumulative gain at 10, binary grades.
+    /// Normalised discounted cumulative gain at 10; the gain is the grade, as in BEIR's figures.
     pub ndcg_10: f64,
     /// Average precision at 10.
     pub map_10: f64,
@@ -21,9 +21,17 @@ pub struct QueryMetrics {
 pub const RECALL_AT: [usize; 5] = [1, 3, 5, 10, 100];
 
 impl QueryMetrics {
-    /// Metrics of one ranking (best first) against relevant indices.
+    /// Metrics of one ranking (best first) against relevant indices, all of one grade.
     pub fn of(ranking: &[usize], relevant: &[usize]) -> Self {
+        Self::graded(ranking, relevant, &[])
+    }
+
+    /// [`Self::of`] with a grade above 0 for each relevant index, which nDCG alone looks at; all are 1 where `grades` is empty.
+    pub fn graded(ranking: &[usize], relevant: &[usize], grades: &[f64]) -> Self {
         let is_hit = |d: &usize| relevant.contains(d);
+        let grade = |i: usize| grades.get(i).copied().unwrap_or(1.0);
+        let gain = |d: &usize| relevant.iter().position(|r| r == d).map_or(0.0, grade);
+        let discount = |rank: usize| ((rank + 2) as f64).log2();
         let n = relevant.len().max(1) as f64;
         let recall = RECALL_AT.map(|k| ranking.iter().take(k).filter(|d| is_hit(d)).count() as f64 / n);
         let mut metrics = Self { recall, ..Self::default() };
@@ -34,11 +42,13 @@ impl QueryMetrics {
                 if metrics.mrr_10 == 0.0 {
                     metrics.mrr_10 = 1.0 / (rank + 1) as f64;
                 }
-                metrics.ndcg_10 += 1.0 / ((rank + 2) as f64).log2();
+                metrics.ndcg_10 += gain(document) / discount(rank);
                 metrics.map_10 += found / (rank + 1) as f64;
             }
         }
-        let ideal: f64 = (0..relevant.len().min(10)).map(|r| 1.0 / ((r + 2) as f64).log2()).sum();
+        let mut best: Vec<f64> = (0..relevant.len()).map(grade).collect();
+        best.sort_by(|a, b| b.total_cmp(a));
+        let ideal: f64 = best.iter().take(10).enumerate().map(|(rank, gain)| gain / discount(rank)).sum();
         metrics.ndcg_10 /= ideal.max(f64::MIN_POSITIVE);
         metrics.map_10 /= n.min(10.0);
         metrics
@@ -96,6 +106,17 @@ impl Comparison {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn graded_ndcg_gains_by_grade_and_other_metrics_do_not() {
+        // pytrec_eval's nDCG by hand: (1 / log2 2 + 3 / log2 4) / (3 / log2 2 + 1 / log2 3).
+        let found = QueryMetrics::graded(&[7, 2, 4], &[4, 7], &[3.0, 1.0]);
+        let expected = (1.0 + 3.0 / 2.0) / (3.0 + 1.0 / 3f64.log2());
+        assert!((found.ndcg_10 - expected).abs() < 1e-12, "{found:?}");
+        let alike = QueryMetrics::of(&[7, 2, 4], &[4, 7]);
+        assert_eq!((found.recall, found.mrr_10, found.map_10), (alike.recall, alike.mrr_10, alike.map_10));
+        assert_eq!(alike, QueryMetrics::graded(&[7, 2, 4], &[4, 7], &[2.0, 2.0]));
+    }
 
     #[test]
     fn metrics_of_a_known_ranking_match_hand_computed_values() {

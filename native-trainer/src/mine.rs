@@ -35,11 +35,16 @@ fn filtered(scores: &[f32], relevant: &[usize], top: usize, max_share: f32) -> V
 }
 
 /// Lists of `n_way` documents, the positive first. Negatives are taken in turn from the student's and BM25's filtered rankings; a candidate that
-/// either of them holds for a likely positive is dropped. Queries with too few candidates are left out.
+/// either of them holds for a likely positive is dropped. Queries with too few candidates are left out. `say` hears the queries done and all.
 ///
 /// # Errors
 /// Device errors, or an `n_way` below 2.
-pub fn mine(set: &RetrievalSet, step: &MineStep, searcher: Option<Searcher<'_>>) -> Result<Lists> {
+pub fn mine(
+    set: &RetrievalSet,
+    step: &MineStep,
+    searcher: Option<Searcher<'_>>,
+    mut say: impl FnMut(usize, usize),
+) -> Result<Lists> {
     ensure!(step.n_way >= 2, "step {}: n_way is {}, expected 2 or more", step.name, step.n_way);
     let n = step.queries.unwrap_or(usize::MAX).min(set.queries.len());
     let texts: Vec<String> = set.passages.iter().map(crate::data::Passage::document_text).collect();
@@ -91,6 +96,7 @@ pub fn mine(set: &RetrievalSet, step: &MineStep, searcher: Option<Searcher<'_>>)
                 lists.push(List { query: q, documents, labels, scores: Vec::new() });
             }
         }
+        say(range.end, n);
     }
     Ok(Lists {
         queries: set.queries.iter().map(|q| (q.id.clone(), q.text.clone())).collect(),
@@ -122,10 +128,11 @@ mod tests {
                 .collect(),
             queries: vec![QueryText { id: "q".into(), text: "京都の寺の庭".into() }],
             relevant: vec![vec![0]],
+            grades: Vec::new(),
         };
         let step: MineStep =
             toml::from_str("name = 'mine'\nset = 'x'\nn_way = 3").expect("a step with defaults");
-        let lists = mine(&set, &step, None).expect("lists");
+        let lists = mine(&set, &step, None, |_, _| ()).expect("lists");
         assert_eq!(lists.lists.len(), 1);
         assert_eq!(lists.lists[0].documents[0], 0);
         assert!(lists.lists[0].documents[1..].iter().all(|d| [1, 3].contains(d)));

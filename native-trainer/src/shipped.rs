@@ -93,7 +93,7 @@ pub fn evaluate(
 ) -> Result<()> {
     let texts: Vec<String> = set.passages.iter().map(Passage::document_text).collect();
     let questions: Vec<String> = set.queries.iter().map(|q| q.text.clone()).collect();
-    let of = |ranking: &[usize], i: usize| QueryMetrics::of(ranking, &set.relevant[i]);
+    let of = |ranking: &[usize], i: usize| set.metrics(i, ranking);
 
     let documents = encode(model, Role::Document, &texts)?;
     let queries = encode(model, Role::Query, &questions)?;

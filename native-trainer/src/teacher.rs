@@ -15,17 +15,27 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Separator between query and document.
-const SEPARATOR: u32 = 5;
+/// How a query and a document are read together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairShape {
+    /// First token, whose hidden state is scored.
+    pub first: u32,
+    /// Token between query and document.
+    pub separator: u32,
+    /// Tokens at most.
+    pub length: usize,
+}
 
-/// `[Q] query [SEP] document`, cut to `length`; the query takes half of it at most.
-pub fn pair(query: &[u32], document: &[u32], length: usize) -> Vec<u32> {
-    let mut ids = vec![crate::pipeline::QUERY_MARKER];
-    ids.extend(query.iter().take((length / 2).max(1)));
-    ids.push(SEPARATOR);
-    ids.extend_from_slice(document);
-    ids.truncate(length);
-    ids
+impl PairShape {
+    /// `first query separator document`, cut to `length`; the query takes half of it at most.
+    pub fn pair(self, query: &[u32], document: &[u32]) -> Vec<u32> {
+        let mut ids = vec![self.first];
+        ids.extend(query.iter().take((self.length / 2).max(1)));
+        ids.push(self.separator);
+        ids.extend_from_slice(document);
+        ids.truncate(self.length);
+        ids
+    }
 }
 
 /// Scores `[n]` of packed pairs by a cross-encoder of the student's architecture.
@@ -48,8 +58,8 @@ pub enum Teacher {
         model: Box<Student>,
         /// Blocks used.
         depth: usize,
-        /// Tokens at most in a pair.
-        length: usize,
+        /// How pairs are put together.
+        shape: PairShape,
         /// The recipe's tokenizer.
         tokenizer: Box<Tokenizer>,
     },
@@ -66,10 +76,10 @@ impl Teacher {
         let parts: Vec<Vec<f32>> = pairs
             .par_chunks(32)
             .map(|chunk| match self {
-                Self::Own { model, depth, length, tokenizer } => {
+                Self::Own { model, depth, shape, tokenizer } => {
                     let sequences: Vec<Vec<u32>> = chunk
                         .iter()
-                        .map(|(q, d)| pair(&tokenizer.encode(q).ids, &tokenizer.encode(d).ids, *length))
+                        .map(|(q, d)| shape.pair(&tokenizer.encode(q).ids, &tokenizer.encode(d).ids))
                         .collect();
                     Ok(pair_scores(&model.detached(), *depth, &sequences)?.to_vec1()?)
                 }

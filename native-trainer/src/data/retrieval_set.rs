@@ -1,6 +1,7 @@
 //! Questions with their passages.
 
 use super::{DataError, find, json_lines, lines, pairs_file, read_pairs, read_sections, read_written};
+use crate::metrics::QueryMetrics;
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::HashMap;
@@ -33,7 +34,7 @@ pub struct QueryText {
 }
 
 /// `passages.jsonl`, `queries.jsonl` and `qrels.tsv` (query id, passage id, grade) of one folder, or BEIR's `corpus.jsonl`, `queries.jsonl` and
-/// `qrels/test.tsv` (with a header). Grades above 0 are relevant, all alike.
+/// `qrels/test.tsv` (with a header). Grades above 0 are relevant.
 #[derive(Clone, Debug, Default)]
 pub struct RetrievalSet {
     /// Passages, in file order.
@@ -42,6 +43,8 @@ pub struct RetrievalSet {
     pub queries: Vec<QueryText>,
     /// For each question, the indices of its relevant passages, in ascending order.
     pub relevant: Vec<Vec<usize>>,
+    /// Their grades in the same order; empty where all are 1.
+    pub grades: Vec<Vec<f64>>,
 }
 
 impl Passage {
@@ -52,6 +55,11 @@ impl Passage {
 }
 
 impl RetrievalSet {
+    /// Metrics of a ranking of passages (best first) for question `i`.
+    pub fn metrics(&self, i: usize, ranking: &[usize]) -> QueryMetrics {
+        QueryMetrics::graded(ranking, &self.relevant[i], self.grades.get(i).map_or(&[], Vec::as_slice))
+    }
+
     /// The sections of `files` as passages, with the keyword queries of `pairs` on them.
     ///
     /// # Errors
@@ -114,9 +122,13 @@ impl RetrievalSet {
             .map_err(|source| DataError::Io { path: folder.to_owned(), source })?;
         let passages = self.passages.iter().map(|p| json!({"id": p.id, "title": p.title, "text": p.text}));
         let queries = self.queries.iter().map(|q| json!({"id": q.id, "text": q.text}));
-        let judgments = self.queries.iter().zip(&self.relevant).flat_map(|(query, relevant)| {
-            relevant.iter().map(|&at| format!("{}\t{}\t1\n", query.id, self.passages[at].id))
-        });
+        let judgments =
+            self.queries.iter().zip(&self.relevant).enumerate().flat_map(|(i, (query, relevant))| {
+                relevant.iter().enumerate().map(move |(j, &at)| {
+                    let grade = self.grades.get(i).map_or(1.0, |grades| grades[j]);
+                    format!("{}\t{}\t{grade}\n", query.id, self.passages[at].id)
+                })
+            });
         write("passages.jsonl", passages.map(|row| format!("{row}\n")).collect())?;
         write("queries.jsonl", queries.map(|row| format!("{row}\n")).collect())?;
         write("qrels.tsv", judgments.collect())
@@ -150,7 +162,7 @@ impl RetrievalSet {
             passages.iter().enumerate().map(|(i, p)| (p.id.as_str(), i)).collect();
         let query_of: HashMap<&str, usize> =
             queries.iter().enumerate().map(|(i, q)| (q.id.as_str(), i)).collect();
-        let mut relevant = vec![Vec::new(); queries.len()];
+        let mut relevant: Vec<Vec<(usize, f64)>> = vec![Vec::new(); queries.len()];
         for row in lines(&path)? {
             let (line, text) = row?;
             let bad = |what: String| DataError::Row { path: path.clone(), line, what };
@@ -172,12 +184,13 @@ impl RetrievalSet {
             let grade: f64 =
                 grade.trim().parse().map_err(|_| bad(format!("grade {grade:?} is not a number")))?;
             if grade > 0.0 {
-                relevant[q].push(p);
+                relevant[q].push((p, grade));
             }
         }
         for list in &mut relevant {
-            list.sort_unstable();
-            list.dedup();
+            // A passage judged twice has its higher grade.
+            list.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)));
+            list.dedup_by_key(|(passage, _)| *passage);
         }
         if of_split {
             // pytrec_eval, BEIR's tool, does not count questions without a relevant passage either.
@@ -195,7 +208,11 @@ impl RetrievalSet {
                 what: format!("query {} has no relevant passage", queries[i].id),
             });
         }
-        Ok(Self { passages, queries, relevant })
+        let alike = relevant.iter().flatten().all(|&(_, grade)| grade == 1.0);
+        let of = |list: &Vec<(usize, f64)>| list.iter().map(|(_, grade)| *grade).collect();
+        let grades = if alike { Vec::new() } else { relevant.iter().map(of).collect() };
+        let relevant = relevant.into_iter().map(|list| list.into_iter().map(|(p, _)| p).collect()).collect();
+        Ok(Self { passages, queries, relevant, grades })
     }
 }
 
@@ -231,6 +248,7 @@ mod tests {
         let test = RetrievalSet::read(&folder).expect("the test split");
         assert_eq!((test.passages.len(), test.queries.len()), (2, 1));
         assert_eq!((test.queries[0].id.as_str(), &test.relevant), ("1", &vec![vec![1]]));
+        assert_eq!(test.grades, [[2.0]]);
         let dev = RetrievalSet::read(&folder.join("qrels/dev.tsv")).expect("the other split");
         assert_eq!((dev.queries[0].id.as_str(), &dev.relevant), ("2", &vec![vec![0]]));
     }

@@ -15,15 +15,17 @@ use crate::ranks::{Alone, Ranks};
 use crate::recipe::{Inputs, Recipe, Step, TokenizerStep};
 use crate::report::RunNote;
 use crate::student::Student;
+use crate::teacher::PairShape;
 use crate::tokenizer::{TrainArgs, count_runs, read_counts};
 use crate::train::Outcome;
 use anyhow::{Context as _, Result};
 use candle_core::{Device, DeviceLocation};
 use serde::Serialize;
 use shirube_core::InputRules;
-use shirube_format::Sha256Hex;
-use shirube_text::Tokenizer;
+use shirube_format::{NamedFile, Sha256Hex};
+use shirube_text::{Dictionary, Tokenizer};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Punctuation whose document embeddings are not kept: it matches every text and none in particular.
@@ -33,6 +35,8 @@ const SKIPPED: &str = "、。,.・「」『』()[]【】〈〉《》〔〕{}!?:;
 pub const QUERY_MARKER: u32 = 3;
 /// Marker before documents.
 pub const DOCUMENT_MARKER: u32 = 4;
+/// Separator between query and document of a pair.
+pub const SEPARATOR: u32 = 5;
 
 /// Reads the recipe's tokenizer.
 ///
@@ -45,7 +49,40 @@ pub fn read_tokenizer(recipe: &Recipe) -> Result<Tokenizer> {
             Some(step) => format!("cannot read {}; run the step {} first, and name the run's folder with --out", path.display(), step.name),
             None => format!("cannot read {}; name a folder with tokenizer.bin, or make one with a `tokenizer` step or `shirube-train tokenizer-train`", path.display()),
         })?;
-    Tokenizer::from_bytes(&bytes).with_context(|| path.display().to_string())
+    let parts = dictionary_parts(&recipe.tokenizer_folder())?;
+    let dictionary = match parts.is_empty() {
+        true => None,
+        false => {
+            let parts: Vec<&[u8]> = parts.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+            Some(Arc::new(Dictionary::from_parts(&parts).with_context(|| path.display().to_string())?))
+        }
+    };
+    Tokenizer::open(&bytes, dictionary).with_context(|| path.display().to_string())
+}
+
+/// Names and bytes of `dictionary-0.bin` and so on in a tokenizer's folder, in order; none for tokenizers that need no dictionary.
+///
+/// # Errors
+/// Unreadable files.
+pub fn dictionary_parts(folder: &Path) -> Result<Vec<NamedFile>> {
+    let names = (0..).map(|i| format!("dictionary-{i}.bin")).take_while(|name| folder.join(name).is_file());
+    let read = |name: String| {
+        let path = folder.join(&name);
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok((name, bytes))
+    };
+    names.map(read).collect()
+}
+
+/// How pairs of query and document are put together for a cross-encoder of the recipe's own, of `length` tokens at most: `[CLS] query [SEP] document` by
+/// the recipe's markers, or those of the tokenizers made here.
+pub fn pair_shape(recipe: &Recipe, length: usize) -> PairShape {
+    let inputs = recipe.model.inputs.as_ref();
+    PairShape {
+        first: inputs.and_then(|i| i.query_prefix.first()).copied().unwrap_or(QUERY_MARKER),
+        separator: inputs.and_then(|i| i.suffix.first()).copied().unwrap_or(SEPARATOR),
+        length,
+    }
 }
 
 /// Input rules of queries and documents: the recipe's own markers, or those of the tokenizers made here, with the recipe's query augmentation;

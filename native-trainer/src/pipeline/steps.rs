@@ -1,8 +1,8 @@
 //! The steps of a run.
 
 use super::{
-    EvalOptions, Run, Say, TrainedStep, depth_of, eval, first_student, import_lists, read_student, seed_of,
-    step_index,
+    EvalOptions, Run, Say, TrainedStep, depth_of, eval, first_student, import_lists, pair_shape,
+    read_student, seed_of, step_index,
 };
 use crate::batch::contrastive;
 use crate::data::{Glossary, GroupSource, Lists, RetrievalSet, Sampler, SourceKind};
@@ -15,6 +15,7 @@ use crate::recipe::{
     EvalStep, ExportStep, ImportStep, Loss, MergeChoice, MergeStep, MineStep, PretrainStep, Recipe,
     ScoreStep, Step, TeacherStep, TrainStep,
 };
+use crate::runlog::memory_bytes;
 use crate::student::Student;
 use crate::teacher::{CrossEncoder, Teacher};
 use crate::train::{Objective, Outcome, Progress, RunOptions, Schedule, optimise};
@@ -25,7 +26,7 @@ use shirube_index::IndexOptions;
 use shirube_text::Tokenizer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl Run<'_> {
     /// Index of the step called `name`.
@@ -270,7 +271,7 @@ impl Run<'_> {
             tokenizer: &self.tokenizer,
             rules: (&self.rules.0, &self.rules.1),
         });
-        let lists = mine(&set, step, searcher)?;
+        let lists = mine(&set, step, searcher, progress(&step.name, "queries", say))?;
         anyhow::ensure!(
             !lists.lists.is_empty(),
             "no query has {} documents left; lower n_way, raise top or max_share",
@@ -325,10 +326,11 @@ impl Run<'_> {
             weight_decay: step.weight_decay,
             accumulate: step.accumulate,
         };
+        let shape = pair_shape(self.recipe, step.length);
         self.optimise(
             &owned(&teacher, step.depth),
             schedule,
-            &|k, w| lists.cross_encoder_loss(&teacher, step.depth, step.length, step.batch_tokens, (k, w)),
+            &|k, w| lists.cross_encoder_loss(&teacher, step.depth, shape, step.batch_tokens, (k, w)),
             (&step.name, "positive first"),
             folder,
             say,
@@ -342,14 +344,14 @@ impl Run<'_> {
                     self.cross_encoder(Some(&self.out.join(&t.name).join("model.safetensors")), true)?,
                 ),
                 depth: t.depth,
-                length: t.length,
+                shape: pair_shape(self.recipe, t.length),
                 tokenizer: Box::new(self.tokenizer.clone()),
             },
             Some(other) => anyhow::bail!("{} is not a teacher step", other.name()),
             None => Teacher::Loaded(Box::new(CrossEncoder::read(Path::new(&step.teacher))?)),
         };
         let mut lists = self.lists(&step.lists)?;
-        teacher.score_lists(&mut lists, |done, all| say(format!("{}: {done}/{all} lists", step.name)))?;
+        teacher.score_lists(&mut lists, progress(&step.name, "lists", say))?;
         lists.write(folder)?;
         Ok(Outcome::Finished)
     }
@@ -550,6 +552,20 @@ fn sampler(
 /// Variables by name, as the optimiser takes them.
 fn owned(student: &Student, depth: usize) -> Vec<(String, Var)> {
     student.variables(depth).map(|(name, var)| (name.clone(), var.clone())).collect()
+}
+
+/// A live line for work of known size: what is done and the time left.
+fn progress<'a>(
+    name: &'a str,
+    what: &'a str,
+    say: &'a mut dyn FnMut(String),
+) -> impl FnMut(usize, usize) + 'a {
+    let started = Instant::now();
+    move |done, all| {
+        let left = started.elapsed().mul_f64(all.saturating_sub(done) as f64 / done.max(1) as f64);
+        let memory = memory_bytes().map_or_else(String::new, |bytes| format!(", {} MiB", bytes >> 20));
+        say(format!("\r{name}: {done}/{all} {what}{memory}, {} left", minutes(left)));
+    }
 }
 
 fn minutes(time: Duration) -> String {
