@@ -9,6 +9,9 @@ use std::ops::Range;
 
 /// Longest run of kindred characters, after its first, that is tried as one unknown word: MeCab's `max-grouping-size`.
 const MOST_GROUPED: usize = 24;
+/// Characters of the longest unknown word that is not a run: four bits of `char.bin`.
+const MOST_LENGTH: usize = 15;
+const _: () = assert!(MOST_LENGTH <= MOST_GROUPED);
 /// In place of a node: there is none.
 const NONE: u32 = u32::MAX;
 
@@ -87,11 +90,12 @@ impl Dictionary {
 }
 
 /// Where the run of characters ends that begins at `from` after `before`: it goes on while each shares a category with the one
-/// before it.
-fn run_end(characters: &[(char, Character)], from: usize, before: Character) -> usize {
+/// before it, and is looked at for `most` characters.
+fn run_end(characters: &[(char, Character)], from: usize, before: Character, most: usize) -> usize {
     let mut before = before;
     let mut at = from;
-    while let Some(&(_, c)) = characters.get(at)
+    while at - from < most
+        && let Some(&(_, c)) = characters.get(at)
         && before.is_kind_of(c)
     {
         before = c;
@@ -142,7 +146,7 @@ impl Lattice {
     /// Collects the words that begin at `position`, blanks skipped; whether there is anything but blanks.
     fn begin(&mut self, dictionary: &Dictionary, position: usize) -> bool {
         let characters = &self.characters;
-        let start = run_end(characters, position, dictionary.characters.of(' '));
+        let start = run_end(characters, position, dictionary.characters.of(' '), usize::MAX);
         let Some(&(_, first)) = characters.get(start) else { return false };
         self.beginning.clear();
         let mut node = Trie::ROOT;
@@ -158,7 +162,9 @@ impl Lattice {
                 |end: usize| self.beginning.extend(entries.iter().map(|&entry| (entry, end as u32)));
             let mut grouped = None;
             if first.group() {
-                let end = run_end(characters, start + 1, first);
+                // A longer run is no word, and only its first characters are compared below; the rest of it would be
+                // looked at again from each of its characters.
+                let end = run_end(characters, start + 1, first, MOST_GROUPED + 1);
                 if end - (start + 1) <= MOST_GROUPED {
                     unknown(end);
                 }

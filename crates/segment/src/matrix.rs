@@ -25,11 +25,11 @@ impl Trees {
     pub(crate) fn code<C: Coder>(&mut self, c: &mut C) -> Result<(), Damage> {
         for parents in [&mut self.rows, &mut self.columns] {
             let mut models = NumberModels::new(1, 4);
-            for at in 1..parents.len() {
-                let last = at as u32 - 1;
-                let back = c.number(&mut models, 0, last - u32::from(parents[at]).min(last));
-                let parent = last.checked_sub(back).ok_or("trees of the matrix")?;
-                parents[at] = u16::try_from(parent).map_err(|_| "trees of the matrix")?;
+            for (last, parent) in parents.iter_mut().skip(1).enumerate() {
+                let last = last as u32;
+                let back = c.number(&mut models, 0, last - u32::from(*parent).min(last));
+                let at = last.checked_sub(back).ok_or("trees of the matrix")?;
+                *parent = u16::try_from(at).map_err(|_| "trees of the matrix")?;
             }
         }
         Ok(())

@@ -50,8 +50,8 @@ impl Compiled {
 /// [`CompileError::TooLarge`] for a dictionary with more than the format can number.
 pub fn compile(dictionary: &MecabDictionary) -> Result<Compiled, CompileError> {
     let nfkc = icu_normalizer::ComposingNormalizer::new_nfkc();
-    // Surfaces in the order of their UTF-16 units, with (left id, right id, cost) in MeCab's order.
-    let mut surfaces: BTreeMap<Vec<u16>, Vec<((u16, u16), i16)>> = BTreeMap::new();
+    // Surfaces in the order of their UTF-16 units, their tokens in MeCab's order.
+    let mut surfaces: BTreeMap<Vec<u16>, Vec<Kept>> = BTreeMap::new();
     let mut n_read = 0;
     for (surface, tokens) in &dictionary.surfaces {
         n_read += tokens.len();
@@ -152,6 +152,9 @@ pub fn compile(dictionary: &MecabDictionary) -> Result<Compiled, CompileError> {
     let bytes = content.write(&sizes, dictionary.source, edge, |name, bytes| sections.push((name, bytes)));
     Ok(Compiled { bytes, sections, n_entries, matrix: (n_rows, n_columns) })
 }
+
+/// Left and right id, and cost.
+type Kept = ((u16, u16), i16);
 
 /// Classes of context ids.
 struct Classes {

@@ -20,7 +20,7 @@ fn draw(state: &mut u64) -> u64 {
 fn sample(seed: u64) -> MecabDictionary {
     let mut state = seed;
     let n_ids = 12;
-    let mut token = |state: &mut u64| Token {
+    let token = |state: &mut u64| Token {
         left: (draw(state) % n_ids) as u16,
         right: (draw(state) % n_ids) as u16,
         cost: (draw(state) % 5 * 100) as i16 - 100,
@@ -227,6 +227,17 @@ fn a_text_of_blanks_and_an_empty_one_have_no_words() {
         assert!(dictionary.words(text).is_empty(), "{text:?}");
     }
     assert!(dictionary.words("\0東京").is_empty(), "a text ends at U+0000");
+}
+
+#[test]
+fn a_run_of_very_many_characters_is_not_looked_at_from_each_of_them() {
+    let (_, dictionary) = &SAMPLES[0];
+    for letter in ['x', 'ク', ' ', '😀'] {
+        let text = letter.to_string().repeat(300_000);
+        let words = dictionary.words(&text);
+        let n: usize = words.iter().map(|word| word.len()).sum();
+        assert_eq!(n, if letter == ' ' { 0 } else { text.len() }, "{letter:?}");
+    }
 }
 
 #[test]
