@@ -151,7 +151,7 @@ async function native({ bench, python }, quick, record) {
 }
 
 /** A clock of milliseconds that the main thread of a page has run, where the system tells it (Linux). It advances in steps of some milliseconds. */
-async function processorClock(chrome, page) {
+export async function processorClock(chrome, page) {
   const client = await chrome.newBrowserCDPSession();
   const { processInfo } = await client.send("SystemInfo.getProcessInfo");
   const read = (id) => Number(readFileSync(`/proc/${id}/task/${id}/schedstat`, "utf8").split(" ")[0]) / 1e6;
