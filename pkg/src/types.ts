@@ -85,11 +85,14 @@ export interface Highlights {
 export interface Hit {
   /** Number of the document inside the bundle. */
   document: number;
-  /** What the order is by: MaxSim and BM25 fused, or MaxSim alone with a lexical weight of 0. Compare only within one query. */
+  /**
+   * What the order is by: MaxSim and BM25 fused, or MaxSim alone with a lexical weight of 0; by words alone BM25, lifted where the section holds the
+   * whole query. Compare only within one query.
+   */
   score: number;
   /** MaxSim: the sum over query tokens of the largest dot product over the document's tokens. */
   maxsim: number;
-  /** BM25 of the query's character bigrams and words; 0 where none occurs. */
+  /** BM25 of the query's character bigrams and words, other spellings included; 0 where none occurs. */
   lexical: number;
   /** What was found. */
   section: Section;
@@ -227,6 +230,8 @@ export interface SearchOptions {
   lexicalWeight?: number;
   /** Only sections that have one of the values of every name; empty lists keep everything. An unknown name is `BAD_ARGUMENT`. */
   filters?: Record<string, string[]>;
+  /** Orders the `limit` best hits by a value of their own (`section.sort`) instead of by score; hits without it come last. An unknown name is `BAD_ARGUMENT`. */
+  sort?: { name: string; descending?: boolean };
   /** Gives this search up. */
   signal?: AbortSignal;
   /**

@@ -242,7 +242,7 @@ fn words_answer_without_a_model_and_from_a_few_files() {
     assert_eq!(results.stage, Stage::Words);
     assert!(results.hits[0].section.title.contains("所有権"));
     assert!(
-        results.hits.iter().all(|hit| hit.lexical > 0.0 && hit.score == hit.lexical && hit.maxsim == 0.0)
+        results.hits.iter().all(|hit| hit.lexical > 0.0 && hit.score >= hit.lexical && hit.maxsim == 0.0)
     );
     assert!(
         asked.iter().all(|path| path.starts_with("lexical/") || path.starts_with("sections/")),
@@ -269,7 +269,47 @@ fn words_in_shards_score_exactly_as_words_in_memory() {
     {
         let options = SearchOptions { limit: 50, ..SearchOptions::default() };
         let found = opened.search(query, &options).unwrap();
-        let found: Vec<_> = found.hits.iter().map(|hit| (hit.document, hit.lexical)).collect();
+        let mut found: Vec<_> = found.hits.iter().map(|hit| (hit.document, hit.lexical)).collect();
+        // Hits that hold the whole query stand first whatever their score.
+        found.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         assert_eq!(found, memory.search(query, 50), "{query}");
     }
+}
+
+#[test]
+fn a_hit_that_holds_the_query_unbroken_stands_above_those_with_its_pieces() {
+    let section =
+        |id: &str, text: &str| Section { id: id.to_owned(), text: text.to_owned(), ..Section::default() };
+    // The pieces of 東京都 and of サーバー設定 often, apart from each other; then the words themselves, once in a long text.
+    let pieces = "東京と京都、東京と京都、東京と京都。サーバー、バー設定、サーバー、設定。".repeat(3);
+    let long = "これは別の話題についての長い説明で、";
+    let mut sections = vec![
+        section("pieces", &pieces),
+        section("whole", &format!("{}東京都のサーバー設定{}", long.repeat(4), long.repeat(4))),
+        section("spelled", &format!("{}サーバ設定{}", long.repeat(4), long.repeat(4))),
+    ];
+    sections.extend((0..8).map(|i| section(&format!("other-{i}"), long)));
+    let options = BuildOptions { name: "pieces".to_owned(), index: IndexOptions::default() };
+    let (bundle, _) = shirube_site::make_bundle(sections, &model(), &options, |_| {}).unwrap();
+    let (entry, files) = bundle.pack();
+    let (mut opened, _) = open_words(&(entry.to_bytes(), files)).unwrap();
+    for limit in [1, 2, 3, 10] {
+        let options = SearchOptions { limit, ..SearchOptions::default() };
+        let mut ids = |query| -> Vec<String> {
+            opened.search(query, &options).unwrap().hits.into_iter().map(|hit| hit.section.id).collect()
+        };
+        assert_eq!(ids("東京都")[0], "whole", "limit {limit}");
+        let found = ids("サーバー設定");
+        assert_eq!(found[0], "whole", "limit {limit}");
+        assert_eq!(found.get(1).map_or("spelled", String::as_str), "spelled", "limit {limit}");
+        assert_eq!(found.get(2).map_or("pieces", String::as_str), "pieces", "limit {limit}");
+    }
+    let results = opened.search("サーバー設定", &SearchOptions::default()).unwrap();
+    let marked: Vec<&str> = results.hits[1]
+        .highlights
+        .text
+        .iter()
+        .map(|m| &results.hits[1].section.text[m.range.clone()])
+        .collect();
+    assert_eq!(marked.concat(), "サーバ設定", "another spelling is marked as well");
 }

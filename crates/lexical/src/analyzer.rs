@@ -47,6 +47,26 @@ impl Analyzer {
         Self::Pieces(Box::new(tokenizer))
     }
 
+    /// The normaliser of an analysis whose queries are also looked for in other spellings: that of [`Self::Grams`].
+    pub(crate) fn spells(&self) -> Option<&Normalizer> {
+        match self {
+            Self::Grams(normalizer) => Some(normalizer),
+            _ => None,
+        }
+    }
+
+    /// Unbroken stretches of kanji, kana, letters and digits in a normalised text, in bytes.
+    pub(crate) fn runs(text: &str) -> impl Iterator<Item = core::ops::Range<usize>> {
+        let mut runs: Vec<core::ops::Range<usize>> = Vec::new();
+        for segment in script_runs(text).filter(|s| is_kana(s.script) || is_word(s.script)) {
+            match runs.last_mut() {
+                Some(last) if last.end == segment.bytes.start => last.end = segment.bytes.end,
+                _ => runs.push(segment.bytes),
+            }
+        }
+        runs.into_iter()
+    }
+
     /// Calls `each` with every term of `text`, repetitions included, in order.
     pub fn terms(&self, text: &str, mut each: impl FnMut(Term)) {
         match self {
@@ -58,8 +78,7 @@ impl Analyzer {
                 let singles = matches!(self, Self::Grams(_));
                 let mut run = Run::default();
                 for segment in script_runs(&text) {
-                    let kana = matches!(segment.script, Script::Han | Script::Hiragana | Script::Katakana);
-                    let word = matches!(segment.script, Script::Latin | Script::Digit);
+                    let (kana, word) = (is_kana(segment.script), is_word(segment.script));
                     if !(kana || word) {
                         continue;
                     }
@@ -80,6 +99,14 @@ impl Analyzer {
             }
         }
     }
+}
+
+fn is_kana(script: Script) -> bool {
+    matches!(script, Script::Han | Script::Hiragana | Script::Katakana)
+}
+
+fn is_word(script: Script) -> bool {
+    matches!(script, Script::Latin | Script::Digit)
 }
 
 /// A run of kanji, kana and words without anything between them.

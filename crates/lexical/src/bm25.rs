@@ -9,6 +9,7 @@
 //! without the constant factor `k1 + 1`, which changes no order. A term that the query repeats counts again. Lengths are exact
 //! (Lucene rounds them to a byte). Each posting holds its finished share of the score, so a search only adds.
 
+use crate::query::{Postings, Query};
 use crate::{Analyzer, LexicalError, Term};
 use shirube_core::DocId;
 use std::cmp::Ordering;
@@ -86,22 +87,21 @@ impl Bm25Index {
 
     /// The `k` best documents for `query`, best first, ties to the lower id. Documents without a term of the query never
     /// appear, so there can be fewer than `k`.
+    ///
+    /// With [`Analyzer::grams`] other spellings of the query's words count too, below what is spelled as typed (module `query`); the other analyses
+    /// are BM25 as written above.
     pub fn search(&self, query: &str, k: usize) -> Vec<(DocId, f32)> {
-        let mut scores = vec![0f32; self.n_docs];
-        let mut found: Vec<u32> = Vec::new();
-        self.analyzer.terms(query, |term| {
-            let Some(&term) = self.terms.get(&term) else { return };
-            let term = term as usize;
-            for &(doc, share) in &self.postings[self.starts[term]..self.starts[term + 1]] {
-                let score = &mut scores[doc as usize];
-                // Shares are positive: zero means not yet seen.
-                if *score == 0.0 {
-                    found.push(doc);
-                }
-                *score += share;
-            }
-        });
+        let (scores, _) = Query::new(&self.analyzer, query).score(self);
+        // Shares are positive: zero means without any term.
+        let found = (0..scores.len() as u32).filter(|&doc| scores[doc as usize] > 0.0).collect();
         best(found, &scores, k)
+    }
+
+    fn postings_of(&self, term: &Term) -> &[(u32, f32)] {
+        match self.terms.get(term) {
+            Some(&term) => &self.postings[self.starts[term as usize]..self.starts[term as usize + 1]],
+            None => &[],
+        }
     }
 
     /// Number of documents.
@@ -113,6 +113,26 @@ impl Bm25Index {
     pub fn n_terms(&self) -> usize {
         self.terms.len()
     }
+}
+
+impl Postings for Bm25Index {
+    fn n_docs(&self) -> usize {
+        self.n_docs
+    }
+
+    fn n_documents(&self, term: &Term) -> u32 {
+        self.postings_of(term).len() as u32
+    }
+
+    fn for_each(&self, term: &Term, each: &mut dyn FnMut(usize, f32)) {
+        self.postings_of(term).iter().for_each(|&(document, share)| each(document as usize, share));
+    }
+}
+
+/// The rarity of a term that `n_documents` of `n_docs` hold.
+pub(crate) fn idf(n_docs: usize, n_documents: usize) -> f64 {
+    let df = n_documents as f64;
+    (1.0 + (n_docs as f64 - df + 0.5) / (df + 0.5)).ln()
 }
 
 /// Refuses parameters out of range.
@@ -136,9 +156,7 @@ pub(crate) struct Share {
 
 impl Share {
     pub(crate) fn new(k1: f32, b: f32, n_docs: usize, mean: f64, n_documents: usize) -> Self {
-        let df = n_documents as f64;
-        let idf = (1.0 + (n_docs as f64 - df + 0.5) / (df + 0.5)).ln();
-        Self { idf, k1: f64::from(k1), b: f64::from(b), mean }
+        Self { idf: idf(n_docs, n_documents), k1: f64::from(k1), b: f64::from(b), mean }
     }
 
     /// For a document of `length` terms that holds this one `count` times.

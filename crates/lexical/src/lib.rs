@@ -15,9 +15,13 @@ pub const BM25_B: f32 = 0.6;
 mod analyzer;
 mod bm25;
 mod error;
+mod query;
+mod romaji;
 mod shards;
+mod variants;
 
 pub use analyzer::{Analyzer, Term};
 pub use bm25::Bm25Index;
 pub use error::LexicalError;
-pub use shards::{LexicalBuilder, ShardedIndex};
+pub use query::{Held, Phrases};
+pub use shards::{LexicalBuilder, ShardedIndex, WordScores};

@@ -3,7 +3,8 @@
 //! Scores are those of [`Bm25Index`](crate::Bm25Index) to the last bit: the files hold counts and lengths, and both sides compute shares and sums
 //! in the same order.
 
-use crate::bm25::{Share, best, check_parameters};
+use crate::bm25::{Share, best, check_parameters, idf};
+use crate::query::{Held, Phrases, Postings, Query};
 use crate::{Analyzer, LexicalError, Term};
 use shirube_core::DocId;
 use shirube_format::FormatError;
@@ -81,6 +82,19 @@ impl LexicalBuilder {
     }
 }
 
+/// What the words of a query give each document.
+#[derive(Clone, Debug, Default)]
+pub struct WordScores {
+    /// `[n_docs]` BM25 with other spellings; 0 for documents without any of the terms.
+    pub scores: Vec<f32>,
+    /// `[n_docs]` how far each holds the query, by its terms: all bigrams of a word can stand apart from each other, which [`Self::phrases`] tells.
+    pub held: Vec<Held>,
+    /// An upper bound of the scores that the terms typed give.
+    pub bound: f32,
+    /// The query's unbroken runs, to be looked for in texts.
+    pub phrases: Phrases,
+}
+
 /// A directory and the blocks that arrived so far.
 ///
 /// A search either answers or says which blocks it [`Self::needs`]; who has files or a network fetches these, gives them to
@@ -114,25 +128,30 @@ impl ShardedIndex {
         &self.directory
     }
 
-    /// The query's terms in order, repetitions included, each with its block.
-    fn terms(&self, query: &str) -> Vec<(String, Option<usize>)> {
-        let mut terms = Vec::new();
-        self.analyzer.terms(query, |term| {
-            if let Some(key) = key(term) {
-                let block = self.directory.block_of(&key);
-                terms.push((key, block));
-            }
-        });
-        terms
+    /// What is not here yet of what `query` asks for; ascending, without repetitions. Once it is, other spellings may ask for more.
+    pub fn needs(&self, query: &str) -> Vec<Need> {
+        let query = Query::new(&self.analyzer, query);
+        let missing = self.missing(&mut query.terms.iter());
+        if missing.is_empty() { self.missing(&mut query.more_terms(self)) } else { missing }
     }
 
-    /// What is not here yet of what `query` asks for; ascending, without repetitions.
-    pub fn needs(&self, query: &str) -> Vec<Need> {
-        let mut blocks: Vec<usize> = self.terms(query).into_iter().filter_map(|(_, block)| block).collect();
+    fn missing(&self, terms: &mut dyn Iterator<Item = &Term>) -> Vec<Need> {
+        let mut blocks: Vec<usize> = terms.filter_map(|term| self.block_of(term)).collect();
         blocks.sort_unstable();
         blocks.dedup();
         blocks.retain(|block| !self.blocks.contains_key(block));
         blocks.into_iter().map(|block| self.directory.need(block)).collect()
+    }
+
+    fn block_of(&self, term: &Term) -> Option<usize> {
+        self.directory.block_of(&key(term.clone())?)
+    }
+
+    /// The postings of a term whose block is here.
+    fn postings_of(&self, term: &Term) -> Option<(u32, shirube_format::bundle::Postings<'_>)> {
+        let key = key(term.clone())?;
+        let block = self.directory.block_of(&key)?;
+        self.blocks.get(&block)?.0.postings(&key)
     }
 
     /// Takes the bytes from `start` of a shard: all of it, or the range of a need.
@@ -161,42 +180,38 @@ impl ShardedIndex {
         }
     }
 
-    /// BM25 of every document that holds a term of the query, `[n_docs]`, 0 for others; `None` while something is missing.
-    pub fn score_all(&mut self, query: &str) -> Option<Vec<f32>> {
-        let terms = self.terms(query);
+    /// Scores of all documents for `query`, other spellings included; `None` while something is missing.
+    pub fn score_all(&mut self, query: &str) -> Option<WordScores> {
+        if !self.needs(query).is_empty() {
+            return None;
+        }
+        let query = Query::new(&self.analyzer, query);
+        let (scores, held) = query.score(&*self);
+        let bound = query.bound(&*self);
         self.clock += 1;
-        let mut scores = vec![0_f32; self.n_docs()];
-        for (term, block) in terms {
-            let Some(block) = block else { continue };
-            let (held, used) = self.blocks.get_mut(&block)?;
-            *used = self.clock;
-            let Some((n_documents, postings)) = held.postings(&term) else { continue };
-            let share = Share::new(
-                self.directory.k1,
-                self.directory.b,
-                scores.len(),
-                self.mean,
-                n_documents as usize,
-            );
-            for (document, count) in postings {
-                let document = document as usize;
-                scores[document] += share.of(count, self.directory.lengths[document]);
+        let used: Vec<usize> = query
+            .terms
+            .iter()
+            .chain(query.more_terms(&*self))
+            .filter_map(|term| self.block_of(term))
+            .collect();
+        for block in used {
+            if let Some((_, used)) = self.blocks.get_mut(&block) {
+                *used = self.clock;
             }
         }
         self.tidy();
-        Some(scores)
+        Some(WordScores { scores, held, bound, phrases: query.into_phrases() })
     }
 
-    /// The distinct terms of `query` that some document holds, each with its rarity relative to the rarest, 0 to 1: what a hit is marked by. Terms whose
-    /// block is not here are left out.
+    /// The distinct terms of `query`, other spellings included, that some document holds, each with its rarity relative to the rarest, 0 to 1: what a
+    /// hit is marked by. Terms whose block is not here are left out.
     pub fn weights(&self, query: &str) -> Vec<(String, f32)> {
-        let n = self.n_docs() as f64;
+        let query = Query::new(&self.analyzer, query);
         let mut weights: BTreeMap<String, f64> = BTreeMap::new();
-        for (term, block) in self.terms(query) {
-            let held = block.and_then(|block| self.blocks.get(&block));
-            if let Some((df, _)) = held.and_then(|(held, _)| held.postings(&term)) {
-                let df = f64::from(df);
-                weights.insert(term, (1.0 + (n - df + 0.5) / (df + 0.5)).ln());
+        for term in query.terms.iter().chain(query.more_terms(self)) {
+            if let (Some((n_documents, _)), Some(key)) = (self.postings_of(term), key(term.clone())) {
+                weights.insert(key, idf(self.n_docs(), n_documents as usize));
             }
         }
         let most = weights.values().copied().fold(f64::MIN_POSITIVE, f64::max);
@@ -205,8 +220,28 @@ impl ShardedIndex {
 
     /// As [`Bm25Index::search`](crate::Bm25Index::search); `None` while something is missing.
     pub fn search(&mut self, query: &str, k: usize) -> Option<Vec<(DocId, f32)>> {
-        let scores = self.score_all(query)?;
+        let scores = self.score_all(query)?.scores;
         let found = (0..scores.len() as u32).filter(|&doc| scores[doc as usize] > 0.0).collect();
         Some(best(found, &scores, k))
+    }
+}
+
+impl Postings for ShardedIndex {
+    fn n_docs(&self) -> usize {
+        self.directory.lengths.len()
+    }
+
+    fn n_documents(&self, term: &Term) -> u32 {
+        self.postings_of(term).map_or(0, |(n_documents, _)| n_documents)
+    }
+
+    fn for_each(&self, term: &Term, each: &mut dyn FnMut(usize, f32)) {
+        let Some((n_documents, postings)) = self.postings_of(term) else { return };
+        let (k1, b) = (self.directory.k1, self.directory.b);
+        let share = Share::new(k1, b, self.directory.lengths.len(), self.mean, n_documents as usize);
+        for (document, count) in postings {
+            let document = document as usize;
+            each(document, share.of(count, self.directory.lengths[document]));
+        }
     }
 }

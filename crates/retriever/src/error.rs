@@ -49,6 +49,14 @@ pub enum RetrieverError {
         /// Names that the bundle has.
         known: Vec<String>,
     },
+    /// An order by a value that no section has.
+    #[error("no section has the sort value {name:?}; this bundle knows {}", list(known))]
+    UnknownSort {
+        /// Name given.
+        name: String,
+        /// Names that the bundle has.
+        known: Vec<String>,
+    },
     /// A search by meaning before a model was attached.
     #[error("no model is attached, only words can be searched; attach a model first")]
     NoModel,

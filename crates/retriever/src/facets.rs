@@ -22,11 +22,12 @@ pub struct FilterCount {
 }
 
 /// Order of the hits by a value of their own instead of by score.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct SortBy {
     /// Name in [`Section::sort`].
     pub name: String,
     /// Largest first.
+    #[serde(default)]
     pub descending: bool,
 }
 
@@ -139,6 +140,17 @@ impl Facets {
             }
         }
         best
+    }
+
+    /// Refuses an order by a value that no section has.
+    pub(crate) fn check_sort(&self, by: Option<&SortBy>) -> Result<(), RetrieverError> {
+        match by {
+            Some(by) if !self.sort.contains_key(&by.name) => {
+                let known = self.sort.keys().cloned().collect();
+                Err(RetrieverError::UnknownSort { name: by.name.clone(), known })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// How two documents stand to each other: by number where both values are numbers, else by text; those without the value come last.
@@ -258,6 +270,10 @@ mod tests {
             let mut documents = [0, 1, 2, 3, 4];
             documents.sort_by(|a, b| facets.compare(&by, *a, *b));
             assert_eq!(documents, expected);
+            assert!(facets.check_sort(Some(&by)).is_ok());
         }
+        let unknown = SortBy { name: "日付".to_owned(), descending: false };
+        let error = facets.check_sort(Some(&unknown)).unwrap_err().to_string();
+        assert!(error.contains("日付") && error.contains("順"), "{error}");
     }
 }

@@ -99,7 +99,8 @@ pub struct QueryToken {
 pub struct Hit {
     /// Document.
     pub document: DocId,
-    /// What the order is by: MaxSim and BM25 fused, or MaxSim alone with a lexical weight of 0. Compare only within one query.
+    /// What the order is by: MaxSim and BM25 fused, or MaxSim alone with a lexical weight of 0; by words alone BM25, lifted where the section holds the
+    /// whole query. Compare only within one query.
     pub score: f32,
     /// MaxSim: the sum of what each query token, markers included, contributes.
     pub maxsim: f32,

@@ -15,11 +15,15 @@ use shirube_format::FormatError;
 use shirube_format::bundle::{BundleEntry, LexicalDirectory, ModelRef, Need, Section, SectionsDirectory};
 use shirube_index::{Index, PreparedQuery};
 use shirube_kernels::{Kernels, TokenMatch};
-use shirube_lexical::ShardedIndex;
+use shirube_lexical::{Held, ShardedIndex, WordScores};
 use shirube_text::{Normalizer, Rules};
+use std::collections::BTreeMap;
 
 /// Longest query that is tokenised, in bytes; what the model reads is far less.
 const MAX_QUERY_BYTES: usize = 1 << 18;
+
+/// How often one search by words reads the texts on top to see whether they hold the query unbroken: each may wait for a fetch.
+const MOST_READS: usize = 3;
 
 /// Milliseconds of some clock; only differences are used. The browser passes `performance.now`, native callers an `Instant`.
 pub type Clock<'a> = &'a dyn Fn() -> f64;
@@ -270,7 +274,8 @@ impl Retriever {
         meaning.query_input(&query[..floor_char_boundary(query, MAX_QUERY_BYTES)])
     }
 
-    /// The best sections for the words of `query`, by BM25 alone; sections without any of its terms never appear. Needs no model.
+    /// The best sections for the words of `query`: those that hold all of it as typed and unbroken, then those that hold it in other spellings, then those
+    /// with parts of it; among each by BM25. Sections without any of its terms never appear. Needs no model.
     ///
     /// # Errors
     /// [`RetrieverError::EmptyQuery`], [`RetrieverError::Setting`] for a limit outside 1 to 1000, [`RetrieverError::UnknownFilter`].
@@ -287,7 +292,8 @@ impl Retriever {
         if !needs.is_empty() {
             return Ok(Answer::Needs(needs));
         }
-        let lexical = self.words.score_all(query).unwrap_or_default();
+        let WordScores { scores: lexical, held: tiers, bound, phrases } =
+            self.words.score_all(query).unwrap_or_default();
         let held: Vec<bool> = lexical
             .iter()
             .enumerate()
@@ -295,11 +301,35 @@ impl Retriever {
             .collect();
         let mut scores = lexical.clone();
         self.facets.weigh(&mut scores);
-        let found = self.best(&scores, Some(&held), options);
-        let needs = self.sections.needs(&found);
-        if !needs.is_empty() {
-            return Ok(Answer::Needs(needs));
-        }
+        // No sum of parts outweighs the whole: each step is an upper bound of what terms can give.
+        let lift = |held: Held| bound * f32::from(held as u8);
+        scores.iter_mut().zip(&tiers).for_each(|(score, &tier)| *score += lift(tier));
+        // Whether the pieces stand together is read in the texts of those on top, which are shown anyway. Who falls makes room for others, a few times.
+        let mut read: BTreeMap<u32, Held> = BTreeMap::new();
+        let mut n_reads = 0;
+        let found = loop {
+            let found = self.best(&scores, Some(&held), options);
+            let tell = |&d: &u32| tiers[d as usize] > Held::Partly && !read.contains_key(&d);
+            let unread: Vec<u32> = found.iter().copied().filter(tell).collect();
+            let done = unread.is_empty() || n_reads == MOST_READS;
+            // All that is to be shown, not only what is to be read: one fetch in place of two.
+            let needs = self.sections.needs(&found);
+            if !needs.is_empty() {
+                return Ok(Answer::Needs(needs));
+            }
+            if done {
+                break found;
+            }
+            n_reads += 1;
+            for document in unread {
+                let Some((section, _)) = self.sections.get(document) else { continue };
+                let text = self.normalizer.normalize(&section.document().text).text;
+                let claimed = tiers[document as usize];
+                let actual = phrases.held_by(&text).min(claimed);
+                scores[document as usize] -= lift(claimed) - lift(actual);
+                read.insert(document, actual);
+            }
+        };
         let scored = clock();
         let terms = if options.explain { self.words.weights(query) } else { Vec::new() };
         let mut hits = Vec::with_capacity(found.len());
@@ -377,7 +407,7 @@ impl Retriever {
         let start = clock();
         let n_documents = encoded.maxsim.len();
         let lexical = if options.lexical_weight > 0.0 {
-            self.words.score_all(query).unwrap_or_default()
+            self.words.score_all(query).unwrap_or_default().scores
         } else {
             vec![0.0; n_documents]
         };
@@ -456,6 +486,7 @@ impl Retriever {
         if !(0.0..=10.0).contains(&options.lexical_weight) {
             return Err(RetrieverError::LexicalWeight { found: options.lexical_weight });
         }
+        self.facets.check_sort(options.sort.as_ref())?;
         let cut = floor_char_boundary(query, MAX_QUERY_BYTES);
         if self.normalizer.normalize(&query[..cut]).text.trim().is_empty() {
             return Err(RetrieverError::EmptyQuery);
