@@ -1,6 +1,7 @@
 /** What runs in the worker (or on the page's own thread): the WebAssembly engine and its files. */
 
 import init, { Engine } from "../dist/shirube_wasm.js";
+import initWords, { Engine as WordsEngine } from "../dist/shirube_words.js";
 import { Assets, type FileEntry, type Need } from "./assets.js";
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { GpuSide, onCpu, prepare, probe, type Files } from "./gpu.js";
@@ -13,6 +14,32 @@ async function startWasm(urls: EngineUrls, signal: AbortSignal): Promise<void> {
 }
 
 let wasmStarted: Promise<void> | undefined;
+let wordsStarted: Promise<void> | undefined;
+
+/** The engine's module, once. */
+async function wholeEngine(urls: EngineUrls, signal: AbortSignal): Promise<Engine> {
+  wasmStarted ??= startWasm(urls, signal);
+  const started = wasmStarted;
+  started.catch(() => (wasmStarted = undefined));
+  await started;
+  return new Engine();
+}
+
+/** The module that searches by words alone: less than half of the whole, and all that is needed until the model is here. */
+async function smallEngine(url: string, signal: AbortSignal): Promise<WordsEngine> {
+  wordsStarted ??= compileWasm(url, signal).then(async (module) => void (await initWords({ module_or_path: module })));
+  const started = wordsStarted;
+  started.catch(() => (wordsStarted = undefined));
+  await started;
+  return new WordsEngine();
+}
+
+/** What the small module was given, for the engine that takes its place. */
+interface Given {
+  entry: Uint8Array;
+  files: [path: string, bytes: Uint8Array][];
+  shards: [path: string, start: number, bytes: Uint8Array][];
+}
 
 /** What the engine answers: results, or the bytes it cannot go on without. */
 type Answer = SearchResult | { needs: Need[] };
@@ -23,10 +50,23 @@ type Wish = Omit<Extract<Call, { op: "search" }>, "op" | "queue">;
 /** A search asks for words, then for sections; more rounds than this would be a fault. */
 const MOST_ROUNDS = 8;
 
+/** Shards that wait for the engine to take over; the others it asks for again. */
+const MOST_GIVEN = 200;
+
+/** What `load` left for `meaning`. */
+interface LoadedParts {
+  assets: Assets;
+  bundle: { folder: string; words: FileEntry[]; meaning: FileEntry[]; cached: boolean };
+  model: { folder: string; cached: boolean };
+  options: HostOptions;
+}
+
 export class Host {
-  private engine: Engine | undefined;
+  private engine: Engine | WordsEngine | undefined;
+  /** While the small module answers. */
+  private given: Given | undefined;
   private assets: Assets | undefined;
-  private bundle: { folder: string; words: FileEntry[]; meaning: FileEntry[]; cached: boolean } | undefined;
+  private bundle: LoadedParts["bundle"] | undefined;
   private model = { folder: "", cached: false };
   private gpu: GpuSide | undefined;
   private device: DeviceStatus = onCpu("the model is not loaded");
@@ -35,24 +75,25 @@ export class Host {
   /** Loads wasm and what every search by words needs of the bundle. */
   async load(options: HostOptions, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
     const assets = new Assets(options.cache, signal, report, options.renamed);
-    wasmStarted ??= startWasm(options.wasm, signal);
-    const started = wasmStarted;
-    started.catch(() => (wasmStarted = undefined));
-    await started;
-    const engine = new Engine();
+    const engine = await (options.words === undefined ? wholeEngine(options.wasm, signal) : smallEngine(options.words, signal));
+    const given: Given = { entry: new Uint8Array(), files: [], shards: [] };
     try {
       const { words, meaning } = await assets.manifest(
         new URL("shirube.json", options.bundle).href,
-        (bytes) => engine.openBundle(bytes) as { words: FileEntry[]; meaning: FileEntry[] },
+        (bytes) => {
+          given.entry = bytes.slice();
+          return engine.openBundle(bytes) as { words: FileEntry[]; meaning: FileEntry[] };
+        },
       );
       const [cached = false] = await assets.files([
-        { name: "bundle", folder: options.bundle, files: words, keep: meaning, accept: (path, bytes) => engine.provideBundle(path, bytes) },
+        { name: "bundle", folder: options.bundle, files: words, keep: meaning, accept: (path, bytes) => (engine.provideBundle(path, bytes), void given.files.push([path, bytes])) },
       ]);
       engine.open();
       this.bundle = { folder: options.bundle, words, meaning, cached };
       this.model = { folder: options.model, cached: false };
       this.options = options;
       this.engine = engine;
+      this.given = options.words === undefined ? undefined : given;
       this.assets = assets;
       return this.status();
     } catch (error) {
@@ -64,16 +105,39 @@ export class Host {
 
   /** Loads the model and the codes; searches by words go on meanwhile. */
   async meaning(signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
-    const { engine, assets, bundle, model, options } = this;
-    if (!engine || !assets || !bundle || !options) throw new ShirubeError("INTERNAL", "the engine is not loaded", "Call Shirube.load() again.");
+    const { assets, bundle, model, options } = this;
+    if (!this.engine || !assets || !bundle || !options) throw new ShirubeError("INTERNAL", "the engine is not loaded", "Call Shirube.load() again.");
     assets.continueFor(signal, report);
+    // The engine is made ready beside the small module, which answers meanwhile.
+    const engine = this.given ? await wholeEngine(options.wasm, signal) : (this.engine as Engine);
+    try {
+      return await this.loadMeaning(engine, { assets, bundle, model, options }, signal, report);
+    } catch (error) {
+      // After a trap nothing may run on its memory again.
+      if (engine !== this.engine && toShirubeError(error).code !== "INTERNAL") engine.free();
+      throw error;
+    }
+  }
+
+  private async loadMeaning(
+    engine: Engine,
+    { assets, bundle, model, options }: LoadedParts,
+    signal: AbortSignal,
+    report: (event: ProgressEvent) => void,
+  ): Promise<Results["load"]> {
+    const { given } = this;
+    const call = <T>(action: (engine: Engine) => T): T => this.on(engine, action);
+    if (given) {
+      call((engine) => engine.openBundle(given.entry));
+      for (const [path, bytes] of given.files) call((engine) => engine.provideBundle(path, bytes));
+    }
     // Asked while files come; weights are only held back for a GPU where there is one to use.
     const probed = probe(options.device);
     const files: Files = { manifest: new Uint8Array(), weights: [] };
     // The manifest before any large file: a bundle of another model is refused after a few kilobytes.
     const modelFiles = await assets.manifest(new URL("manifest.json", model.folder).href, (bytes) => {
       files.manifest = bytes.slice();
-      return this.call((engine) => engine.openModel(bytes) as FileEntry[]);
+      return call((engine) => engine.openModel(bytes) as FileEntry[]);
     });
     const adapter = await probed;
     const fingerprint = [...modelFiles, ...bundle.words, ...bundle.meaning].map((file) => file.sha256.slice(0, 4)).join("");
@@ -81,14 +145,20 @@ export class Host {
     const early = { wish: options.device, adapter, urls: options.gpu, memory, signal };
     const remembered = adapter.usable ? prepare(early) : undefined;
     const acceptModel = (path: string, bytes: Uint8Array) => {
-      this.call((engine) => engine.provideModel(path, bytes));
+      call((engine) => engine.provideModel(path, bytes));
       if (adapter.usable && path.endsWith(".safetensors")) files.weights.push([path, bytes]);
     };
     const [modelCached = false, bundleCached = false] = await assets.files([
       { name: "model", folder: model.folder, files: modelFiles, accept: acceptModel },
-      { name: "bundle", folder: bundle.folder, files: bundle.meaning, keep: bundle.words, accept: (path, bytes) => this.call((engine) => engine.provideBundle(path, bytes)) },
+      { name: "bundle", folder: bundle.folder, files: bundle.meaning, keep: bundle.words, accept: (path, bytes) => call((engine) => engine.provideBundle(path, bytes)) },
     ]);
-    this.call((engine) => engine.finish());
+    call((engine) => engine.finish());
+    if (given) {
+      for (const [path, start, bytes] of given.shards) call((engine) => engine.provide(path, start, bytes));
+      this.engine?.free();
+      this.engine = engine;
+      this.given = undefined;
+    }
     this.device = onCpu(adapter.reason);
     if (remembered) {
       this.gpu = await GpuSide.start({ ...early, engine, files, remembered });
@@ -125,22 +195,26 @@ export class Host {
   }
 
   async search(request: Wish, signal: AbortSignal): Promise<SearchResult> {
-    const { stage, query, limit, lexicalWeight, filters } = request;
+    const { stage, query, limit, lexicalWeight, filters, sort } = request;
     // Whatever goes wrong on a GPU, the search that follows is answered.
     if (stage === "meaning") await this.gpu?.precompute(query);
     for (let round = 0; round < MOST_ROUNDS; round++) {
       const answer = this.call(
-        (engine) => (stage === "words" ? engine.searchWords(query, limit, filters) : engine.search(query, limit, lexicalWeight, filters)) as Answer,
+        (engine) => (stage === "words" ? engine.searchWords(query, limit, filters, sort) : (engine as Engine).search(query, limit, lexicalWeight, filters, sort)) as Answer,
       );
       if (!("needs" in answer)) return stage === "meaning" && this.gpu ? { ...answer, device: this.gpu.status } : answer;
       if (!this.assets || !this.bundle) break;
-      await this.assets.shards(this.bundle.folder, answer.needs, (path, start, bytes) => this.call((engine) => engine.provide(path, start, bytes)), signal);
+      const accept = (path: string, start: number, bytes: Uint8Array) => {
+        this.call((engine) => engine.provide(path, start, bytes));
+        if (this.given && this.given.shards.length < MOST_GIVEN) this.given.shards.push([path, start, bytes]);
+      };
+      await this.assets.shards(this.bundle.folder, answer.needs, accept, signal);
     }
     throw new ShirubeError("INTERNAL", "the search asks for the same files again and again", "Reload the page; if it happens again, please report it.");
   }
 
   encode(text: string, role: "query" | "document"): Embeddings {
-    return this.call((engine) => engine.encode(text, role) as Embeddings);
+    return this.call((engine) => (engine as Engine).encode(text, role) as Embeddings);
   }
 
   dispose(): void {
@@ -150,13 +224,17 @@ export class Host {
     this.engine = undefined;
   }
 
-  private call<T>(action: (engine: Engine) => T): T {
+  private call<T>(action: (engine: Engine | WordsEngine) => T): T {
     if (!this.engine) throw new ShirubeError("INTERNAL", "the engine is not loaded", "Call Shirube.load() again.");
+    return this.on(this.engine, action);
+  }
+
+  private on<E extends Engine | WordsEngine, T>(engine: E, action: (engine: E) => T): T {
     try {
-      return action(this.engine);
+      return action(engine);
     } catch (error) {
       // After a trap the memory is in an unknown state: nothing may run on it again.
-      if (isTrap(error)) this.engine = undefined;
+      if (isTrap(error) && this.engine === engine) this.engine = undefined;
       throw toShirubeError(error);
     }
   }

@@ -84,6 +84,13 @@ export class Shirube {
             // A page opened from a file brings one build along, the one that runs everywhere.
             relaxed: isInline(import.meta.url) ? undefined : absolute(new URL("./shirube_relaxed_bg.wasm", import.meta.url).href),
           },
+      // Who waits for meaning needs the whole engine at once; a page opened from a file has it already.
+      words:
+        when === "wait" || isInline(import.meta.url)
+          ? undefined
+          : base
+            ? new URL("shirube_words_bg.wasm", base).href
+            : absolute(new URL("./shirube_words_bg.wasm", import.meta.url).href),
       gpu: base
         ? { module: new URL("gpu.js", base).href, wasm: new URL("shirube_gpu_bg.wasm", base).href }
         : { module: absolute(new URL("./gpu.js", import.meta.url).href), wasm: absolute(new URL("./shirube_gpu_bg.wasm", import.meta.url).href) },
@@ -170,6 +177,7 @@ export class Shirube {
     if (!(lexicalWeight >= 0 && lexicalWeight <= 10)) {
       throw new ShirubeError("BAD_ARGUMENT", `lexicalWeight is ${String(lexicalWeight)}, expected 0 to 10`);
     }
+    const sort = options.sort && { name: String(options.sort.name), descending: options.sort.descending ?? false };
     const queue = options.queue ?? false;
     const mine = queue ? 0 : ++this.newest;
     if (!queue) this.replace?.();
@@ -177,7 +185,7 @@ export class Shirube {
     const text = wellFormed(query);
     const ask = async (stage: Stage) => {
       if (replaced()) throw aborted("a newer query took its place");
-      const call = { op: "search", stage, query: text, limit, lexicalWeight, filters: options.filters ?? {}, queue } as const;
+      const call = { op: "search", stage, query: text, limit, lexicalWeight, filters: options.filters ?? {}, sort, queue } as const;
       const result = await this.thread.call(call, options.signal);
       if (result.device) this.current = { ...this.current, device: result.device };
       return result;

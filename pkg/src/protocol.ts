@@ -9,6 +9,8 @@ export interface HostOptions {
   /** Where files of the model really are, by their URL inside `model`; others are where they seem to be. */
   renamed: Record<string, string>;
   wasm: EngineUrls;
+  /** The small module that searches by words until the engine is here; `undefined` where the engine itself is waited for. */
+  words: string | undefined;
   /** The GPU's module and its WebAssembly. */
   gpu: { module: string; wasm: string };
   cache: boolean;
@@ -20,7 +22,7 @@ export type Request =
   | { id: number; op: "load"; options: HostOptions }
   | { id: number; op: "meaning" }
   | { id: number; op: "keep" }
-  | { id: number; op: "search"; stage: Stage; query: string; limit: number; lexicalWeight: number; filters: Record<string, string[]>; queue: boolean }
+  | { id: number; op: "search"; stage: Stage; query: string; limit: number; lexicalWeight: number; filters: Record<string, string[]>; sort: { name: string; descending: boolean } | undefined; queue: boolean }
   | { id: number; op: "encode"; text: string; role: "query" | "document" }
   | { id: number; op: "abort" };
 

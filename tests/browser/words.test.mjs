@@ -162,3 +162,54 @@ test("何度たずねても、順も点も最後の桁まで同じになる", as
     }
   });
 });
+
+test("モデルが来るまでは語だけの小さな部品が答え、来たあとは同じ答えを大きな部品が引き継ぐ", async () => {
+  await visit({}, async (page, { url, requests }) => {
+    const report = await inPage(page, url, async (Shirube, _error, options) => {
+      const shirube = await Shirube.load({ ...options, meaning: "off" });
+      const ids = ({ hits }) => hits.map(({ document, lexical }) => [document, lexical]);
+      const before = ids(await shirube.search("サーバー側のコンポーネント"));
+      const small = performance.getEntriesByType("resource").map(({ name }) => name.split("/").at(-1));
+      await shirube.loadMeaning();
+      const after = [];
+      for await (const result of shirube.search("サーバー側のコンポーネント")) after.push([result.stage, ids(result)]);
+      shirube.dispose();
+      return { before, small, after };
+    });
+    assert.ok(report.before.length > 0);
+    assert.deepEqual(report.after.map(([stage]) => stage), ["words", "meaning"]);
+    assert.deepEqual(report.after[0][1], report.before, "the same hits by words from both");
+    const order = requests.filter((path) => path.endsWith(".wasm"));
+    assert.deepEqual(order, ["/shirube/shirube_words_bg.wasm", "/shirube/shirube_wasm_bg.wasm"]);
+  });
+});
+
+test("モデルを使わないページは、大きな部品もモデルも読み込まない", async () => {
+  await visit({}, async (page, { url, requests }) => {
+    await inPage(page, url, async (Shirube, _error, options) => {
+      const shirube = await Shirube.load({ ...options, meaning: "off" });
+      const { stage } = await shirube.search("所有権");
+      shirube.dispose();
+      return stage;
+    });
+    assert.deepEqual(requests.filter((path) => path.endsWith("shirube_wasm_bg.wasm") || path.endsWith(".safetensors")), []);
+  });
+});
+
+test("語の別のつづりも見つかり、打ったとおりのものより下に並ぶ", async () => {
+  await visit({}, async (page, { url }) => {
+    const found = await inPage(page, url, async (Shirube, _error, options) => {
+      const shirube = await Shirube.load({ ...options, meaning: "off" });
+      const text = async (query) => (await shirube.search(query, { limit: 5 })).hits.map(({ section }) => [section.title, ...section.headings, section.text].join("\n"));
+      const result = { kana: await text("こんぽーねんと"), latin: await text("konpo-nento"), width: await text("ｺﾝﾎﾟｰﾈﾝﾄ"), typed: await text("コンポーネント") };
+      const refused = await shirube.search("所有権", { sort: { name: "日付" } }).then(() => "none", (error) => error.code);
+      shirube.dispose();
+      return { ...result, refused };
+    });
+    for (const spelling of ["kana", "latin", "width", "typed"]) {
+      assert.equal(found[spelling].length, 5, spelling);
+      assert.ok(found[spelling].every((text) => text.includes("コンポーネント")), spelling);
+    }
+    assert.equal(found.refused, "BAD_ARGUMENT", "an order by a value that no section has");
+  });
+});

@@ -43,7 +43,11 @@ const BENCHES: [Bench; 5] = [
         what: "converted checkpoints beside PyLate: agreement, bytes, time",
         run: checkpoints::run,
     },
-    Bench { name: "search", what: "the second half of `index` alone", run: index::run_search },
+    Bench {
+        name: "index-search",
+        what: "the second half of `index` alone: search beside next-plaid and fast-plaid",
+        run: index::run_search,
+    },
     Bench {
         name: "million",
         what: "a million passages built within a memory cap, and searched",

@@ -6,7 +6,7 @@
 //! f(v)        = weight(v) * min(1, idf of the terms typed / idf of the terms of v)
 //! ```
 //!
-//! A spelling can only add, and what it adds stays below what the spelling typed gives: a rare variant counts no more than the common word it stands
+//! A spelling counts in documents that hold all terms of its word. It can only add, and what it adds stays below what the spelling typed gives: a rare variant counts no more than the common word it stands
 //! for. Documents with both spellings count once. A spelling is looked up where fewer than [`RARE`] documents hold the one typed; with more of these
 //! nothing of it would be seen, and its postings need not be read.
 //!
@@ -14,7 +14,7 @@
 //! wrong once is wrong until every site is built again.
 
 use crate::bm25::idf;
-use crate::variants::variants;
+use crate::variants::{Variant, variants};
 use crate::{Analyzer, Term};
 use core::ops::Range;
 use std::collections::HashMap;
@@ -61,6 +61,9 @@ pub(crate) struct Query {
 struct Spelling {
     window: Range<usize>,
     terms: Vec<Term>,
+    /// Distinct terms of the word in this spelling, without what stands around it: who does not hold them all does not hold the word.
+    word: Vec<Term>,
+    /// 0 where it tells only whether a document holds the query.
     weight: f32,
     last_resort: bool,
 }
@@ -102,14 +105,24 @@ impl Query {
             let room = a.len().min(b.len()) - head;
             let tail = a.iter().rev().zip(b.iter().rev()).take(room).take_while(|(a, b)| a == b).count();
             let (window, new) = (head..a.len() - tail, b[head..b.len() - tail].to_vec());
-            // A spelling that only goes on (サーバー for サーバ) holds the one typed.
+            // At the end of the query such a spelling has all terms of the one typed, and more.
             if !window.is_empty() {
-                query.spellings.push(Spelling {
-                    window,
-                    terms: new,
-                    weight: variant.weight,
-                    last_resort: variant.last_resort,
+                let mut word = Vec::new();
+                let range =
+                    word_around(&changed, variant.range.start..variant.range.start + variant.text.len());
+                analyzer.terms(&changed[range], |term| {
+                    if !word.contains(&term) && terms.contains(&term) {
+                        word.push(term);
+                    }
                 });
+                // A word that only goes on (サーバー for サーバ) is found by the terms of the one typed; what is around it must not count for it.
+                let mut goes_on = !variant.last_resort;
+                analyzer.terms(&text[word_around(&text, variant.range.clone())], |term| {
+                    goes_on &= word.contains(&term)
+                });
+                let Variant { last_resort, .. } = *variant;
+                let weight = if goes_on { 0.0 } else { variant.weight };
+                query.spellings.push(Spelling { window, terms: new, word, weight, last_resort });
             }
         }
         // Windows that overlap are one place.
@@ -174,7 +187,7 @@ impl Query {
             |terms: &[Term]| terms.iter().map(|t| idf(n_docs, postings.n_documents(t) as usize)).sum::<f64>();
         for place in places(&active) {
             let mut gains = vec![0.0_f32; n_docs];
-            for spelling in place.iter().filter(|s| !s.terms.is_empty()) {
+            for spelling in place.iter().filter(|s| s.weight > 0.0 && !s.terms.is_empty()) {
                 let typed = &self.terms[spelling.window.clone()];
                 let factor =
                     f64::from(spelling.weight) * (rarity(typed) / rarity(&spelling.terms).max(1e-9)).min(1.0);
@@ -184,7 +197,15 @@ impl Query {
                 };
                 spelling.terms.iter().for_each(|term| add(term, factor as f32));
                 typed.iter().for_each(|term| add(term, -1.0));
-                gains.iter_mut().zip(gain).for_each(|(best, gain)| *best = best.max(gain));
+                let mut n_held = vec![0_usize; n_docs];
+                for term in &spelling.word {
+                    postings.for_each(term, &mut |document, _| n_held[document] += 1);
+                }
+                for ((best, gain), n_held) in gains.iter_mut().zip(gain).zip(n_held) {
+                    if n_held == spelling.word.len() {
+                        *best = best.max(gain);
+                    }
+                }
             }
             scores.iter_mut().zip(gains).for_each(|(score, gain)| *score += gain);
         }
@@ -249,6 +270,30 @@ impl Query {
         self.terms.iter().map(|t| idf(postings.n_docs(), postings.n_documents(t) as usize)).sum::<f64>()
             as f32
     }
+}
+
+/// The word that the piece `range` of `text` belongs to: in katakana the whole run, elsewhere the piece with what a bigram needs.
+fn word_around(text: &str, range: Range<usize>) -> Range<usize> {
+    let before = |at: usize| text[..at].chars().next_back();
+    let after = |at: usize| text[at..].chars().next();
+    let katakana = |c: &char| matches!(c, 'ァ'..='ヺ' | 'ー');
+    let (mut start, mut end) = (range.start, range.end);
+    if text[range].chars().all(|c| katakana(&c)) {
+        while let Some(c) = before(start).filter(katakana) {
+            start -= c.len_utf8();
+        }
+        while let Some(c) = after(end).filter(katakana) {
+            end += c.len_utf8();
+        }
+    }
+    let n = text[start..end].chars().count();
+    if n < 2 {
+        start -= before(start).map_or(0, char::len_utf8);
+    }
+    if n < 1 {
+        end += after(end).map_or(0, char::len_utf8);
+    }
+    start..end
 }
 
 /// Spellings, ascending by their windows, in groups of those that share terms.
@@ -347,6 +392,17 @@ mod tests {
         );
         // Words with a blank between may stand apart.
         assert_eq!(held(&["京都と東京"], "東京 京都"), [(Held::Exactly, Held::Exactly)]);
+    }
+
+    #[test]
+    fn pieces_of_another_spelling_alone_add_nothing() {
+        let index = index(&["セーラーと花", "パーティーの花", "マンディーの花"]);
+        let query = Query::new(&Analyzer::grams(), "マンディと花");
+        let typed = Query { spellings: Vec::new(), ..query.clone() };
+        let (without, with) = (typed.score(&index).0, query.score(&index).0);
+        // ーと and ィー are pieces of マンディーと; only the last text has the word.
+        assert_eq!(without[..2], with[..2]);
+        assert!(with[2] >= without[2], "{with:?}");
     }
 
     #[test]

@@ -43,6 +43,7 @@ fn code(error: &RetrieverError) -> &'static str {
         | RetrieverError::LexicalWeight { .. }
         | RetrieverError::Computed { .. }
         | RetrieverError::UnknownFilter { .. }
+        | RetrieverError::UnknownSort { .. }
         | RetrieverError::UnknownFile { .. } => "BAD_ARGUMENT",
         RetrieverError::Format(error) | RetrieverError::Encoder(EncoderError::Format(error)) => {
             format_code(error)

@@ -1,5 +1,7 @@
-// `npm run bench -- NAME [--quick]`: one frame for all benches; see crates/bench. `train` needs Python beside Rust: see bench-train.mjs.
+// `npm run bench -- NAME [--quick]`: one frame for all benches; see crates/bench. `train` needs Python beside Rust: see bench-train.mjs; `search` Node
+// packages: see crates/bench/search.
 import { enginePeers } from "../../bench/engine/run.mjs";
+import { benchSearch } from "../../bench/search/run.mjs";
 import { fugashiParity } from "../../bench/segment/run.mjs";
 import { makeCheckpoints } from "./bench-checkpoints.mjs";
 import { benchTrain } from "./bench-train.mjs";
@@ -11,6 +13,8 @@ try {
   ensureRust();
   if (args[0] === "train") await benchTrain({ quick: args.includes("--quick"), device: args.includes("--device") ? args[args.indexOf("--device") + 1] : "cpu" });
   else if (args[0] === "segment") await segment();
+  // What sites search with today: JavaScript, all of it.
+  else if (args[0] === "search") await benchSearch({ quick: args.includes("--quick"), data: args.includes("--data") ? args[args.indexOf("--data") + 1] : undefined });
   else {
     if (args[0] === "checkpoints") makeCheckpoints({ quick: args.includes("--quick"), data: args.includes("--data") ? args[args.indexOf("--data") + 1] : "../shared/data" });
     run("cargo", ["run", "--quiet", "--release", "-p", "shirube-bench", "--", ...args.filter((a) => a !== "--no-peers")]);
@@ -18,6 +22,7 @@ try {
     if (args[0] === "engine" && !args.includes("--no-peers")) await enginePeers({ quick: args.includes("--quick") });
     if (args[0] === "checkpoints") await segment();
     if (args.length === 0) console.log("segment    words beside fugashi's on a million characters, in Chromium (installs it)");
+    if (args.length === 0) console.log("search     the npm package beside Pagefind, MiniSearch, lunr, Orama and FlexSearch (installs them)");
     if (args.length === 0) console.log("train      one distillation step beside PyLate on PyTorch (installs them)");
   }
 } catch (error) {

@@ -32,7 +32,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<Report> {
     let mut closing = table::run(&source, settings, &mut report)?;
     if settings.quick {
         report.notes.push(
-            "--quick leaves out the search over larger corpora and the peers (bench search)".to_owned(),
+            "--quick leaves out the search over larger corpora and the peers (bench index-search)".to_owned(),
         );
     } else {
         search::run(&source, &[10_000, 100_000], settings, &mut report)?;
