@@ -3,14 +3,14 @@
 /// Whether a file of the package's `dist` folder goes beside a bundle: what pages load by an address, not what only bundlers and Node take.
 pub fn is_package_file(name: &str) -> bool {
     let ours = [".js", ".css", ".wasm"].iter().any(|end| name.ends_with(end));
-    ours && !["inline.js", "shirube_wasm.js", "shirube_gpu.js"].contains(&name)
+    ours && !["inline.js", "shirube_wasm.js", "shirube_words.js", "shirube_gpu.js"].contains(&name)
 }
 
 /// Whether a page that searches loads the file beside a bundle in any case: the module of the GPU comes only where there is one, `host-*` only where
-/// no worker starts, and the style sheet where a page asks for it. Of the engine's two modules the one with relaxed SIMD counts, which most browsers take; the
+/// no worker starts, and the style sheet where a page asks for it. The small module for words comes first; of the engine's two modules the one with relaxed SIMD counts, which most browsers take; the
 /// other is of about the same size.
 pub fn is_page_code(name: &str) -> bool {
-    let always = ["ui.js", "shirube.js", "worker.js", "shirube_relaxed_bg.wasm"];
+    let always = ["ui.js", "shirube.js", "worker.js", "shirube_words_bg.wasm", "shirube_relaxed_bg.wasm"];
     always.contains(&name) || is_chunk(name) && name.starts_with("chunk-")
 }
 
@@ -44,7 +44,9 @@ mod tests {
         for name in ["ui.js", "ui.css", "gpu.js", "shirube_gpu_bg.wasm", "host-64CO6B53.js"] {
             assert!(is_package_file(name), "{name}");
         }
-        for name in ["inline.js", "shirube_wasm.js", "shirube_wasm.d.ts", "shirube_wasm.stamp"] {
+        for name in
+            ["inline.js", "shirube_wasm.js", "shirube_words.js", "shirube_wasm.d.ts", "shirube_wasm.stamp"]
+        {
             assert!(!is_package_file(name), "{name}");
         }
         assert!(is_page_code("chunk-DRZHVMIN.js") && !is_page_code("host-64CO6B53.js"));
