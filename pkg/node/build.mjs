@@ -12,6 +12,7 @@ export { ownModel };
 
 const PAGES_A_TASK = 16;
 const PASSAGES_A_TASK = 16;
+const FILES_AT_ONCE = 32;
 /** Fewer than that are done faster than threads start. */
 const PAGES_FOR_THREADS = 100;
 const PASSAGES_FOR_THREADS = 48;
@@ -67,13 +68,16 @@ export async function build(settings, { progress = () => {}, threads = available
     return { source, ...(written && { bundle }), text };
   };
   try {
-    await readSource(job, plan, chosen, startPool, progress);
+    // While threads read pages, this one reads what an earlier build left.
+    const reading = readSource(job, plan, chosen, startPool, progress);
+    reading.catch(() => {}); // Reported below.
+    if (!dryRun) await readEarlier(job, plan.out);
+    await reading;
     progress({ stage: "passages", done: 0, of: 1 });
     if (job.gather(model.encoder) === 0) {
       throw Object.assign(new Error(`${plan.source}: nothing to search was found`), { report: job.report(false, 0) });
     }
     if (dryRun) return result(false, 0);
-    await readEarlier(job, plan.out);
     await encode(job, model.encoder, startPool, progress);
     // With the threads gone, their memory is free for the index.
     await pool?.close();
@@ -126,10 +130,17 @@ async function readSource(job, plan, settings, startPool, progress) {
 async function readEarlier(job, out) {
   const read = (path) => readFile(join(out, path)).catch(() => undefined);
   const entry = await read(ENTRY);
-  if (entry === undefined) return;
-  for (const paths of [() => job.earlier(entry), () => job.earlierShards()]) {
-    for (const path of paths()) job.earlierFile(path, await read(path));
+  if (entry !== undefined) {
+    for (const paths of [() => job.earlier(entry), () => job.earlierShards()]) {
+      const wanted = paths();
+      for (let at = 0; at < wanted.length; at += FILES_AT_ONCE) {
+        const some = wanted.slice(at, at + FILES_AT_ONCE);
+        const contents = await Promise.all(some.map(read));
+        some.forEach((path, n) => job.earlierFile(path, contents[n]));
+      }
+    }
   }
+  job.assemble();
 }
 
 async function encode(job, encoder, startPool, progress) {

@@ -1,4 +1,4 @@
-// Docusaurus: `plugins: ["shirube/docusaurus"]` builds the search after every build of the site and puts its button into the bar.
+// Docusaurus: `themes: ["shirube/docusaurus"]` builds the search after every build of the site and puts its button into the bar.
 import { fileURLToPath } from "node:url";
 import { build } from "../node/build.mjs";
 

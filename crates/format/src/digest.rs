@@ -11,18 +11,20 @@ pub struct Sha256Hex(pub String);
 impl Sha256Hex {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
-        use core::fmt::Write as _;
-        let mut hex = String::with_capacity(64);
-        for byte in Sha256::digest(bytes) {
-            write!(hex, "{byte:02x}").expect("writing to a String cannot fail");
-        }
-        Self(hex)
+        Self(hexadecimal(&Sha256::digest(bytes)))
     }
 
     /// The first `n` digits, for content-hashed file names.
     pub fn short(&self, n: usize) -> &str {
         self.0.get(..n).unwrap_or(&self.0)
     }
+}
+
+/// `bytes` as lower-case hexadecimal digits.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
+    bytes.iter().flat_map(|&byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 impl core::fmt::Display for Sha256Hex {

@@ -6,12 +6,12 @@ use crate::error::{NodeError, js, json, parse};
 use crate::reader::Outcome;
 use clap::Parser as _;
 use shirube_format::FormatError;
-use shirube_format::bundle::{Bundle, BundleEntry, ENTRY_NAME, Section, folder, shard_paths};
+use shirube_format::bundle::{Bundle, BundleEntry, ENTRY_NAME, ModelRef, Section, folder, shard_paths};
 use shirube_index::{BuildStage, IndexOptions};
 use shirube_retriever::{BundleLoader, SearchOptions, query_bytes};
 use shirube_site::{
-    BuildOptions, Building, BundleSummary, Download, DropReason, NotReused, Page, Plan, Samples, Site,
-    SourceSummary, passages, read_jsonl_bytes,
+    BuildOptions, Building, BundleSummary, Download, DropReason, KnownPassages, NotReused, Page, Plan,
+    Samples, Site, SourceSummary, passages_with, read_jsonl_bytes,
 };
 use std::collections::{BTreeSet, HashMap};
 use wasm_bindgen::prelude::*;
@@ -59,6 +59,7 @@ pub struct Build {
     sections: Vec<Section>,
     source: SourceSummary,
     earlier: Earlier,
+    base: Result<Bundle, NotReused>,
     samples: Samples,
     building: Option<Building>,
     given: usize,
@@ -83,6 +84,7 @@ impl Build {
             sections: Vec::new(),
             source: SourceSummary::default(),
             earlier: Earlier::No(none),
+            base: Err(NotReused::Asked),
             samples: Samples::default(),
             building: None,
             given: 0,
@@ -112,23 +114,6 @@ impl Build {
         self.source = SourceSummary::of_sections(name, &sections, left_out);
         self.sections = sections;
         Ok(())
-    }
-
-    /// Puts the pages together and cuts sections into passages: their number, 0 where there is nothing to search.
-    pub fn gather(&mut self, encoder: &Encoder) -> usize {
-        if self.plan.is_folder {
-            let site = Site::gather(core::mem::take(&mut self.pages));
-            self.source = site.summary(&self.plan.source.display().to_string());
-            self.sections = site.into_sections("");
-        }
-        if let Some(limit) = self.how.limit {
-            self.sections.truncate(limit);
-            self.source.n_sections = self.sections.len();
-        }
-        let sections = core::mem::take(&mut self.sections);
-        self.sections = sections.into_iter().flat_map(|section| passages(section, &encoder.0)).collect();
-        self.source.n_passages = self.sections.len();
-        self.sections.len()
     }
 
     /// Takes the entry of the bundle that is replaced; the paths of the files that it names. None where nothing of it can be used.
@@ -177,18 +162,45 @@ impl Build {
         }
     }
 
-    /// Decides what has to be encoded: the number of passages.
-    ///
-    /// # Errors
-    /// [`SiteError::NoSections`](shirube_site::SiteError::NoSections), settings out of range.
-    pub fn start(&mut self, encoder: &Encoder) -> Result<usize, JsError> {
-        let earlier = match core::mem::replace(&mut self.earlier, Earlier::No(NotReused::Asked)) {
+    /// Puts the earlier bundle together, once its files are here.
+    pub fn assemble(&mut self) {
+        self.base = match core::mem::replace(&mut self.earlier, Earlier::No(NotReused::Asked)) {
             Earlier::No(why) => Err(why),
             Earlier::Files(entry, files) => {
                 let files = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
                 Bundle::assemble(&entry, files).map_err(|error| NotReused::Unreadable(error.to_string()))
             }
         };
+    }
+
+    /// Puts the pages together and cuts sections into passages: their number, 0 where there is nothing to search.
+    pub fn gather(&mut self, encoder: &Encoder) -> usize {
+        if self.plan.is_folder {
+            let site = Site::gather(core::mem::take(&mut self.pages));
+            self.source = site.summary(&self.plan.source.display().to_string());
+            self.sections = site.into_sections("");
+        }
+        if let Some(limit) = self.how.limit {
+            self.sections.truncate(limit);
+            self.source.n_sections = self.sections.len();
+        }
+        let model = &encoder.0;
+        let known = match &self.base {
+            Ok(base) if base.model == ModelRef::of(model.manifest()) => KnownPassages::of(&base.sections),
+            _ => KnownPassages::default(),
+        };
+        let sections = core::mem::take(&mut self.sections);
+        self.sections = sections.into_iter().flat_map(|s| passages_with(s, model, &known)).collect();
+        self.source.n_passages = self.sections.len();
+        self.sections.len()
+    }
+
+    /// Decides what has to be encoded: the number of passages.
+    ///
+    /// # Errors
+    /// [`SiteError::NoSections`](shirube_site::SiteError::NoSections), settings out of range.
+    pub fn start(&mut self, encoder: &Encoder) -> Result<usize, JsError> {
+        let earlier = core::mem::replace(&mut self.base, Err(NotReused::Asked));
         self.samples = Samples::of(&self.sections, SAMPLES);
         let options = BuildOptions { name: self.plan.name.clone(), index: self.index_options()? };
         let sections = core::mem::take(&mut self.sections);

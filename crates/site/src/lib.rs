@@ -45,7 +45,7 @@ pub use jsonl::{read_jsonl, read_jsonl_bytes};
 pub use merge::{merge, remove};
 pub use package::{gzip_bytes, is_chunk, is_package_file, is_page_code};
 pub use page::{DropReason, Page, PageSection, UrlRules, decode_path};
-pub use passages::passages;
+pub use passages::{KnownPassages, passages, passages_with};
 pub use plan::{Plan, SourceLook};
 pub use reader::{ReadOptions, Reader};
 pub use reuse::NotReused;

@@ -9,9 +9,55 @@
 use shirube_core::Role;
 use shirube_encoder::Model;
 use shirube_format::bundle::Section;
+use std::collections::HashMap;
 
 /// Tokens that a passage's own text gets at least, however long its title and headings are.
 const MIN_TEXT_TOKENS: usize = 48;
+
+/// The passages of an earlier bundle: sections that did not change are cut as they were, without a look at their tokens.
+#[derive(Debug, Default)]
+pub struct KnownPassages<'a>(HashMap<&'a str, &'a [Section]>);
+
+impl<'a> KnownPassages<'a> {
+    /// Of a bundle's sections, which the same tokenizer must have cut.
+    pub fn of(sections: &'a [Section]) -> Self {
+        let runs = sections.chunk_by(|a, b| a.id == b.id && a.passage < b.passage);
+        Self(runs.map(|run| (run[0].id.as_str(), run)).collect())
+    }
+
+    /// `section` cut as before, if it has the same title, headings and text.
+    fn cut(&self, section: &Section) -> Option<Vec<Section>> {
+        let known = *self.0.get(section.id.as_str())?;
+        let same = |k: &Section| k.title == section.title && k.headings == section.headings;
+        if !known.iter().all(same) {
+            return None;
+        }
+        if let [one] = known {
+            return (one.text == section.text).then(|| vec![section.clone()]);
+        }
+        // Passages follow each other with nothing but white space between them.
+        let mut rest = section.text.as_str();
+        for passage in known {
+            rest = rest.trim_start().strip_prefix(passage.text.as_str())?;
+        }
+        let passage = |k: &Section| Section { text: k.text.clone(), passage: k.passage, ..section.clone() };
+        rest.trim_start().is_empty().then(|| known.iter().map(passage).collect())
+    }
+}
+
+/// As [`passages`], where `known` spares the work.
+pub fn passages_with(section: Section, model: &Model, known: &KnownPassages<'_>) -> Vec<Section> {
+    known.cut(&section).unwrap_or_else(|| passages(section, model))
+}
+
+/// Whether a passage may be longer than the model reads: only where title and headings leave no room. A token is a character at least, so that short ones
+/// need no look.
+pub(crate) fn may_be_truncated(passage: &Section, model: &Model) -> bool {
+    let rules = model.rules(Role::Document);
+    let head: usize =
+        passage.title.len() + passage.headings.iter().map(|heading| heading.len() + 1).sum::<usize>();
+    head + rules.prefix.len() + rules.suffix.len() + MIN_TEXT_TOKENS >= rules.max_length
+}
 
 /// `section` as passages that each fit the model, in order; itself if it fits.
 pub fn passages(section: Section, model: &Model) -> Vec<Section> {
@@ -150,7 +196,31 @@ mod tests {
             );
         }
         assert_eq!(found.iter().map(|p| p.text.as_str()).collect::<String>(), section.text);
-        let short = Section { text: "短い".to_owned(), ..section };
-        assert_eq!(passages(short.clone(), &model), [short]);
+        let short = Section { id: "b".to_owned(), text: "短い".to_owned(), ..section.clone() };
+        assert_eq!(passages(short.clone(), &model), [short.clone()]);
+
+        let spaced =
+            Section { id: "c".to_owned(), text: section.text.replace("。", "。\n\n"), ..section.clone() };
+        let all: Vec<Section> =
+            [&section, &short, &spaced].into_iter().flat_map(|s| passages(s.clone(), &model)).collect();
+        let known = KnownPassages::of(&all);
+        for same in [&section, &short, &spaced] {
+            assert_eq!(known.cut(same).unwrap(), passages(same.clone(), &model));
+        }
+        let others = [
+            Section { text: format!("{}続き", section.text), ..section.clone() },
+            Section { text: section.text[3..].to_owned(), ..section.clone() },
+            Section { title: "別".to_owned(), ..section.clone() },
+            Section { text: "短".to_owned(), ..short },
+            Section { id: "new".to_owned(), ..section },
+        ];
+        for other in others {
+            assert_eq!(known.cut(&other), None, "{other:?}");
+        }
+        assert!(!may_be_truncated(&found[0], &model));
+        let long = Section { title: "題".repeat(400), ..found[0].clone() };
+        assert!(
+            may_be_truncated(&long, &model) && model.prepare(&long.document().text, Role::Document).truncated
+        );
     }
 }

@@ -232,7 +232,9 @@ pub(crate) fn make_over(
                     let found = texts.iter().enumerate().find_map(|(b, texts)| Some((b, *texts.get(&text)?)));
                     match found {
                         Some((b, document)) => {
-                            Ok((copy(known[b], &starts[b], document, row_bytes, model, &text), true))
+                            // Tokenising is cheap beside encoding.
+                            let truncated = model.prepare(&text, Role::Document).truncated;
+                            Ok((copy(known[b], &starts[b], document, row_bytes, truncated), true))
                         }
                         None => {
                             let input = model.prepare(&text, Role::Document);
@@ -269,13 +271,13 @@ pub(crate) fn token_starts(bundle: &Bundle) -> Vec<usize> {
         .collect()
 }
 
+/// The codes of a known document. `truncated` says whether the model read only a part of it, which stands nowhere in a bundle.
 pub(crate) fn copy(
     bundle: &Bundle,
     starts: &[usize],
     document: usize,
     row_bytes: usize,
-    model: &Model,
-    text: &str,
+    truncated: bool,
 ) -> Coded {
     let tokens = starts[document]..starts[document] + usize::from(bundle.lengths[document]);
     let map = bundle.token_maps[document].clone();
@@ -286,8 +288,7 @@ pub(crate) fn copy(
         },
         n_before: map.as_ref().map_or(tokens.len(), Vec::len),
         map,
-        // Tokenising is cheap beside encoding, and whether a section was cut stands nowhere in a bundle.
-        truncated: model.prepare(text, Role::Document).truncated,
+        truncated,
     }
 }
 

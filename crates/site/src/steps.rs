@@ -1,8 +1,10 @@
 //! A build in steps, for callers that encode elsewhere and at their own pace: the threads of Node.
 
 use crate::build::Assembly;
+use crate::passages::may_be_truncated;
 use crate::reuse::{self, NotReused, Over};
 use crate::{BuildOptions, SiteError};
+use shirube_core::Role;
 use shirube_encoder::Model;
 use shirube_format::bundle::{Bundle, Section};
 use shirube_index::{BuildStage, Packer, ResidualCodec};
@@ -39,7 +41,7 @@ pub struct Built {
 }
 
 impl Building {
-    /// A build of `sections`, over `earlier` where that can be built upon.
+    /// A build of `sections`, which [`passages`](crate::passages) has cut, over `earlier` where that can be built upon.
     ///
     /// # Errors
     /// [`SiteError::NoSections`], [`SiteError::Index`] for settings out of range.
@@ -122,8 +124,9 @@ impl Building {
         while let Some(&Some(document)) = self.known.as_slice().first() {
             self.known.next();
             let section = self.sections.next().expect("one section for each of `known`");
-            let text = section.document().text;
-            let coded = reuse::copy(base, starts, document, codec.row_bytes(), model, &text);
+            let truncated = may_be_truncated(&section, model)
+                && model.prepare(&section.document().text, Role::Document).truncated;
+            let coded = reuse::copy(base, starts, document, codec.row_bytes(), truncated);
             over.push(section, coded, true)?;
         }
         Ok(())
@@ -159,7 +162,6 @@ impl Building {
 mod tests {
     use super::*;
     use crate::{make_bundle, read_bundle};
-    use shirube_core::Role;
     use shirube_kernels::Kernels;
     use shirube_testkit::{RandomShape, random_model};
 

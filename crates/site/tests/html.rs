@@ -220,6 +220,17 @@ fn fragment() -> impl Strategy<Value = String> {
     prop_oneof![tags, "[ぁ-んァ-ヶ一-龠a-z 。\n]{0,12}", any::<String>()]
 }
 
+#[test]
+fn pagefinds_attributes_mean_the_same_as_our_own() {
+    let html = std::fs::read_to_string(fixtures().join("marks/page.html")).unwrap();
+    let ours = html.replace("data-pagefind-", "data-shirube-");
+    let theirs = html.replace("data-shirube-", "data-pagefind-");
+    assert!(ours != html && theirs != html, "the page has attributes of both names");
+    let read = |html: &str| listing(&reader().read("marks/index.html", html.as_bytes()).unwrap());
+    assert_eq!(read(&ours), read(&theirs));
+    assert_eq!(read(&ours), read(&html));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 

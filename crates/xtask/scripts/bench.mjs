@@ -4,6 +4,7 @@ import { enginePeers } from "../../bench/engine/run.mjs";
 import { benchSearch } from "../../bench/search/run.mjs";
 import { fugashiParity } from "../../bench/segment/run.mjs";
 import { makeCheckpoints } from "./bench-checkpoints.mjs";
+import { benchSite } from "./bench-site.mjs";
 import { benchTrain } from "./bench-train.mjs";
 import { ensureRust, run, say } from "./lib.mjs";
 
@@ -15,6 +16,7 @@ try {
   else if (args[0] === "segment") await segment();
   // What sites search with today: JavaScript, all of it.
   else if (args[0] === "search") await benchSearch({ quick: args.includes("--quick"), data: args.includes("--data") ? args[args.indexOf("--data") + 1] : undefined });
+  else if (args[0] === "site") await benchSite({ quick: args.includes("--quick"), only: ["native", "npm"].find((name) => args.includes(`--${name}`)) });
   else {
     if (args[0] === "checkpoints") makeCheckpoints({ quick: args.includes("--quick"), data: args.includes("--data") ? args[args.indexOf("--data") + 1] : "../shared/data" });
     run("cargo", ["run", "--quiet", "--release", "-p", "shirube-bench", "--", ...args.filter((a) => a !== "--no-peers")]);
@@ -24,6 +26,7 @@ try {
     if (args.length === 0) console.log("segment    words beside fugashi's on a million characters, in Chromium (installs it)");
     if (args.length === 0) console.log("search     the npm package beside Pagefind, MiniSearch, lunr, Orama and FlexSearch (installs them)");
     if (args.length === 0) console.log("train      one distillation step beside PyLate on PyTorch (installs them)");
+    if (args.length === 0) console.log("site       shirube build over the documentation corpus, natively and through npm");
   }
 } catch (error) {
   say(error.message);

@@ -15,6 +15,7 @@
 
 use super::bytes::{Cursor, put_varint};
 use super::{MAX_FILE_BYTES, NAME_DIGITS};
+use crate::digest::hexadecimal;
 use crate::model::looks_like_html;
 use crate::{FormatError, NamedFile, Sha256Hex};
 use core::ops::Range;
@@ -139,12 +140,26 @@ impl BlockTable {
 
     /// Path of a shard inside the bundle.
     pub fn path(&self, shard: usize) -> String {
-        use core::fmt::Write as _;
-        let mut path = format!("{}/", self.folder);
-        for byte in self.names[shard] {
-            write!(path, "{byte:02x}").expect("writing to a String cannot fail");
+        format!("{}/{}.bin", self.folder, hexadecimal(&self.names[shard]))
+    }
+
+    /// The shard at `path`.
+    fn shard_of(&self, path: &str) -> Option<usize> {
+        let hex = path.strip_prefix(self.folder)?.strip_prefix('/')?.strip_suffix(".bin")?.as_bytes();
+        let digit = |c: u8| match c {
+            b'0'..=b'9' => Some(c - b'0'),
+            b'a'..=b'f' => Some(c - b'a' + 10),
+            _ => None,
+        };
+        let (pairs, []) = hex.as_chunks::<2>() else { return None };
+        let mut name = [0; NAME_BYTES];
+        if pairs.len() != NAME_BYTES {
+            return None;
         }
-        path + ".bin"
+        for (byte, &[high, low]) in name.iter_mut().zip(pairs) {
+            *byte = digit(high)? << 4 | digit(low)?;
+        }
+        self.names.iter().position(|found| *found == name)
     }
 
     /// Paths of all shards.
@@ -199,7 +214,7 @@ impl BlockTable {
     /// # Errors
     /// As [`Self::split`].
     pub fn check(&self, path: &str, bytes: &[u8]) -> Result<(), FormatError> {
-        let expected = self.whole_shards().find(|need| need.path == path).map_or(0, |need| need.file_bytes);
+        let expected = self.shard_of(path).map_or(0, |shard| u64::from(self.shard_bytes[shard]));
         if expected != bytes.len() as u64 && !looks_like_html(bytes) && expected > 0 {
             let found = bytes.len() as u64;
             return Err(FormatError::Length { path: path.to_owned(), expected, found });
@@ -218,7 +233,7 @@ impl BlockTable {
         start: u64,
         bytes: &'a [u8],
     ) -> Result<Vec<(usize, &'a [u8])>, FormatError> {
-        let Some(shard) = (0..self.n_shards()).find(|&shard| self.path(shard) == path) else {
+        let Some(shard) = self.shard_of(path) else {
             return Err(FormatError::Unknown { path: path.to_owned() });
         };
         let end = start.saturating_add(bytes.len() as u64);
@@ -260,4 +275,28 @@ fn name_of(bytes: &[u8]) -> [u8; NAME_BYTES] {
     let mut name = [0; NAME_BYTES];
     name.copy_from_slice(&sha2::Sha256::digest(bytes)[..NAME_BYTES]);
     name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_is_found_by_its_own_path_and_by_no_other() {
+        let (table, files) = BlockTable::write("codes", &[vec![1; 3], vec![2], vec![3; 2]]);
+        for (shard, (path, _)) in files.iter().enumerate() {
+            assert_eq!(table.path(shard), *path);
+            assert_eq!(table.shard_of(path), Some(shard));
+            for other in [
+                path.to_uppercase(),
+                format!("{path}x"),
+                path.replace("codes", "code"),
+                path.replace(".bin", ""),
+            ] {
+                assert_eq!(table.shard_of(&other), None, "{other}");
+            }
+        }
+        assert_eq!(table.shard_of("codes/0123456789abcdef0.bin"), None);
+        assert_eq!(table.shard_of("codes/漢字.bin"), None);
+    }
 }
