@@ -1,9 +1,10 @@
 // A site that VitePress built with the plugin, opened in Chromium and searched by its button.
-import { existsSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { assert, useBrowser, visit } from "../browser/harness.mjs";
-import { findsByButton, project, tool } from "./lab.mjs";
+import { buildDocs } from "../../crates/xtask/scripts/docs.mjs";
+import { assert, root, useBrowser, visit } from "../browser/harness.mjs";
+import { findsByButton, pack, project, tool } from "./lab.mjs";
 
 useBrowser();
 
@@ -18,5 +19,16 @@ test("VitePress builds the search with the site, and its button finds a heading 
     await page.goto(`${url}index.html`);
     await findsByButton(page, "前の値を使う", "/guide/state#previous-value");
     await findsByButton(page, "画面の描き直しを少なくしたい", "/guide/state#再レンダリングを減らす");
+  });
+});
+
+test("the project's own documentation is built by the plugin and finds its pages", async () => {
+  const served = join(root, "target", "npm", "docs-served");
+  rmSync(served, { recursive: true, force: true });
+  cpSync(buildDocs(pack(), { stdio: "ignore" }), join(served, "docs"), { recursive: true });
+  await visit({ folder: served }, async (page, { url }) => {
+    await page.goto(`${url}docs/index.html`);
+    await findsByButton(page, "how is the index searched", "/docs/design.html#_5-index-and-search");
+    await findsByButton(page, "Japanese input and IME", "/docs/ui.html#japanese-input");
   });
 });

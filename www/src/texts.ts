@@ -21,6 +21,7 @@ const ja = {
   measuring: (done: string, all: string) => `測っています ${done} / ${all}`,
   measured: (n: string) => `例の ${n} 問を三度ずつ。中央値（ミリ秒）`,
   columns: ["質問", "符号化", "照合", "全体"],
+  docs: "説明書（英語）",
   forget: "保存したファイルを消す",
   forgotten: "消しました。次に開くと、もう一度読み込みます。",
   facts: {
@@ -58,6 +59,7 @@ const en: typeof ja = {
   measuring: (done, all) => `Measuring ${done} / ${all}`,
   measured: (n) => `The ${n} examples three times each; medians in milliseconds`,
   columns: ["Question", "Encode", "Score", "All"],
+  docs: "Documentation",
   forget: "Delete stored files",
   forgotten: "Deleted. The next visit loads them again.",
   facts: { device: "Compute", thread: "Runs in", model: "Model", index: "Index", start: "Start-up" },

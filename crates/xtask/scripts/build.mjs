@@ -74,10 +74,14 @@ export async function buildPackage() {
   });
 }
 
+/** Where `npm run docs` builds the documentation. */
+export const DOCS = "target/docs-site";
+
 export async function buildPage(bundle) {
   const { build } = await import("esbuild");
   const out = join(root, "www", "dist");
-  const inputs = filesUnder("www/index.html", "www/style.css", "www/icon.svg", "www/tsconfig.json", "www/src", bundle, "pkg/dist", "pkg/model", "crates/xtask/scripts/build.mjs");
+  const docs = `${DOCS}/.vitepress/dist`;
+  const inputs = filesUnder("www/index.html", "www/style.css", "www/icon.svg", "www/tsconfig.json", "www/src", bundle, docs, "pkg/dist", "pkg/model", "crates/xtask/scripts/build.mjs");
   await once("page", inputs, ["www/dist/index.html", "www/dist/app.js", "www/dist/sw.js"], async () => {
     say("building the page (esbuild, tsc)");
     run("node", ["node_modules/typescript/bin/tsc", "-p", "www"]);
@@ -110,11 +114,17 @@ export async function buildPage(bundle) {
       if (existsSync(from)) cpSync(from, join(out, to), { recursive: true });
       else say(`${from.slice(root.length + 1)} does not exist: the page will say that its files are missing`);
     }
-    // Model and bundle are left to the package's own cache, which verifies them.
+    if (existsSync(join(root, docs))) {
+      cpSync(join(root, docs), join(out, "docs"), { recursive: true });
+      // The page shows its link to a documentation that is there.
+      const index = join(out, "index.html");
+      writeFileSync(index, readFileSync(index, "utf8").replace('<a id="docs" href="./docs/" hidden', '<a id="docs" href="./docs/index.html"'));
+    }
+    // Model and bundle are left to the package's own cache, which verifies them; the documentation is a site of its own.
     const files = filesUnder("www/dist")
       .map((path) => `./${path.slice(out.length + 1)}`)
       // The GPU's module only helps where there is a GPU, and is never needed: pages without one should not fetch it.
-      .filter((path) => !/^\.\/(model|bundle)\/|\/(shirube_gpu_bg\.wasm|gpu\.js)$/.test(path));
+      .filter((path) => !/^\.\/(model|bundle|docs)\/|\/(shirube_gpu_bg\.wasm|gpu\.js)$/.test(path));
     const version = createHash("sha256");
     for (const path of files) version.update(path).update(readFileSync(join(out, path)));
     const worker = readFileSync(join(root, "www", "src", "sw.js"), "utf8");
