@@ -1,6 +1,7 @@
 //! From text to terms.
 
 use shirube_text::{Normalizer, Rules, Script, Tokenizer, script_runs};
+use std::sync::Arc;
 
 /// Words are cut here: nobody types longer ones, and files hold terms of this length at most.
 const MAX_WORD_BYTES: usize = shirube_format::bundle::MAX_TERM_BYTES;
@@ -17,7 +18,17 @@ pub enum Analyzer {
     /// (docs/training.md); the postings grow by about two fifths.
     Grams(Normalizer),
     /// Pieces of a tokenizer: words or parts of words.
-    Pieces(Box<Tokenizer>),
+    Pieces(Pieces),
+}
+
+/// A tokenizer behind a pointer: who never makes one, as a module that searches by words, need not carry every kind of tokenizer.
+#[derive(Clone)]
+pub struct Pieces(Arc<dyn Fn(&str) -> Vec<u32> + Send + Sync>);
+
+impl core::fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Pieces")
+    }
 }
 
 /// One term.
@@ -44,7 +55,7 @@ impl Analyzer {
 
     /// Pieces of `tokenizer`.
     pub fn pieces(tokenizer: Tokenizer) -> Self {
-        Self::Pieces(Box::new(tokenizer))
+        Self::Pieces(Pieces(Arc::new(move |text| tokenizer.encode(text).ids)))
     }
 
     /// The normaliser of an analysis whose queries are also looked for in other spellings: that of [`Self::Grams`].
@@ -70,9 +81,7 @@ impl Analyzer {
     /// Calls `each` with every term of `text`, repetitions included, in order.
     pub fn terms(&self, text: &str, mut each: impl FnMut(Term)) {
         match self {
-            Self::Pieces(tokenizer) => {
-                tokenizer.encode(text).ids.into_iter().for_each(|id| each(Term::Piece(id)))
-            }
+            Self::Pieces(pieces) => pieces.0(text).into_iter().for_each(|id| each(Term::Piece(id))),
             Self::Bigrams(normalizer) | Self::Grams(normalizer) => {
                 let text = normalizer.normalize(text).text;
                 let singles = matches!(self, Self::Grams(_));

@@ -20,7 +20,7 @@ mod romaji;
 mod shards;
 mod variants;
 
-pub use analyzer::{Analyzer, Term};
+pub use analyzer::{Analyzer, Pieces, Term};
 pub use bm25::Bm25Index;
 pub use error::LexicalError;
 pub use query::{Held, Phrases};
