@@ -140,6 +140,9 @@ impl Pipeline {
         }
         let description: Description = serde_json::from_slice(reader.take(description, "description")?)
             .map_err(|_| damaged("description", HEADER_BYTES))?;
+        if !super::steps::are_bounded(&description.steps) {
+            return Err(damaged("description", HEADER_BYTES));
+        }
         let shared = reader.take(n, "shared lengths")?;
         let own = reader.take(n, "own lengths")?;
         let ids = read_columns(reader.take(3 * n, "ids")?);

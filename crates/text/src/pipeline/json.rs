@@ -25,6 +25,9 @@ impl Pipeline {
         let root: Value = serde_json::from_str(json).map_err(|e| unsupported(format!("not JSON: {e}")))?;
         let mut steps = Vec::new();
         normalizer(&root["normalizer"], &mut steps)?;
+        if !super::steps::are_bounded(&steps) {
+            return Err(unsupported("a normalizer that makes texts thousands of times as long"));
+        }
         let mut splits = Vec::new();
         pre_tokenizer(&root["pre_tokenizer"], &mut splits)?;
         let mut added = Vec::new();

@@ -29,6 +29,23 @@ pub(crate) enum Step {
     Strip { left: bool, right: bool },
 }
 
+/// Characters that one may become by all steps of a tokenizer, at most. Steps come from files, and a few that double a text make any length of it.
+const MOST_GROWTH: usize = 1 << 12;
+
+/// Whether no text becomes much longer by `steps`.
+pub(crate) fn are_bounded(steps: &[Step]) -> bool {
+    let growth = |step: &Step| match step {
+        Step::Form(_) | Step::StripAccents => 18,
+        Step::Lowercase | Step::SpaceIdeographs => 3,
+        Step::Replace { from, to } => to.chars().count().div_ceil(from.chars().count().max(1)),
+        Step::Blanks { to } => to.chars().count(),
+        Step::Prepend(prefix) => prefix.chars().count() + 1,
+        Step::CleanText | Step::Strip { .. } => 1,
+    };
+    let all = steps.iter().try_fold(1usize, |all, step| all.checked_mul(growth(step).max(1)));
+    all.is_some_and(|all| all <= MOST_GROWTH)
+}
+
 impl Step {
     pub(crate) fn apply(&self, text: Vec<Tagged>) -> Vec<Tagged> {
         match self {
@@ -116,4 +133,23 @@ fn replace(text: &[Tagged], from: &str, to: &str) -> Vec<Tagged> {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_that_blow_a_text_up_are_told_from_those_in_use() {
+        let double = || Step::Replace { from: "a".to_owned(), to: "aa".to_owned() };
+        let bert = [Step::CleanText, Step::SpaceIdeographs, Step::StripAccents, Step::Lowercase];
+        let llama =
+            [Step::Prepend("▁".to_owned()), Step::Replace { from: " ".to_owned(), to: "▁".to_owned() }];
+        assert!(
+            are_bounded(&bert)
+                && are_bounded(&llama)
+                && are_bounded(&[Step::Form(Form::Nfkc), Step::Lowercase])
+        );
+        assert!(!are_bounded(&(0..40).map(|_| double()).collect::<Vec<_>>()));
+    }
 }
