@@ -73,8 +73,10 @@ export interface SourceSummary {
 
 /** Predicted downloads in bytes: code by gzip, everything else as it lies there. */
 export interface Download {
-  /** 0 without assets. */
+  /** For words; 0 without assets. */
   code: number;
+  /** For meaning, beside the model. */
+  meaning_code: number;
   model: number;
   /** Of the bundle, before the first query by words. */
   words_start: number;

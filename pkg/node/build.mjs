@@ -82,7 +82,8 @@ export async function build(settings, { progress = () => {}, threads = available
     // With the threads gone, their memory is free for the index.
     await pool?.close();
     pool = undefined;
-    const files = job.finish(model.encoder, assets ? await codeBytes() : 0, model.bytes, (stage, done, of) => progress({ stage, done, of }));
+    const [code, meaningCode] = assets ? await codeBytes() : [0, 0];
+    const files = job.finish(model.encoder, code, meaningCode, model.bytes, (stage, done, of) => progress({ stage, done, of }));
     await writeBundle(plan.out, files.map((file) => take(file)), (present, current) => job.stale(present, current));
     if (assets) await writeAssets(plan.out, folder);
     return result(true, await countFiles(plan));

@@ -94,10 +94,13 @@ export async function writeAssets(out, model) {
   for (const name of await readdir(out)) if (isChunk(name) && !now.includes(name)) await rm(join(out, name));
 }
 
-/** Bytes of code that a page loads, by gzip. */
+/** Bytes of code that a page loads for words and for meaning, by gzip. */
 export async function codeBytes() {
-  const { gzipBytes, isPageCode } = wasm();
-  let bytes = 0;
-  for (const name of await readdir(dist)) if (isPageCode(name)) bytes += gzipBytes(await readFile(join(dist, name)));
+  const { gzipBytes, isMeaningCode, isPageCode } = wasm();
+  const bytes = [0, 0];
+  for (const name of await readdir(dist)) {
+    const which = isPageCode(name) ? 0 : isMeaningCode(name) ? 1 : undefined;
+    if (which !== undefined) bytes[which] += gzipBytes(await readFile(join(dist, name)));
+  }
   return bytes;
 }

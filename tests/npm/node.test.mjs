@@ -207,7 +207,15 @@ test("the folder it wrote is searched in Chromium by words and by meaning, and a
     const { gzipBytes, isPageCode } = wasm();
     const code = loaded.filter((path) => /\.(js|wasm)$/.test(path));
     assert.ok(code.every((path) => isPageCode(path)), code.join());
-    assert.equal(code.reduce((sum, path) => sum + gzipBytes(readFileSync(join(at, "shirube", path))), 0), bundle.download.code, code.join());
+    const sum = (paths) => paths.reduce((bytes, path) => bytes + gzipBytes(readFileSync(join(at, "shirube", path))), 0);
+    assert.equal(sum(code), bundle.download.code, code.join());
+    requests.length = 0;
+    await page.locator("#box").evaluate((box) => box.loadMeaning());
+    await page.waitForFunction(() => document.querySelector("#box").engine.status.meaning.state === "ready", undefined, { timeout: 60_000 });
+    const more = requests.filter((path) => path.endsWith(".wasm")).map((path) => path.slice("/shirube/".length));
+    assert.equal(sum(more), bundle.download.meaning_code, more.join());
+    const weights = requests.filter((path) => /\.safetensors$|tokenizer\.bin$/.test(path));
+    assert.equal(weights.reduce((bytes, path) => bytes + statSync(join(at, path)).size, 0), bundle.download.model, weights.join());
   });
   await visit({ folder: at }, async (page, { url }) => {
     await page.goto(url);

@@ -1,6 +1,6 @@
 //! `shirube build`.
 
-use crate::downloads::{self, Package};
+use crate::downloads;
 use crate::parts::PartArguments;
 use crate::source::{Source, passages};
 use crate::{open, package, serve};
@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use shirube_index::{BuildStage, IndexOptions};
 use shirube_retriever::Model;
 use shirube_site::arguments::BuildArguments;
-use shirube_site::{BuildOptions, BundleSummary, Progress, Samples, Settings, SourceSummary};
+use shirube_site::{BuildOptions, BundleSummary, PackageBytes, Progress, Samples, Settings, SourceSummary};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -158,9 +158,9 @@ pub(crate) fn build_once(how: &Run, plan: &Source, model: &Model) -> Result<()> 
     let package = match &how.package {
         Some(package) => {
             package::copy(package, out)?;
-            Package::of(out)?
+            downloads::package_bytes(out)?
         }
-        None => Package { code: 0, model: downloads::model_bytes(model.manifest())? },
+        None => PackageBytes { model: downloads::model_bytes(model.manifest())?, ..PackageBytes::default() },
     };
     bar.finish_and_clear();
     summary.n_truncated = report.n_truncated;
@@ -168,7 +168,7 @@ pub(crate) fn build_once(how: &Run, plan: &Source, model: &Model) -> Result<()> 
         out: out.display().to_string(),
         n_removed: report.removed.len(),
         n_site_files: plan.n_site_files(),
-        download: Some(downloads::predict(out, &report.entry, &samples, &package)?),
+        download: Some(downloads::predict(out, &report.entry, &samples, package)?),
         n_reused: report.n_reused,
         not_reused: report.not_reused,
         ..BundleSummary::of(&report.entry, &report.files)

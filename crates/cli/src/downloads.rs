@@ -4,35 +4,27 @@ use anyhow::{Context as _, Result};
 use shirube_format::bundle::{BundleEntry, folder};
 use shirube_format::model::ModelManifest;
 use shirube_retriever::{BundleLoader, ModelLoader, SearchOptions, query_bytes};
-use shirube_site::{Download, Samples, gzip_bytes, is_page_code};
+use shirube_site::{Download, PackageBytes, Samples, gzip_bytes, is_meaning_code, is_page_code};
 use std::path::Path;
 
 /// Queries of each kind that are tried.
 pub(crate) const SAMPLES: usize = 16;
 
-/// Bytes of what lies beside a bundle.
-#[derive(Debug)]
-pub(crate) struct Package {
-    /// Code that a page loads, by gzip.
-    pub(crate) code: u64,
-    /// Model.
-    pub(crate) model: u64,
-}
-
-impl Package {
-    /// Of code and model in the bundle folder `out`.
-    pub(crate) fn of(out: &Path) -> Result<Self> {
-        let manifest = std::fs::read(out.join("model/manifest.json"))?;
-        let model = model_bytes(&ModelManifest::parse(&manifest)?)?;
-        let mut code = 0;
-        for item in std::fs::read_dir(out)? {
-            let path = item?.path();
-            if path.file_name().and_then(|name| name.to_str()).is_some_and(is_page_code) {
-                code += gzip_bytes(&std::fs::read(&path)?);
-            }
+/// Bytes of code and model in the bundle folder `out`.
+pub(crate) fn package_bytes(out: &Path) -> Result<PackageBytes> {
+    let manifest = std::fs::read(out.join("model/manifest.json"))?;
+    let mut bytes =
+        PackageBytes { model: model_bytes(&ModelManifest::parse(&manifest)?)?, ..PackageBytes::default() };
+    for item in std::fs::read_dir(out)? {
+        let path = item?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        if is_page_code(name) {
+            bytes.code += gzip_bytes(&std::fs::read(&path)?);
+        } else if is_meaning_code(name) {
+            bytes.meaning_code += gzip_bytes(&std::fs::read(&path)?);
         }
-        Ok(Self { code, model })
     }
+    Ok(bytes)
 }
 
 /// Bytes that a browser reads of a model.
@@ -46,7 +38,7 @@ pub(crate) fn predict(
     out: &Path,
     entry: &BundleEntry,
     samples: &Samples,
-    package: &Package,
+    package: PackageBytes,
 ) -> Result<Download> {
     let mut loader = BundleLoader::new(&entry.to_bytes())?;
     let words: Vec<String> = loader.word_files().map(|f| f.path.clone()).collect();
@@ -57,5 +49,5 @@ pub(crate) fn predict(
         query_bytes(&loader, queries, &SearchOptions::default(), |need| folder::read_range(out, need))
             .context("the new bundle does not answer")
     };
-    Ok(Download::new(entry, package.code, package.model, &ask(&samples.words)?, &ask(&samples.sentences)?))
+    Ok(Download::new(entry, package, &ask(&samples.words)?, &ask(&samples.sentences)?))
 }

@@ -10,8 +10,8 @@ use shirube_format::bundle::{Bundle, BundleEntry, ENTRY_NAME, ModelRef, Section,
 use shirube_index::{BuildStage, IndexOptions};
 use shirube_retriever::{BundleLoader, SearchOptions, query_bytes};
 use shirube_site::{
-    BuildOptions, Building, BundleSummary, Download, DropReason, KnownPassages, NotReused, Page, Plan,
-    Samples, Site, SourceSummary, passages_with, read_jsonl_bytes,
+    BuildOptions, Building, BundleSummary, Download, DropReason, KnownPassages, NotReused, PackageBytes,
+    Page, Plan, Samples, Site, SourceSummary, passages_with, read_jsonl_bytes,
 };
 use std::collections::{BTreeSet, HashMap};
 use wasm_bindgen::prelude::*;
@@ -250,7 +250,8 @@ impl Build {
         building.push(encoded, &encoder.0).map_err(js)
     }
 
-    /// The bundle's files, the entry last. `progress(stage, done, of)` is told about the index; `code` and `model` are bytes for the prediction.
+    /// The bundle's files, the entry last. `progress(stage, done, of)` is told about the index; the bytes of code (for words,
+    /// for meaning) and model are for the prediction.
     ///
     /// # Errors
     /// When the index is refused.
@@ -258,6 +259,7 @@ impl Build {
         &mut self,
         encoder: &Encoder,
         code: f64,
+        meaning_code: f64,
         model: f64,
         progress: &js_sys::Function,
     ) -> Result<Vec<OutFile>, JsError> {
@@ -278,13 +280,15 @@ impl Build {
         let sizes: Vec<(String, u64)> =
             files.iter().map(|(path, bytes)| (path.clone(), bytes.len() as u64)).collect();
         self.source.n_truncated = built.n_truncated;
+        let package =
+            PackageBytes { code: code as u64, meaning_code: meaning_code as u64, model: model as u64 };
         self.bundle = BundleSummary {
             out: self.plan.out.display().to_string(),
             n_reused: built.n_reused,
             not_reused: built.not_reused,
             ..BundleSummary::of(&entry, &sizes)
         };
-        self.bundle.download = Some(predict(&entry, &files, &self.samples, code as u64, model as u64)?);
+        self.bundle.download = Some(predict(&entry, &files, &self.samples, package)?);
         let entry = (ENTRY_NAME.to_owned(), entry.to_bytes());
         Ok(files.into_iter().chain([entry]).map(|(path, bytes)| OutFile { path, bytes }).collect())
     }
@@ -317,8 +321,7 @@ fn predict(
     entry: &BundleEntry,
     files: &[(String, Vec<u8>)],
     samples: &Samples,
-    code: u64,
-    model: u64,
+    package: PackageBytes,
 ) -> Result<Download, JsError> {
     let files: HashMap<&str, &[u8]> =
         files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
@@ -336,5 +339,5 @@ fn predict(
         })
         .map_err(js)
     };
-    Ok(Download::new(entry, code, model, &ask(&samples.words)?, &ask(&samples.sentences)?))
+    Ok(Download::new(entry, package, &ask(&samples.words)?, &ask(&samples.sentences)?))
 }

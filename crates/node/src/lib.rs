@@ -21,5 +21,5 @@ pub use build::{Build, OutFile};
 pub use command::{command, plan, settings};
 pub use encoder::{Encoded, Encoder, ModelFiles};
 pub use error::NodeError;
-pub use package::{gzip_bytes, is_chunk, is_package_file, is_page_code};
+pub use package::{gzip_bytes, is_chunk, is_meaning_code, is_package_file, is_page_code};
 pub use reader::{PageReader, pages};

@@ -8,7 +8,13 @@ pub fn is_package_file(name: &str) -> bool {
     shirube_site::is_package_file(name)
 }
 
-/// Whether a page that searches loads the file in any case.
+/// Whether a page loads the file before it searches by meaning.
+#[wasm_bindgen(js_name = isMeaningCode)]
+pub fn is_meaning_code(name: &str) -> bool {
+    shirube_site::is_meaning_code(name)
+}
+
+/// Whether a page that searches by words loads the file in any case.
 #[wasm_bindgen(js_name = isPageCode)]
 pub fn is_page_code(name: &str) -> bool {
     shirube_site::is_page_code(name)

@@ -6,12 +6,17 @@ pub fn is_package_file(name: &str) -> bool {
     ours && !["inline.js", "shirube_wasm.js", "shirube_words.js", "shirube_gpu.js"].contains(&name)
 }
 
-/// Whether a page that searches loads the file beside a bundle in any case: the module of the GPU comes only where there is one, `host-*` only where
-/// no worker starts, and the style sheet where a page asks for it. The small module for words comes first; of the engine's two modules the one with relaxed SIMD counts, which most browsers take; the
-/// other is of about the same size.
+/// Whether a page that searches by words loads the file beside a bundle in any case: `host-*` comes only where no worker starts, the style sheet where a
+/// page asks for it.
 pub fn is_page_code(name: &str) -> bool {
-    let always = ["ui.js", "shirube.js", "worker.js", "shirube_words_bg.wasm", "shirube_relaxed_bg.wasm"];
+    let always = ["ui.js", "shirube.js", "worker.js", "shirube_words_bg.wasm"];
     always.contains(&name) || is_chunk(name) && name.starts_with("chunk-")
+}
+
+/// Whether a page loads the file, beside the model, before it searches by meaning. Of the engine's two modules the one with relaxed SIMD counts, which
+/// most browsers take; the other is of about the same size. The module of the GPU comes only where there is one.
+pub fn is_meaning_code(name: &str) -> bool {
+    name == "shirube_relaxed_bg.wasm"
 }
 
 /// Whether a file is named by its content, so that one of an earlier version of the package stays behind when it is not removed.

@@ -65,8 +65,10 @@ pub struct BundleSummary {
 /// Bytes that a visitor downloads, predicted from the files themselves and from queries asked of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Download {
-    /// Code that a page loads, compressed by gzip, as nearly every host does; 0 where its folder is not known.
+    /// Code that a page loads for words, compressed by gzip, as nearly every host does; 0 where its folder is not known.
     pub code: u64,
+    /// Code that it loads for meaning, likewise.
+    pub meaning_code: u64,
     /// Model files. They and the bundle's do not compress, or are compressed already.
     pub model: u64,
     /// What is read of the bundle before the first query by words.
@@ -85,9 +87,20 @@ pub struct Download {
     pub n_sampled: (usize, usize),
 }
 
+/// Bytes of what lies beside a bundle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PackageBytes {
+    /// Code for words, by gzip.
+    pub code: u64,
+    /// Code for meaning, by gzip.
+    pub meaning_code: u64,
+    /// Model.
+    pub model: u64,
+}
+
 impl Download {
     /// From the bundle's entry, and the bytes that sampled queries read.
-    pub fn new(entry: &BundleEntry, code: u64, model: u64, words: &[u64], sentences: &[u64]) -> Self {
+    pub fn new(entry: &BundleEntry, package: PackageBytes, words: &[u64], sentences: &[u64]) -> Self {
         let of = |kinds: [PartKind; 2]| {
             let files = entry.files.iter().filter(|f| kinds.contains(&f.kind));
             files.map(|f| f.file.bytes).sum::<u64>()
@@ -95,8 +108,9 @@ impl Download {
         let mean = |all: &[u64]| all.iter().sum::<u64>() / all.len().max(1) as u64;
         let most = |all: &[u64]| all.iter().copied().max().unwrap_or(0);
         Self {
-            code,
-            model,
+            code: package.code,
+            meaning_code: package.meaning_code,
+            model: package.model,
             words_start: entry.to_bytes().len() as u64 + of([PartKind::Lexical, PartKind::Sections]),
             meaning_start: of([PartKind::Centroids, PartKind::Codes]),
             word_query: mean(words),
@@ -208,10 +222,12 @@ impl fmt::Display for BundleSummary {
         }
         if let Some(d) = &self.download {
             let code = if d.code > 0 { format!("code {} (gzip) and ", size(d.code)) } else { String::new() };
-            let meaning = d.model + d.meaning_start;
+            let meaning = d.meaning_code + d.model + d.meaning_start;
+            let meaning_code =
+                if d.code > 0 { format!("code {}, ", size(d.meaning_code)) } else { String::new() };
             writeln!(
                 f,
-                "  download, first visit: {code}index {} for words, then {} for meaning (model {}, index {})",
+                "  download, first visit: {code}index {} for words, then {} for meaning ({meaning_code}model {}, index {})",
                 size(d.words_start),
                 size(meaning),
                 size(d.model),
@@ -323,6 +339,7 @@ mod tests {
     fn a_download_is_summed_over_the_files_and_averaged_over_the_queries() {
         let d = Download {
             code: 150 << 10,
+            meaning_code: 512 << 10,
             model: 7 << 20,
             words_start: 10 << 10,
             meaning_start: 1 << 20,
@@ -340,7 +357,7 @@ mod tests {
         .to_string();
         assert!(
             text.contains(
-                "first visit: code 150.0 KiB (gzip) and index 10.0 KiB for words, then 8.00 MiB for meaning"
+                "first visit: code 150.0 KiB (gzip) and index 10.0 KiB for words, then 8.50 MiB for meaning (code 512.0 KiB, model 7.00 MiB, index 1.00 MiB)"
             ),
             "{text}"
         );
