@@ -1,6 +1,6 @@
-"""MkDocs: `hooks: [node_modules/shirube/plugins/mkdocs.py]` builds the search after every `mkdocs build`.
+"""MkDocs: `hooks: [node_modules/shirube/plugins/mkdocs.py]` builds the search after every `mkdocs build`. Needs Node.
 
-Pages get the search's button by `extra: {shirube: {button: false}}` not at all, else beside the theme's navigation. Needs Node.
+Every page gets the search's button in its lower corner; `extra: {shirube: {button: false}}` leaves it out.
 """
 
 import re

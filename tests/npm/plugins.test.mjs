@@ -64,7 +64,7 @@ test("MkDocs runs the hook after its build, and its button finds a heading", asy
   writeFileSync(join(folder, "package.json"), '{ "private": true }');
   run(folder, "npm", "install", "--no-save", "--no-package-lock", "--offline", "--ignore-scripts", pack());
   mkdirSync(join(folder, "docs"));
-  writeFileSync(join(folder, "mkdocs.yml"), "site_name: 手引き\nplugins: []\ntheme:\n  name: readthedocs\n  locale: ja\nhooks: [node_modules/shirube/plugins/mkdocs.py]\n");
+  writeFileSync(join(folder, "mkdocs.yml"), "site_name: 手引き\nplugins: []\ntheme:\n  name: readthedocs\n  locale: ja\n  highlightjs: false\nhooks: [node_modules/shirube/plugins/mkdocs.py]\n");
   writeFileSync(join(folder, "docs", "index.md"), "# 状態\n\n部品は状態を持ちます。\n\n## 状態を更新する {#update}\n\n値を直接書き換えません。\n");
   writeFileSync(join(folder, "docs", "more.md"), "# 続き\n\n続きの頁です。\n");
   run(folder, python, "-m", "mkdocs", "build", "--quiet");
