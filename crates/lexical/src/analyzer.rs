@@ -23,7 +23,10 @@ pub enum Analyzer {
 
 /// A tokenizer behind a pointer: who never makes one, as a module that searches by words, need not carry every kind of tokenizer.
 #[derive(Clone)]
-pub struct Pieces(Arc<dyn Fn(&str) -> Vec<u32> + Send + Sync>);
+pub struct Pieces(Arc<Encode>);
+
+/// Text to ids of pieces.
+type Encode = dyn Fn(&str) -> Vec<u32> + Send + Sync;
 
 impl core::fmt::Debug for Pieces {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
