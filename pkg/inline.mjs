@@ -10,7 +10,8 @@ async function* walk(folder, prefix = "") {
   for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
     const path = `${prefix}${entry.name}`;
     if (entry.isDirectory()) yield* walk(folder, `${path}/`);
-    else if (!/\.(?:js|css|wasm|part)$|(?:^|\/)tokenizer\.json$|\.md$/.test(path)) yield path;
+    // All codes are in memory there: lists would find what is at hand.
+    else if (!/\.(?:js|css|wasm|part)$|(?:^|\/)tokenizer\.json$|\.md$|^ivf[./]/.test(path)) yield path;
   }
 }
 

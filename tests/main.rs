@@ -5,6 +5,7 @@
 mod native {
     mod damage;
     mod golden;
+    mod lazy;
     mod life;
     mod map;
     mod search;

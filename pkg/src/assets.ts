@@ -21,7 +21,8 @@ const SHARD_MARK = "?shard";
 export interface FileEntry {
   path: string;
   bytes: number;
-  sha256: string;
+  /** Absent for a shard of a bundle: its name is its checksum. */
+  sha256?: string;
 }
 
 /** Bytes of a bundle's shard that a search needs. */
@@ -61,6 +62,8 @@ export class Assets {
   /** Why files are not kept, or `undefined` while they are. */
   memoryReason: string | undefined;
   private cache: Promise<Cache | undefined>;
+  /** Folders whose manifest is another than at the last visit. */
+  private readonly changed = new Set<string>();
   /** Folders whose host answers a range with the whole file. */
   private readonly noRanges = new Set<string>();
   private loaded = 0;
@@ -112,8 +115,7 @@ export class Assets {
     const value = accept(bytes);
     if (cache) {
       const before = await cache.match(url);
-      // Shards carry their hash in their names: those of an earlier build are never asked for again.
-      if (before && !same(new Uint8Array(await before.arrayBuffer()), bytes)) await this.forgetShards(cache, new URL(".", url).href);
+      if (before && !same(new Uint8Array(await before.arrayBuffer()), bytes)) this.changed.add(new URL(".", url).href);
       await this.store(cache, url, bytes);
     }
     return value;
@@ -199,8 +201,18 @@ export class Assets {
     return { start: range.start, bytes };
   }
 
-  private async forgetShards(cache: Cache, folder: string): Promise<void> {
-    for (const { url } of await cache.keys()) if (url.startsWith(folder) && url.includes(SHARD_MARK)) await cache.delete(url);
+  /**
+   * Drops stored shards under `kinds` (`"codes/"`) of a folder whose manifest has changed, but for those it still names: shards carry their hash in
+   * their names, and others are never asked for again.
+   */
+  async forgetShards(folder: string, kinds: string[], shards: Need[]): Promise<void> {
+    const cache = await this.cache;
+    if (!cache || !this.changed.has(folder)) return;
+    const current = new Set(shards.map(({ path }) => new URL(path, folder).href));
+    for (const { url } of await cache.keys()) {
+      const at = url.indexOf(SHARD_MARK);
+      if (at > 0 && kinds.some((kind) => url.startsWith(`${folder}${kind}`)) && !current.has(url.slice(0, at))) await cache.delete(url);
+    }
   }
 
   /**
@@ -230,7 +242,7 @@ export class Assets {
 
   private async file(name: string, folder: string, file: FileEntry, accept: Accept, stop: AbortSignal): Promise<boolean> {
     const url = new URL(file.path, folder).href;
-    const key = `${url}?sha256=${file.sha256}`;
+    const key = storedAs(url, file);
     this.report({ status: "initiate", name, file: file.path });
     const cache = await this.cache;
     const stored = await cache?.match(key);
@@ -316,11 +328,15 @@ export class Assets {
   private async forget(folder: string, files: FileEntry[]): Promise<void> {
     const cache = await this.cache;
     if (!cache || this.memoryReason !== undefined) return;
-    const current = new Set(files.map((file) => `${new URL(file.path, folder).href}?sha256=${file.sha256}`));
+    const current = new Set(files.map((file) => storedAs(new URL(file.path, folder).href, file)));
     for (const { url } of await cache.keys()) {
       if (url.startsWith(folder) && url.includes("?sha256=") && !current.has(url)) await cache.delete(url);
     }
   }
+}
+
+function storedAs(url: string, file: FileEntry): string {
+  return file.sha256 === undefined ? `${url}${SHARD_MARK}` : `${url}?sha256=${file.sha256}`;
 }
 
 function same(a: Uint8Array, b: Uint8Array): boolean {

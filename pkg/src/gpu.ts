@@ -37,9 +37,12 @@ export interface Probe {
 /** Adapters named so compute on the CPU, whatever they say of themselves. */
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|basic render|software/i;
 
+/** No adapter is asked for. */
+export const noGpu = (reason: string): Probe => ({ usable: false, software: false, name: "", reason });
+
 /** Looks for an adapter. `"auto"` takes none that is a program on the CPU: it would be many times slower than the CPU's own kernels. */
 export async function probe(wish: "auto" | "webgpu" | "wasm"): Promise<Probe> {
-  const no = (reason: string): Probe => ({ usable: false, software: false, name: "", reason });
+  const no = noGpu;
   if (wish === "wasm") return no("device: \"wasm\" was given, or the page was opened from a file");
   const gpu = (navigator as unknown as { gpu?: { requestAdapter(options: object): Promise<Adapter | null> } }).gpu;
   if (!gpu) return no("this browser offers no WebGPU here");

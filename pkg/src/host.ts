@@ -4,7 +4,7 @@ import init, { Engine } from "../dist/shirube_wasm.js";
 import initWords, { Engine as WordsEngine } from "../dist/shirube_words.js";
 import { Assets, type FileEntry, type Need } from "./assets.js";
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
-import { GpuSide, onCpu, prepare, probe, type Files } from "./gpu.js";
+import { GpuSide, noGpu, onCpu, prepare, probe, type Files } from "./gpu.js";
 import type { Call, HostOptions, Results } from "./protocol.js";
 import type { DeviceStatus, Embeddings, ProgressEvent, SearchResult } from "./types.js";
 import { compileWasm, engineUrl, type EngineUrls } from "./wasm.js";
@@ -44,10 +44,17 @@ interface Given {
 /** What the engine answers: results, or the bytes it cannot go on without. */
 type Answer = SearchResult | { needs: Need[] };
 
+/** The files of a bundle, and whether its codes stay on their host. */
+interface BundleFiles {
+  words: FileEntry[];
+  meaning: FileEntry[];
+  lazy: boolean;
+}
+
 /** What a search is for. */
 type Wish = Omit<Extract<Call, { op: "search" }>, "op" | "queue">;
 
-/** A search asks for words, then for sections; more rounds than this would be a fault. */
+/** A search asks for words and lists, then for codes, then for sections; more rounds than this would be a fault. */
 const MOST_ROUNDS = 8;
 
 /** Shards that wait for the engine to take over; the others it asks for again. */
@@ -56,7 +63,7 @@ const MOST_GIVEN = 200;
 /** What `load` left for `meaning`. */
 interface LoadedParts {
   assets: Assets;
-  bundle: { folder: string; words: FileEntry[]; meaning: FileEntry[]; cached: boolean };
+  bundle: { folder: string; cached: boolean } & BundleFiles;
   model: { folder: string; cached: boolean };
   options: HostOptions;
 }
@@ -78,18 +85,19 @@ export class Host {
     const engine = await (options.words === undefined ? wholeEngine(options.wasm, signal) : smallEngine(options.words, signal));
     const given: Given = { entry: new Uint8Array(), files: [], shards: [] };
     try {
-      const { words, meaning } = await assets.manifest(
+      const { words, meaning, lazy } = await assets.manifest(
         new URL("shirube.json", options.bundle).href,
         (bytes) => {
           given.entry = bytes.slice();
-          return engine.openBundle(bytes) as { words: FileEntry[]; meaning: FileEntry[] };
+          return engine.openBundle(bytes, options.residentBytes) as BundleFiles;
         },
       );
       const [cached = false] = await assets.files([
         { name: "bundle", folder: options.bundle, files: words, keep: meaning, accept: (path, bytes) => (engine.provideBundle(path, bytes), void given.files.push([path, bytes])) },
       ]);
       engine.open();
-      this.bundle = { folder: options.bundle, words, meaning, cached };
+      await assets.forgetShards(options.bundle, ["lexical/", "sections/"], engine.shards() as Need[]);
+      this.bundle = { folder: options.bundle, words, meaning, lazy, cached };
       this.model = { folder: options.model, cached: false };
       this.options = options;
       this.engine = engine;
@@ -107,7 +115,6 @@ export class Host {
   async meaning(signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
     const { assets, bundle, model, options } = this;
     if (!this.engine || !assets || !bundle || !options) throw new ShirubeError("INTERNAL", "the engine is not loaded", "Call Shirube.load() again.");
-    assets.continueFor(signal, report);
     // The engine is made ready beside the small module, which answers meanwhile.
     const engine = this.given ? await wholeEngine(options.wasm, signal) : (this.engine as Engine);
     try {
@@ -126,13 +133,15 @@ export class Host {
     report: (event: ProgressEvent) => void,
   ): Promise<Results["load"]> {
     const { given } = this;
+    const stop = new AbortController();
+    assets.continueFor(AbortSignal.any([signal, stop.signal]), report);
     const call = <T>(action: (engine: Engine) => T): T => this.on(engine, action);
     if (given) {
-      call((engine) => engine.openBundle(given.entry));
+      call((engine) => engine.openBundle(given.entry, options.residentBytes));
       for (const [path, bytes] of given.files) call((engine) => engine.provideBundle(path, bytes));
     }
     // Asked while files come; weights are only held back for a GPU where there is one to use.
-    const probed = probe(options.device);
+    const probed = bundle.lazy ? Promise.resolve(noGpu("the index stays on its host: the few candidates of a query are scored on the CPU")) : probe(options.device);
     const files: Files = { manifest: new Uint8Array(), weights: [] };
     // The manifest before any large file: a bundle of another model is refused after a few kilobytes.
     const modelFiles = await assets.manifest(new URL("manifest.json", model.folder).href, (bytes) => {
@@ -140,7 +149,7 @@ export class Host {
       return call((engine) => engine.openModel(bytes) as FileEntry[]);
     });
     const adapter = await probed;
-    const fingerprint = [...modelFiles, ...bundle.words, ...bundle.meaning].map((file) => file.sha256.slice(0, 4)).join("");
+    const fingerprint = [...modelFiles, ...bundle.words, ...bundle.meaning].map((file) => (file.sha256 ?? "").slice(0, 4)).join("");
     const memory = options.cache ? `${options.bundle}?fingerprint=${fingerprint}` : undefined;
     const early = { wish: options.device, adapter, urls: options.gpu, memory, signal };
     const remembered = adapter.usable ? prepare(early) : undefined;
@@ -148,10 +157,25 @@ export class Host {
       call((engine) => engine.provideModel(path, bytes));
       if (adapter.usable && path.endsWith(".safetensors")) files.weights.push([path, bytes]);
     };
-    const [modelCached = false, bundleCached = false] = await assets.files([
-      { name: "model", folder: model.folder, files: modelFiles, accept: acceptModel },
-      { name: "bundle", folder: bundle.folder, files: bundle.meaning, keep: bundle.words, accept: (path, bytes) => call((engine) => engine.provideBundle(path, bytes)) },
-    ]);
+    const vectors = async () => {
+      const set = { name: "bundle", folder: bundle.folder };
+      const keep = [...bundle.words, ...bundle.meaning];
+      const [tables = false] = await assets.files([
+        { ...set, files: bundle.meaning, keep, accept: (path, bytes) => call((engine) => engine.provideBundle(path, bytes)) },
+      ]);
+      const shards = call((engine) => engine.codeShards() as Need[]);
+      const files = shards.map(({ path, fileBytes }) => ({ path, bytes: fileBytes }));
+      const [codes = false] = await assets.files([
+        { ...set, files, keep, accept: (path, bytes) => call((engine) => engine.provideCodes(path, bytes)) },
+      ]);
+      return { cached: tables && codes, shards };
+    };
+    const modelSet = { name: "model", folder: model.folder, files: modelFiles, accept: acceptModel };
+    const [[modelCached = false], { cached: bundleCached, shards }] = await Promise.all([assets.files([modelSet]), vectors()]).catch((error: unknown) => {
+      // One failure is enough: the rest would be thrown away.
+      stop.abort();
+      throw signal.aborted ? aborted() : error;
+    });
     call((engine) => engine.finish());
     if (given) {
       for (const [path, start, bytes] of given.shards) call((engine) => engine.provide(path, start, bytes));
@@ -159,6 +183,7 @@ export class Host {
       this.engine = engine;
       this.given = undefined;
     }
+    await assets.forgetShards(bundle.folder, ["codes/", "ivf/"], bundle.lazy ? call((engine) => engine.shards() as Need[]) : shards);
     this.device = onCpu(adapter.reason);
     if (remembered) {
       this.gpu = await GpuSide.start({ ...early, engine, files, remembered });

@@ -97,7 +97,11 @@ export class Shirube {
       cache: (options.cache ?? true) && !isInline(import.meta.url),
       // A page opened from a file has everything in its script, and nothing for a GPU.
       device: isInline(import.meta.url) ? "wasm" : (options.device ?? "auto"),
+      residentBytes: isInline(import.meta.url) ? Number.POSITIVE_INFINITY : options.residentBytes,
     };
+    if (host.residentBytes !== undefined && !(host.residentBytes >= 0)) {
+      throw new ShirubeError("BAD_ARGUMENT", `residentBytes is ${String(options.residentBytes)}, expected 0 or more, Infinity to load all codes`);
+    }
     if (!["auto", "webgpu", "wasm"].includes(host.device)) {
       throw new ShirubeError("BAD_ARGUMENT", `device is ${String(options.device)}, expected "auto", "webgpu" or "wasm"`);
     }

@@ -15,6 +15,8 @@ export interface HostOptions {
   gpu: { module: string; wasm: string };
   cache: boolean;
   device: "auto" | "webgpu" | "wasm";
+  /** Codes of more bytes stay on their host; `undefined` leaves it to the engine. */
+  residentBytes: number | undefined;
 }
 
 /** Page to worker. */

@@ -133,7 +133,7 @@ export interface SearchResult {
   truncated: boolean;
   /** What the bundle can be narrowed by: name to values, each with the number of sections that the filters on other names leave it. */
   filters?: Record<string, { value: string; nSections: number }[]>;
-  /** Documents ranked. */
+  /** Documents scored. */
   nScored: number;
   /** Time by stage. */
   timings: SearchTimings;
@@ -178,8 +178,11 @@ export interface Status {
   meaning: { state: "off" | "loading" | "ready" | "failed"; error?: ShirubeError };
   /** The model; before it is loaded only its name and width are known, and `bytes` is 0. */
   model: { name: string; license: string; bytes: number; dim: number; fromCache: boolean };
-  /** The loaded bundle. */
-  bundle: { name: string; bytes: number; documents: number; pages: number; tokens: number; fromCache: boolean };
+  /**
+   * The loaded bundle. `lazy`: its codes stay on their host, and a search by meaning fetches lists of documents, then the codes of those that look
+   * best, some hundred kilobytes in all; see `residentBytes`.
+   */
+  bundle: { name: string; bytes: number; documents: number; pages: number; tokens: number; fromCache: boolean; lazy: boolean };
   /** From `load()` to the first possible search, in milliseconds; with `meaning: "wait"` to the first by meaning. */
   loadMs: number;
 }
@@ -220,6 +223,12 @@ export interface LoadOptions {
    * the CPU's results. `"wasm"`: the CPU; nothing for a GPU is fetched. Where a GPU is absent, wrong or lost, the CPU answers, and `status.device` says why.
    */
   device?: "auto" | "webgpu" | "wasm";
+  /**
+   * Most bytes of codes that are loaded whole; every document is then scored, and a search by meaning waits for no host. The codes of a larger
+   * bundle stay where they are, and a search fetches what it needs of them. Default: 8 MiB. `Infinity` loads any; `0` none but those of bundles so small
+   * (1 MiB) that they cannot be searched otherwise.
+   */
+  residentBytes?: number;
 }
 
 /** Options of `search`. */

@@ -35,15 +35,19 @@ export function useBrowser(flags = []) {
 
 /**
  * Runs `action` on a fresh visitor: own caches, own service worker, own server.
+ * `requests` are the paths asked for, `asked` the same with their ranges; without `ranges` the server knows none.
  * `damage(path)` may return `{ status, type, body }` in place of a file, or `{ delay }` in milliseconds.
  * `pages` are documents by path, or `{ html, csp }`. `expected` lists console messages that the scenario itself causes; any other error or warning fails the test.
  */
-export async function visit({ damage, expected = [], folder = site, roots = {}, pages = {}, ...context }, action) {
+export async function visit({ damage, expected = [], folder = site, roots = {}, pages = {}, ranges = true, ...context }, action) {
   const requests = [];
+  const asked = [];
   const change = { now: damage };
   const server = await serve(folder, {
+    ranges,
     hook: async (path, request, response) => {
       requests.push(path);
+      asked.push({ path, range: request.headers.range });
       if (path === "/blank.html") {
         response.writeHead(200, { "content-type": "text/html" }).end('<!doctype html><title>blank</title><link rel="icon" href="data:,">');
         return true;
@@ -83,7 +87,7 @@ export async function visit({ damage, expected = [], folder = site, roots = {}, 
   };
   try {
     const page = await open();
-    await action(page, { url: server.url, requests, context: visitor, open, damage: (now) => (change.now = now), close: server.close });
+    await action(page, { url: server.url, requests, asked, context: visitor, open, damage: (now) => (change.now = now), close: server.close });
     // Chromium remarks so itself where a page's own thread asks for a GPU and there is none.
     const unexpected = noise.filter((text) => text !== "No available adapters." && !expected.some((pattern) => pattern.test(text)));
     assert.deepEqual(unexpected, [], "the console must stay empty");

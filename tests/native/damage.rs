@@ -82,7 +82,9 @@ fn missing_and_unknown_files_are_named() {
     assert!(loader.provide(&files[0].0, PAGE.to_vec()).is_err());
     assert!(matches!(loader.open(), Err(RetrieverError::Format(FormatError::Missing { .. }))));
     match loader.index(Kernels::detect()) {
-        Err(RetrieverError::Format(FormatError::Missing { path })) => assert_eq!(path, files[0].0),
+        Err(RetrieverError::Format(FormatError::Missing { path })) => {
+            assert!(path.starts_with("codes/"), "{path}")
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -145,7 +147,7 @@ fn an_entry_that_lies_about_its_codec_is_refused() {
         ("/counts/tokens", 1.into()),
         ("/counts/documents", 51.into()),
         ("/files/0/path", serde_json::Value::from("../../etc/passwd")),
-        ("/files/3/first_document", 3.into()),
+        ("/files/3/kind", serde_json::Value::from("lexical")),
     ] {
         let mut json: serde_json::Value = serde_json::from_slice(&entry).unwrap();
         *json.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer} exists")) = value;

@@ -53,7 +53,9 @@ impl Opened {
     pub(super) fn provide_all(&mut self) -> Result<(), RetrieverError> {
         let required: Vec<String> =
             self.retriever.entry().files.iter().map(|f| f.file.path.clone()).collect();
-        for (path, bytes) in self.shards.iter().filter(|(path, _)| !required.contains(path)) {
+        // Codes are in the index already.
+        let asked = |path: &str| !required.iter().any(|r| r == path) && !path.starts_with("codes/");
+        for (path, bytes) in self.shards.iter().filter(|(path, _)| asked(path)) {
             self.retriever.provide(path, 0, bytes)?;
         }
         Ok(())
@@ -94,7 +96,13 @@ pub(super) fn open_words(
 
 /// Words and meaning, as a caller who has every file at hand.
 pub(super) fn open(bundle: &(Vec<u8>, Files), model: Model) -> Result<Opened, RetrieverError> {
-    let (mut opened, loader) = open_words(bundle)?;
+    let (mut opened, mut loader) = open_words(bundle)?;
+    for shard in loader.code_shards()? {
+        let whole = |(path, _): &&(String, Vec<u8>)| *path == shard.path;
+        let (_, bytes) =
+            bundle.1.iter().find(whole).ok_or(FormatError::Missing { path: shard.path.clone() })?;
+        loader.provide_shard(&shard.path, bytes.clone())?;
+    }
     opened.retriever.attach(model, loader.index(Kernels::detect())?, Kernels::detect())?;
     Ok(opened)
 }

@@ -53,6 +53,11 @@ const BENCHES: [Bench; 5] = [
         what: "a million passages built within a memory cap, and searched",
         run: index::million::run,
     },
+    Bench {
+        name: "lazy",
+        what: "an index that stays on its host: kB and requests of a query, and the nDCG@10 kept",
+        run: index::lazy::run,
+    },
 ];
 
 /// Measures one part of shirube.

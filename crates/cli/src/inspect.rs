@@ -1,7 +1,7 @@
 //! `shirube inspect`.
 
 use crate::{explain, open, size, thousands};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 use shirube_format::bundle::{Bundle, PartKind};
 use shirube_format::bundle::{ModelRef, folder};
@@ -29,14 +29,15 @@ pub(crate) struct InspectArguments {
 pub(crate) fn run(arguments: &InspectArguments) -> Result<()> {
     let (entry, files) = open::bundle(&arguments.bundle)?;
     let bundle =
-        Bundle::assemble(&entry, files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())))?;
+        Bundle::assemble(&entry, files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())))
+            .with_context(|| format!("the bundle in {} cannot be read", arguments.bundle.display()))?;
     let mut out = std::io::stdout().lock();
     if let Some(query) = &arguments.query {
         let model = open::model(&open::model_folder(arguments.model.as_deref(), &arguments.bundle)?)?;
         let loader = open::searchable(&arguments.bundle)?;
         let mut retriever = loader.open()?;
         loader.entry().model.check(&ModelRef::of(model.manifest()))?;
-        retriever.attach(model, loader.index(Kernels::detect())?, Kernels::detect())?;
+        retriever.attach(model, open::resident(loader, &arguments.bundle)?, Kernels::detect())?;
         let options = SearchOptions { limit: arguments.limit, ..SearchOptions::default() };
         let fetch = |need: &Need| folder::read_range(&arguments.bundle, need);
         let results = retriever.answer(query, &options, &|| 0.0, fetch)?;
@@ -85,6 +86,7 @@ pub(crate) fn run(arguments: &InspectArguments) -> Result<()> {
         ("words", PartKind::Lexical),
         ("centroids", PartKind::Centroids),
         ("codes", PartKind::Codes),
+        ("lists", PartKind::Ivf),
         ("sections", PartKind::Sections),
         ("other", PartKind::Other),
     ] {

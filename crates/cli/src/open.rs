@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail};
 use shirube_format::bundle::{self, BundleEntry};
 use shirube_format::{NamedFile, model};
-use shirube_retriever::{BundleLoader, Kernels, Model};
+use shirube_retriever::{BundleLoader, Index, Kernels, Model};
 use std::path::{Path, PathBuf};
 
 /// The model folder to use: the one given, else `model/` inside the bundle folder.
@@ -33,7 +33,7 @@ pub(crate) fn model(folder: &Path) -> Result<Model> {
         .with_context(|| format!("the model in {} cannot be loaded", folder.display()))
 }
 
-/// Opens a bundle folder to be searched: reads and checks what every search needs, and leaves the rest where it is.
+/// Opens a bundle folder to be searched: reads and checks what every search needs, and leaves the rest where it is. [`resident`] reads the codes.
 pub(crate) fn searchable(folder: &Path) -> Result<BundleLoader> {
     if !folder.join(bundle::ENTRY_NAME).is_file() {
         bail!(
@@ -50,6 +50,16 @@ pub(crate) fn searchable(folder: &Path) -> Result<BundleLoader> {
         loader.provide(&file.path, bytes).with_context(context)?;
     }
     Ok(loader)
+}
+
+/// The index of meaning of an opened bundle, in memory.
+pub(crate) fn resident(mut loader: BundleLoader, folder: &Path) -> Result<Index> {
+    let context = || format!("the bundle in {} cannot be read", folder.display());
+    for shard in loader.code_shards().with_context(context)? {
+        let bytes = bundle::folder::read_one(folder, &shard.path).with_context(context)?;
+        loader.provide_shard(&shard.path, bytes).with_context(context)?;
+    }
+    loader.index(Kernels::detect()).with_context(context)
 }
 
 /// Reads and checks a bundle folder.

@@ -1,7 +1,7 @@
 //! `shirube search`.
 
 use crate::open;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use shirube_format::bundle::{ModelRef, folder};
 use shirube_retriever::{Highlight, Hit, Kernels, LEXICAL_WEIGHT, Need, SearchOptions, SearchResults};
@@ -27,6 +27,9 @@ pub(crate) struct SearchArguments {
     /// How much words (BM25) count beside meaning: 0 is meaning alone, 10 nearly words alone
     #[arg(long, value_name = "W", default_value_t = LEXICAL_WEIGHT)]
     lexical_weight: f32,
+    /// Read only what the query needs of a large bundle, as a browser does, in place of all codes; of the documents that look best only
+    #[arg(long, conflicts_with = "words")]
+    lazy: bool,
     /// By words alone, without a model
     #[arg(long)]
     words: bool,
@@ -42,7 +45,18 @@ pub(crate) fn run(arguments: &SearchArguments) -> Result<()> {
         let model = open::model(&open::model_folder(arguments.model.as_deref(), &arguments.bundle)?)?;
         // Before the codes are read: the commonest mistake is another model.
         bundle.entry().model.check(&ModelRef::of(model.manifest()))?;
-        retriever.attach(model, bundle.index(Kernels::detect())?, Kernels::detect())?;
+        let kernels = Kernels::detect();
+        if arguments.lazy {
+            if bundle.list_files().next().is_none() {
+                bail!(
+                    "{}: too small for --lazy, it has no lists; leave the option out",
+                    arguments.bundle.display()
+                );
+            }
+            retriever.attach(model, bundle.lazy_index(kernels)?, kernels)?;
+        } else {
+            retriever.attach(model, open::resident(bundle, &arguments.bundle)?, kernels)?;
+        }
     }
     let fetch = |need: &Need| folder::read_range(&arguments.bundle, need);
     let options = SearchOptions {

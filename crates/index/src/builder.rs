@@ -3,6 +3,7 @@
 use crate::codec::{CodecKind, CodecOptions, Packed, Packer, ResidualCodec};
 use crate::error::{IndexError, rows};
 use crate::kmeans::{self, KMeansOptions, n_centroids_for};
+use crate::order::order;
 use crate::pooling::{MAX_POOL_FACTOR, pool};
 use crate::store::TokenStore;
 use shirube_core::DocId;
@@ -171,10 +172,11 @@ impl IndexBuilder {
             if per_centroid == 0 { n_tokens } else { n_centroids.saturating_mul(per_centroid).min(n_tokens) };
         let points = self.tokens.gather(&kmeans::sample(n_points, n_tokens, self.options.seed))?;
         let options = KMeansOptions { n_centroids, n_rounds: self.options.n_rounds, seed: self.options.seed };
-        let centroids = kmeans::train(&points, dim, options, |round| {
+        let mut centroids = kmeans::train(&points, dim, options, |round| {
             progress(BuildStage::KMeans { round, of: options.n_rounds });
         });
         drop(points);
+        order(&mut centroids, dim);
         // Buckets are one table for all dimensions: a few thousand tokens settle them. Other tokens than those the centroids were fitted to, where
         // there are enough, because their residuals are a little larger.
         let sample =

@@ -27,6 +27,8 @@ mod codec;
 mod error;
 mod index;
 mod kmeans;
+mod lazy;
+mod order;
 mod parallel;
 mod pooling;
 mod scorer;
@@ -38,6 +40,7 @@ pub use codec::{BucketRule, CodecKind, CodecOptions, Packed, Packer, ResidualCod
 pub use error::IndexError;
 pub use index::{Index, ScoredDocument};
 pub use kmeans::n_centroids_for;
+pub use lazy::{Approximate, LazyIndex, LazyOptions, Step};
 pub use pooling::{MAX_POOL_FACTOR, Pooled, pool};
 pub use scorer::{PreparedQuery, Scorer};
 pub use search::{DocumentSet, EXACT_TOKENS, SCAN_TOKENS, SearchMode, SearchOptions, SearchOutcome};

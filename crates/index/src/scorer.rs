@@ -10,6 +10,9 @@ use shirube_kernels::{
 /// every document.
 const LEAST_PROBED: u8 = 16;
 
+/// Share of the centroids that a document without anything near a token reaches at its best; from `npm run bench -- lazy`, where .002 to .01 did alike.
+const BACKGROUND: f32 = 0.005;
+
 /// A codec and the kernels it runs on; holds no documents.
 #[derive(Clone, Debug)]
 pub struct Scorer {
@@ -102,6 +105,81 @@ impl Scorer {
         probed.sort_unstable();
         probed.dedup();
         probed
+    }
+
+    /// Centroids in the order in which their lists are worth reading, each once: by how far a query token's score there is above what
+    /// [any document](Self::background) scores, over the root of the rank among the token's best. For each token its `n_probe` best, but none that scores
+    /// below `threshold` (a share) of the best. Works on byte scores; ties to the lower centroid.
+    pub(crate) fn ranked(&self, query: &PreparedQuery, n_probe: usize, threshold: f32) -> Vec<u16> {
+        let n_centroids = self.codec.tables().n_centroids();
+        let mut ranked: Vec<(f32, u16)> = Vec::new();
+        for (token, background) in self.background(query).into_iter().enumerate() {
+            let scores = query.bytes.chunks_exact(query.query.stride()).map(|row| row[token]);
+            let top = scores.clone().max().unwrap_or(0);
+            let least = f32::from(top) * threshold;
+            let mut near: Vec<(u8, u16)> =
+                scores.zip(0..=u16::MAX).filter(|&(score, _)| f32::from(score) >= least).collect();
+            let order = |a: &(u8, u16), b: &(u8, u16)| b.0.cmp(&a.0).then(a.1.cmp(&b.1));
+            if n_probe < near.len() {
+                near.select_nth_unstable_by(n_probe, order);
+                near.truncate(n_probe);
+            }
+            near.sort_unstable_by(order);
+            let worth = |(rank, (score, centroid)): (usize, (u8, u16))| {
+                ((f32::from(score) - f32::from(background)) / (1.0 + rank as f32).sqrt(), centroid)
+            };
+            ranked.extend(near.into_iter().enumerate().map(worth));
+        }
+        ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let mut seen = vec![false; n_centroids];
+        ranked.retain(|&(_, centroid)| !core::mem::replace(&mut seen[usize::from(centroid)], true));
+        ranked.into_iter().map(|(_, centroid)| centroid).collect()
+    }
+
+    /// `[n_query_tokens]` about what a document scores that has nothing to do with a token: the best of its few dozen tokens at centroids taken at random.
+    fn background(&self, query: &PreparedQuery) -> Vec<u8> {
+        let rank = (BACKGROUND * self.codec.tables().n_centroids() as f32) as usize;
+        let mut background = vec![0; query.n_tokens()];
+        for (token, background) in background.iter_mut().enumerate() {
+            let mut counts = [0_usize; 256];
+            for row in query.bytes.chunks_exact(query.query.stride()) {
+                counts[usize::from(row[token])] += 1;
+            }
+            let mut above = 0;
+            let at = counts.iter().rposition(|n| {
+                above += n;
+                above > rank
+            });
+            *background = at.unwrap_or(0) as u8;
+        }
+        background
+    }
+
+    /// `[n_query_tokens]` scores of one centroid as bytes, 255 the largest of all tokens and centroids.
+    pub(crate) fn centroid_row<'a>(&self, query: &'a PreparedQuery, centroid: u16) -> &'a [u8] {
+        let start = usize::from(centroid) * query.query.stride();
+        &query.bytes[start..start + query.n_tokens()]
+    }
+
+    /// For each query token, above which score every centroid was `read`, and what is assumed of a document that no list named above that.
+    ///
+    /// # Errors
+    /// [`IndexError::Parts`] for a query prepared for another codec.
+    pub(crate) fn assumed(&self, query: &PreparedQuery, read: &[bool]) -> Result<Vec<(u8, u8)>, IndexError> {
+        if query.bytes.len() != read.len() * query.query.stride() {
+            return Err(IndexError::Parts { what: "the query was prepared for another index".to_owned() });
+        }
+        let mut unread = vec![0; query.n_tokens()];
+        for (centroid, _) in read.iter().enumerate().filter(|(_, read)| !**read) {
+            for (most, &score) in unread.iter_mut().zip(self.centroid_row(query, centroid as u16)) {
+                *most = score.max(*most);
+            }
+        }
+        Ok(unread
+            .into_iter()
+            .zip(self.background(query))
+            .map(|(unread, b)| (unread, b.min(unread)))
+            .collect())
     }
 
     /// What each packed token is multiplied by so that it has length 1; wanted by [`Self::score`], once for each shard read.

@@ -14,23 +14,25 @@ mod marks;
 mod results;
 mod retriever;
 mod store;
+mod vectors;
 
 pub use downloads::query_bytes;
 pub use error::RetrieverError;
 pub use facets::{FilterCount, Filters, SortBy};
 pub use fusion::{LEXICAL_WEIGHT, fuse};
-pub use loader::{BundleLoader, ModelLoader};
+pub use loader::{BundleLoader, ModelLoader, RESIDENT_BYTES};
 pub use results::{
     Answer, Highlight, Highlights, Hit, Match, PartName, Place, QueryToken, SearchOptions, SearchResults,
     Stage, Timings,
 };
 pub use retriever::{BackendChoice, Clock, Computed, Retriever, Status};
+pub use vectors::Vectors;
 // Callers need these beside a retriever.
 pub use shirube_encoder::{Model, PreparedText};
 pub use shirube_format::{
     FormatError,
     bundle::{Need, Section},
 };
-pub use shirube_index::Index;
+pub use shirube_index::{Index, LazyIndex, LazyOptions};
 pub use shirube_kernels::Kernels;
 pub use shirube_lexical::{BM25_B, BM25_K1};

@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! BundleLoader::new(shirube.json) ─▶ word_files() ─▶ fetch each ─▶ provide(path, bytes) ─▶ open(): words
-//!                                 ─▶ meaning_files() ─▶ the same ─▶ index(): meaning
+//!     small: ─▶ meaning_files() ─▶ the same ─▶ code_shards() ─▶ fetch each ─▶ provide_shard(path, bytes) ─▶ index(): meaning
+//!     large: ─▶ meaning_files() and list_files() ─▶ the same ─▶ lazy_index(): meaning, whose searches ask for shards
 //! ModelLoader::new(manifest.json) ─▶ required() ─▶ the same ─▶ finish()
 //! ```
 
 use crate::{Retriever, RetrieverError};
 use shirube_encoder::Model;
 use shirube_format::FormatError;
-use shirube_format::bundle::{Bundle, BundleEntry, LexicalDirectory, PartKind, SectionsDirectory};
+use shirube_format::bundle::{
+    Bundle, BundleEntry, CodecTables, CodesDirectory, IvfDirectory, LexicalDirectory, Need, PartKind,
+    SectionsDirectory,
+};
 use shirube_format::model::{FileEntry, ModelManifest, is_dictionary};
-use shirube_index::Index;
+use shirube_index::{Index, LazyIndex};
 use shirube_kernels::Kernels;
 use std::collections::BTreeMap;
 
@@ -100,12 +104,18 @@ impl ModelLoader {
     }
 }
 
-/// Collects the files of a bundle: its two directories, for words, and the codes with their tables, for meaning. Shards of the directories go
-/// to [`Retriever::provide`] as searches ask for them.
+/// Most bytes of codes that a search by meaning loads whole unless the caller says otherwise: about what a small model takes, which the visitor loads
+/// too. After that no search waits for a host, and every document is looked at.
+pub const RESIDENT_BYTES: u64 = 8 << 20;
+
+/// Collects the files of a bundle: its two directories, for words, and the vectors' tables, directories and shards, for meaning. Other shards
+/// go to [`Retriever::provide`] as searches ask for them.
 #[derive(Debug)]
 pub struct BundleLoader {
     entry: BundleEntry,
     files: FileSet,
+    /// Checked shards of codes.
+    shards: BTreeMap<String, Vec<u8>>,
 }
 
 impl BundleLoader {
@@ -117,7 +127,8 @@ impl BundleLoader {
         let entry = BundleEntry::parse(entry_json)?;
         let required =
             entry.files.iter().filter(|f| f.kind != PartKind::Other).map(|f| f.file.clone()).collect();
-        Ok(Self { entry, files: FileSet { required, provided: BTreeMap::new() } })
+        let files = FileSet { required, provided: BTreeMap::new() };
+        Ok(Self { entry, files, shards: BTreeMap::new() })
     }
 
     /// The parsed entry.
@@ -125,25 +136,61 @@ impl BundleLoader {
         &self.entry
     }
 
+    fn files_of(&self, kinds: &'static [PartKind]) -> impl Iterator<Item = &FileEntry> {
+        self.entry.files.iter().filter(|f| kinds.contains(&f.kind)).map(|f| &f.file)
+    }
+
     /// The files that [`Self::open`] needs.
     pub fn word_files(&self) -> impl Iterator<Item = &FileEntry> {
-        self.entry
-            .files
-            .iter()
-            .filter(|f| matches!(f.kind, PartKind::Lexical | PartKind::Sections))
-            .map(|f| &f.file)
+        self.files_of(&[PartKind::Lexical, PartKind::Sections])
     }
 
-    /// The files that [`Self::index`] needs.
+    /// The files that [`Self::index`] and [`Self::lazy_index`] need.
     pub fn meaning_files(&self) -> impl Iterator<Item = &FileEntry> {
-        self.entry
-            .files
-            .iter()
-            .filter(|f| matches!(f.kind, PartKind::Centroids | PartKind::Codes))
-            .map(|f| &f.file)
+        self.files_of(&[PartKind::Centroids, PartKind::Codes])
     }
 
-    /// Every file of both.
+    /// The files that [`Self::lazy_index`] needs beside them; none in a small bundle, which can only be loaded whole.
+    pub fn list_files(&self) -> impl Iterator<Item = &FileEntry> {
+        self.files_of(&[PartKind::Ivf])
+    }
+
+    /// Bytes of all codes.
+    pub fn code_bytes(&self) -> u64 {
+        self.entry.files_of(PartKind::Codes).map(|f| f.shard_bytes).sum()
+    }
+
+    /// Whether a search is better answered without loading all codes: they have more than `resident_bytes`, and there are lists.
+    pub fn suits_lazy(&self, resident_bytes: u64) -> bool {
+        self.code_bytes() > resident_bytes && self.list_files().next().is_some()
+    }
+
+    /// The shards of codes that are not here yet, each whole, for [`Self::provide_shard`].
+    ///
+    /// # Errors
+    /// [`FormatError::Missing`] before the directory of the codes is here, or as its reader.
+    pub fn code_shards(&self) -> Result<Vec<Need>, RetrieverError> {
+        let directory = self.codes()?;
+        let shards = directory.documents.table.whole_shards();
+        Ok(shards.filter(|need| !self.shards.contains_key(&need.path)).collect())
+    }
+
+    /// Takes a whole shard of codes, checked by its name. A refused one can be provided again.
+    ///
+    /// # Errors
+    /// As [`Self::code_shards`] and [`BlockTable::check`](shirube_format::bundle::BlockTable::check).
+    pub fn provide_shard(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), RetrieverError> {
+        self.codes()?.documents.table.check(path, &bytes)?;
+        self.shards.insert(path.to_owned(), bytes);
+        Ok(())
+    }
+
+    fn codes(&self) -> Result<CodesDirectory, RetrieverError> {
+        let (path, bytes) = self.file(PartKind::Codes)?;
+        Ok(CodesDirectory::parse(path, bytes)?)
+    }
+
+    /// Every file that the entry names.
     pub fn required(&self) -> &[FileEntry] {
         &self.files.required
     }
@@ -185,13 +232,27 @@ impl BundleLoader {
         Retriever::new(self.entry.clone(), words, sections)
     }
 
-    /// The index of meaning, for [`Retriever::attach`].
+    /// The index of meaning in memory, for [`Retriever::attach`].
     ///
     /// # Errors
     /// [`FormatError::Missing`], or as [`Bundle::assemble_index`].
     pub fn index(self, kernels: Kernels) -> Result<Index, RetrieverError> {
-        self.files.complete()?;
-        let files = self.files.provided.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+        let files = self.files.provided.iter().chain(&self.shards);
+        let files = files.map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
         Ok(Index::open(Bundle::assemble_index(&self.entry, files)?, kernels)?)
+    }
+
+    /// The index of meaning that stays on its host, for [`Retriever::attach`].
+    ///
+    /// # Errors
+    /// [`FormatError::Missing`], also for a bundle without lists; as the files' readers, or [`LazyIndex::new`].
+    pub fn lazy_index(&self, kernels: Kernels) -> Result<LazyIndex, RetrieverError> {
+        let (path, bytes) = self.file(PartKind::Centroids)?;
+        let tables = CodecTables::parse(path, bytes)?;
+        let (path, bytes) = self.file(PartKind::Ivf)?;
+        let ivf = IvfDirectory::parse(path, bytes)?;
+        let codes = self.codes()?;
+        codes.belongs_to("codes directory", &tables, self.entry.counts.documents)?;
+        Ok(LazyIndex::new(tables, ivf, codes, kernels)?)
     }
 }

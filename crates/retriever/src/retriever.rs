@@ -1,19 +1,22 @@
 //! Query to hits.
 
 use crate::RetrieverError;
-use crate::facets::Facets;
+use crate::facets::{Facets, Filters};
 use crate::fusion::{fuse, top_k};
 use crate::marks::mark;
 use crate::results::{
     Answer, Highlights, Hit, Match, Place, QueryToken, SearchOptions, SearchResults, Stage, Timings,
 };
 use crate::store::SectionStore;
+use crate::vectors::{Scores, Vectors, Wanted};
 use serde::Serialize;
 use shirube_core::{DocId, Role};
 use shirube_encoder::{Model, PreparedText};
 use shirube_format::FormatError;
-use shirube_format::bundle::{BundleEntry, LexicalDirectory, ModelRef, Need, Section, SectionsDirectory};
-use shirube_index::{Index, PreparedQuery};
+use shirube_format::bundle::{
+    BlockTable, BundleEntry, LexicalDirectory, ModelRef, Need, Section, SectionsDirectory,
+};
+use shirube_index::{Index, LazyOptions, PreparedQuery, Step};
 use shirube_kernels::{Kernels, TokenMatch};
 use shirube_lexical::{Held, ShardedIndex, WordScores};
 use shirube_text::{Normalizer, Rules};
@@ -56,6 +59,8 @@ pub struct Status {
     pub tokens: usize,
     /// Bytes the index takes in memory; 0 before it is here.
     pub index_bytes: usize,
+    /// Whether the index stays on its host, and searches fetch what they need of it.
+    pub lazy: bool,
     /// Which kernels run.
     pub backend: BackendChoice,
 }
@@ -91,7 +96,8 @@ pub struct Computed {
 #[derive(Debug)]
 struct Meaning {
     model: Model,
-    index: Index,
+    vectors: Vectors,
+    lazy: LazyOptions,
     /// The query last encoded: asking again after a need costs nothing.
     last: Option<Encoded>,
 }
@@ -103,8 +109,17 @@ struct Encoded {
     /// Position among all embeddings and place in the query of those that stand for text; markers have no place.
     words: Vec<(usize, core::ops::Range<usize>, f32)>,
     truncated: bool,
-    maxsim: Vec<f32>,
+    /// Scores, and what they were chosen for where not every document has one.
+    scores: Option<(Scores, Option<Chosen>)>,
     timings: Timings,
+}
+
+/// What decides which documents a lazy search scores, beside the query.
+#[derive(Clone, Debug, PartialEq)]
+struct Chosen {
+    lexical_weight: f32,
+    filters: Filters,
+    limit: usize,
 }
 
 impl Retriever {
@@ -118,7 +133,9 @@ impl Retriever {
         sections: SectionsDirectory,
     ) -> Result<Self, RetrieverError> {
         let n_documents = entry.counts.documents as usize;
-        for (what, found) in [("lexical", words.lengths.len()), ("sections", sections.n_documents())] {
+        for (what, found) in
+            [("lexical", words.lengths.len()), ("sections", sections.documents.n_documents())]
+        {
             if found != n_documents {
                 return Err(FormatError::Invalid {
                     path: format!("{what} directory"),
@@ -136,6 +153,7 @@ impl Retriever {
             pages: entry.counts.pages,
             tokens: usize::try_from(entry.counts.tokens).unwrap_or(usize::MAX),
             index_bytes: 0,
+            lazy: false,
             backend: BackendChoice {
                 kind: "none".to_owned(),
                 reason: "no model is attached: words alone".to_owned(),
@@ -153,27 +171,38 @@ impl Retriever {
         })
     }
 
-    /// Adds meaning: the model, and the index of the same bundle.
+    /// Adds meaning: the model, and the index of the same bundle, an [`Index`] in memory or a [`LazyIndex`](shirube_index::LazyIndex) on its host.
     ///
     /// # Errors
     /// [`FormatError::Mismatch`] if the bundle was made with another model or tokenizer, [`FormatError::Invalid`] for an index of another bundle.
-    pub fn attach(&mut self, model: Model, index: Index, kernels: Kernels) -> Result<(), RetrieverError> {
+    pub fn attach(
+        &mut self,
+        model: Model,
+        vectors: impl Into<Vectors>,
+        kernels: Kernels,
+    ) -> Result<(), RetrieverError> {
         self.entry.model.check(&ModelRef::of(model.manifest()))?;
-        if index.n_documents() != self.status.documents {
+        let vectors = vectors.into();
+        if vectors.n_documents() != self.status.documents {
             return Err(FormatError::Invalid {
                 path: "codes".to_owned(),
                 offset: 0,
-                what: format!("{} documents, the entry says {}", index.n_documents(), self.status.documents),
+                what: format!(
+                    "{} documents, the entry says {}",
+                    vectors.n_documents(),
+                    self.status.documents
+                ),
             }
             .into());
         }
         self.status.model = model.manifest().name.clone();
-        self.status.index_bytes = index.memory_bytes();
+        self.status.index_bytes = vectors.memory_bytes();
+        self.status.lazy = matches!(vectors, Vectors::Lazy(_));
         self.status.backend = BackendChoice {
             kind: kernels.kind().name().to_owned(),
             reason: "the fastest instructions that this build and this machine share".to_owned(),
         };
-        self.meaning = Some(Meaning { model, index, last: None });
+        self.meaning = Some(Meaning { model, vectors, lazy: LazyOptions::default(), last: None });
         Ok(())
     }
 
@@ -187,9 +216,27 @@ impl Retriever {
         &self.entry
     }
 
-    /// The index searched, once it is attached.
+    /// The index searched, once one in memory is attached.
     pub fn index(&self) -> Option<&Index> {
-        self.meaning.as_ref().map(|m| &m.index)
+        match &self.meaning.as_ref()?.vectors {
+            Vectors::Resident(index) => Some(index),
+            Vectors::Lazy(_) => None,
+        }
+    }
+
+    /// How much of an index on its host a search may ask for from now on.
+    pub fn set_lazy_options(&mut self, options: LazyOptions) {
+        if let Some(meaning) = &mut self.meaning {
+            meaning.lazy = options;
+            meaning.last = None;
+        }
+    }
+
+    /// The tables of blocks whose shards searches may ask for.
+    fn block_tables(&self) -> Vec<&BlockTable> {
+        let mut tables = vec![&self.words.directory().table, &self.sections.directory().documents.table];
+        tables.extend(self.meaning.iter().flat_map(|meaning| meaning.vectors.block_tables()));
+        tables
     }
 
     /// Takes the bytes from `start` of a shard file: all of it, or the range of a [`Need`].
@@ -199,17 +246,22 @@ impl Retriever {
     /// refused is kept, and it can be provided again.
     pub fn provide(&mut self, path: &str, start: u64, bytes: &[u8]) -> Result<(), RetrieverError> {
         if self.words.directory().table.owns(path) {
-            Ok(self.words.provide(path, start, bytes)?)
-        } else if self.sections.directory().table.owns(path) {
-            Ok(self.sections.provide(path, start, bytes)?)
-        } else {
-            Err(RetrieverError::UnknownFile { path: path.to_owned() })
+            return Ok(self.words.provide(path, start, bytes)?);
+        }
+        if self.sections.directory().documents.table.owns(path) {
+            return Ok(self.sections.provide(path, start, bytes)?);
+        }
+        match &mut self.meaning {
+            Some(meaning) if meaning.vectors.block_tables().iter().any(|table| table.owns(path)) => {
+                meaning.vectors.provide(path, start, bytes)
+            }
+            _ => Err(RetrieverError::UnknownFile { path: path.to_owned() }),
         }
     }
 
     /// Every shard there is, for a caller that wants to keep them all.
     pub fn shards(&self) -> impl Iterator<Item = Need> {
-        self.words.directory().table.whole_shards().chain(self.sections.directory().table.whole_shards())
+        self.block_tables().into_iter().flat_map(BlockTable::whole_shards)
     }
 
     /// Checks the whole content of a shard without keeping it.
@@ -217,8 +269,7 @@ impl Retriever {
     /// # Errors
     /// As [`Self::provide`].
     pub fn check_shard(&self, path: &str, bytes: &[u8]) -> Result<(), RetrieverError> {
-        let tables = [&self.words.directory().table, &self.sections.directory().table];
-        match tables.into_iter().find(|table| table.owns(path)) {
+        match self.block_tables().into_iter().find(|table| table.owns(path)) {
             Some(table) => Ok(table.check(path, bytes)?),
             None => Err(RetrieverError::UnknownFile { path: path.to_owned() }),
         }
@@ -364,7 +415,7 @@ impl Retriever {
         })))
     }
 
-    /// The best sections for `query` by words and meaning. All documents are scored.
+    /// The best sections for `query` by words and meaning. All documents are scored, or of an index on its host those that look best.
     ///
     /// # Errors
     /// [`RetrieverError::NoModel`] before [`Self::attach`]; [`RetrieverError::EmptyQuery`], [`RetrieverError::Setting`] for a limit outside 1 to 1000,
@@ -393,30 +444,63 @@ impl Retriever {
         let allowed = self.facets.allowed(&options.filters)?;
         let meaning = self.meaning.as_mut().ok_or(RetrieverError::NoModel)?;
         // Taken out for the time of this search; put back where it must be asked again.
-        let encoded = match (meaning.last.take(), computed) {
+        let mut encoded = match (meaning.last.take(), computed) {
             (Some(last), None) if last.query == query => last,
             (_, computed) => meaning.encode_query(query, computed, clock)?,
         };
-        if options.lexical_weight > 0.0 {
-            let needs = self.words.needs(query);
-            if !needs.is_empty() {
-                meaning.last = Some(encoded);
-                return Ok(Answer::Needs(needs));
-            }
-        }
         let start = clock();
-        let n_documents = encoded.maxsim.len();
-        let lexical = if options.lexical_weight > 0.0 {
+        let weight = options.lexical_weight;
+        let mut needs = if weight > 0.0 { self.words.needs(query) } else { Vec::new() };
+        let chosen =
+            Chosen { lexical_weight: weight, filters: options.filters.clone(), limit: options.limit };
+        let known = |(_, of): &(Scores, Option<Chosen>)| of.as_ref().is_none_or(|of| *of == chosen);
+        let scores = encoded.scores.take().filter(known);
+        if scores.is_none() {
+            // Lists of documents beside those of words: one round less.
+            needs.extend(meaning.vectors.first_needs(&encoded.prepared, &meaning.lazy));
+        }
+        if !needs.is_empty() {
+            encoded.scores = scores;
+            meaning.last = Some(encoded);
+            return Ok(Answer::Needs(needs));
+        }
+        let lexical = if weight > 0.0 {
             self.words.score_all(query).unwrap_or_default().scores
         } else {
-            vec![0.0; n_documents]
+            vec![0.0; meaning.vectors.n_documents()]
         };
-        let mut fused = fuse(&encoded.maxsim, &lexical, options.lexical_weight);
+        let (scores, of) = match scores {
+            Some(scores) => scores,
+            None => {
+                let wanted = Wanted {
+                    facets: &self.facets,
+                    lexical: &lexical,
+                    lexical_weight: weight,
+                    allowed: allowed.as_deref(),
+                    limit: options.limit,
+                };
+                match meaning.vectors.score(&encoded.prepared, &meaning.lazy, wanted)? {
+                    Step::Done(scores) => {
+                        let of = scores.scored.is_some().then_some(chosen);
+                        (scores, of)
+                    }
+                    Step::Needs(needs) => {
+                        meaning.last = Some(encoded);
+                        return Ok(Answer::Needs(needs));
+                    }
+                }
+            }
+        };
+        let mut fused = fuse(&scores.maxsim, &lexical, weight);
         self.facets.weigh(&mut fused);
-        let found = self.best(&fused, allowed.as_deref(), options);
+        // Of an index on its host only what was scored can be ranked; the filters were applied before.
+        let found = self.best(&fused, scores.scored.as_deref().or(allowed.as_deref()), options);
         let needs = self.sections.needs(&found);
         let meaning = self.meaning.as_mut().ok_or(RetrieverError::NoModel)?;
         if !needs.is_empty() {
+            encoded.timings.score_ms += clock() - start;
+            encoded.timings.total_ms += clock() - start;
+            encoded.scores = Some((scores, of));
             meaning.last = Some(encoded);
             return Ok(Answer::Needs(needs));
         }
@@ -435,7 +519,7 @@ impl Retriever {
             hits.push(Hit {
                 document: DocId(document),
                 score: fused[at],
-                maxsim: encoded.maxsim[at],
+                maxsim: scores.maxsim[at],
                 lexical: lexical[at],
                 section: section.clone(),
                 matches,
@@ -460,10 +544,15 @@ impl Retriever {
                 .map(|(_, range, weight)| QueryToken { range: range.clone(), weight: *weight })
                 .collect(),
             truncated: encoded.truncated || cut,
-            n_scored: allowed.map_or(n_documents, |a| a.iter().filter(|&&a| a).count()),
+            n_scored: match scores.scored.as_ref().or(allowed.as_ref()) {
+                Some(counted) => counted.iter().filter(|&&counted| counted).count(),
+                None => scores.maxsim.len(),
+            },
             filters: self.facets.counts(&options.filters),
             timings,
         };
+        meaning.vectors.tidy();
+        encoded.scores = Some((scores, of));
         meaning.last = Some(encoded);
         Ok(Answer::Results(Box::new(results)))
     }
@@ -516,23 +605,23 @@ impl Meaning {
         let elsewhere = computed.as_ref().map_or((0.0, 0.0), |c| (c.encode_ms, c.score_ms));
         let (embeddings, scores) = match computed {
             Some(computed) => {
-                let expected = input.kept().count() * self.index.dim();
+                let expected = input.kept().count() * self.vectors.dim();
                 check_computed("embeddings", computed.embeddings.len(), expected)?;
                 (computed.embeddings, computed.maxsim)
             }
             None => (self.model.encode(&input)?, None),
         };
         let done = clock();
-        let prepared = self.index.prepare(&embeddings)?;
-        let maxsim = match scores {
-            Some(scores) => {
-                check_computed("scores", scores.len(), self.index.n_documents())?;
-                scores
+        let prepared = self.vectors.prepare(&embeddings)?;
+        let scores = match scores {
+            Some(maxsim) => {
+                check_computed("scores", maxsim.len(), self.vectors.n_documents())?;
+                Some((Scores { maxsim, scored: None }, None))
             }
-            None => self.index.score_all(&prepared)?,
+            None => None,
         };
         let end = clock();
-        let dim = self.index.dim();
+        let dim = self.vectors.dim();
         let words = input
             .kept_ranges()
             .enumerate()
@@ -546,7 +635,7 @@ impl Meaning {
             prepared,
             words,
             truncated: input.truncated,
-            maxsim,
+            scores,
             timings: Timings {
                 tokenize_ms: tokenized - start,
                 encode_ms: done - tokenized + elsewhere.0,
@@ -564,7 +653,7 @@ impl Meaning {
         section: &Section,
         map: Option<&[u16]>,
     ) -> Result<Vec<Match>, RetrieverError> {
-        let best = self.index.matches(&encoded.prepared, document)?;
+        let best = self.vectors.matches(&encoded.prepared, document)?;
         let text = section.document();
         let input = self.model.prepare(&text.text, Role::Document);
         let ranges: Vec<Option<core::ops::Range<usize>>> = input.kept_ranges().collect();

@@ -26,16 +26,17 @@ impl SectionStore {
 
     /// What is missing to show `documents`, each below the number of documents.
     pub(crate) fn needs(&self, documents: &[u32]) -> Vec<Need> {
-        let mut blocks: Vec<usize> = documents.iter().map(|&d| self.directory.block_of(d)).collect();
+        let mut blocks: Vec<usize> =
+            documents.iter().map(|&d| self.directory.documents.block_of(d)).collect();
         blocks.sort_unstable();
         blocks.dedup();
         blocks.retain(|block| !self.blocks.contains_key(block));
-        blocks.into_iter().map(|block| self.directory.need(block)).collect()
+        blocks.into_iter().map(|block| self.directory.documents.need(block)).collect()
     }
 
     pub(crate) fn provide(&mut self, path: &str, start: u64, bytes: &[u8]) -> Result<(), FormatError> {
         self.clock += 1;
-        for (block, bytes) in self.directory.table.split(path, start, bytes)? {
+        for (block, bytes) in self.directory.documents.table.split(path, start, bytes)? {
             let parsed = self.directory.parse_block(block, bytes)?;
             self.blocks.insert(block, (parsed, self.clock));
         }
@@ -44,8 +45,8 @@ impl SectionStore {
 
     /// The section of a document, where its block is here.
     pub(crate) fn get(&self, document: u32) -> Option<&StoredSection> {
-        let block = self.directory.block_of(document);
-        let at = document - self.directory.documents_of(block).start;
+        let block = self.directory.documents.block_of(document);
+        let at = document - self.directory.documents.documents_of(block).start;
         self.blocks.get(&block)?.0.get(at as usize)
     }
 
@@ -53,7 +54,7 @@ impl SectionStore {
     pub(crate) fn used(&mut self, documents: &[u32]) {
         self.clock += 1;
         for &document in documents {
-            if let Some((_, used)) = self.blocks.get_mut(&self.directory.block_of(document)) {
+            if let Some((_, used)) = self.blocks.get_mut(&self.directory.documents.block_of(document)) {
                 *used = self.clock;
             }
         }

@@ -272,7 +272,7 @@ impl BundleSummary {
             let of_part = || files.iter().filter(|(path, _)| path.starts_with(name));
             (name.to_owned(), of_part().count(), of_part().map(|(_, bytes)| bytes).sum())
         };
-        let parts = ["codes", "centroids", "lexical", "sections"].map(part);
+        let parts = ["codes", "ivf", "centroids", "lexical", "sections"].map(part);
         let entry_part = ("entry".to_owned(), 1, entry.to_bytes().len() as u64);
         Self {
             n_tokens: entry.counts.tokens,

@@ -5,7 +5,7 @@ use js_sys::{Object, Reflect};
 use serde::Serialize;
 use shirube_format::model::FileEntry;
 use shirube_retriever::{
-    Answer, BundleLoader, Filters, Need, Retriever, RetrieverError, SearchOptions, SortBy,
+    Answer, BundleLoader, Filters, Need, RESIDENT_BYTES, Retriever, RetrieverError, SearchOptions, SortBy,
 };
 #[cfg(feature = "meaning")]
 use shirube_retriever::{Computed, ModelLoader};
@@ -28,6 +28,8 @@ pub struct Engine {
     #[cfg(feature = "meaning")]
     pub(crate) model: Option<ModelLoader>,
     pub(crate) bundle: Option<BundleLoader>,
+    /// Whether the bundle's codes stay on their host.
+    pub(crate) lazy: bool,
     pub(crate) loaded: Option<Loaded>,
 }
 
@@ -45,6 +47,7 @@ pub(crate) struct Loaded {
 struct BundleFiles<'a> {
     words: Vec<RequiredFile<'a>>,
     meaning: Vec<RequiredFile<'a>>,
+    lazy: bool,
 }
 
 #[derive(Serialize)]
@@ -85,6 +88,7 @@ struct BundleStatus<'a> {
     documents: usize,
     pages: u32,
     tokens: usize,
+    lazy: bool,
 }
 
 #[wasm_bindgen]
@@ -96,18 +100,24 @@ impl Engine {
         Self::default()
     }
 
-    /// Takes `shirube.json`; returns the files to provide, `{words: [{path, bytes, sha256}], meaning: […]}`.
+    /// Takes `shirube.json`; returns the files to provide, `{words: [{path, bytes, sha256}], meaning: […], lazy}`. The codes stay on their host, and
+    /// searches ask for what they need of them, where they have more than `resident_bytes` (left out: the default) and the bundle has lists;
+    /// otherwise `codeShards` come after `meaning`.
     ///
     /// # Errors
     /// `{code, message, cure}`, as everywhere in this class.
     #[wasm_bindgen(js_name = openBundle)]
-    pub fn open_bundle(&mut self, entry: &[u8]) -> Result<JsValue, JsValue> {
+    pub fn open_bundle(&mut self, entry: &[u8], resident_bytes: Option<f64>) -> Result<JsValue, JsValue> {
         let loader = BundleLoader::new(entry).map_err(Failure::from)?;
         #[cfg(feature = "meaning")]
         crate::meaning::check_pair(Some(&loader), self.model.as_ref())?;
+        // Infinity becomes the largest number there is.
+        self.lazy = loader.entry().suits_lazy(resident_bytes.map_or(RESIDENT_BYTES, |bytes| bytes as u64));
+        let lists = loader.list_files().filter(|_| self.lazy);
         let files = BundleFiles {
             words: loader.word_files().map(RequiredFile::of).collect(),
-            meaning: loader.meaning_files().map(RequiredFile::of).collect(),
+            meaning: loader.meaning_files().chain(lists).map(RequiredFile::of).collect(),
+            lazy: self.lazy,
         };
         let files = plain(&files)?;
         self.bundle = Some(loader);
@@ -166,6 +176,7 @@ impl Engine {
                 documents: status.documents,
                 pages: status.pages,
                 tokens: status.tokens,
+                lazy: self.lazy,
             },
         })
     }
@@ -251,7 +262,7 @@ pub(crate) fn read_sort(sort: JsValue) -> Result<Option<SortBy>, Failure> {
     Ok(Some(sort))
 }
 
-fn needed(needs: &[Need]) -> Result<JsValue, JsValue> {
+pub(crate) fn needed(needs: &[Need]) -> Result<JsValue, JsValue> {
     let needs: Vec<_> = needs
         .iter()
         .map(|n| Needed { path: &n.path, start: n.range.start, end: n.range.end, file_bytes: n.file_bytes })

@@ -1,6 +1,6 @@
 //! What needs a model: its files, searches by meaning, and what a GPU takes from the engine and gives back.
 
-use crate::engine::{Engine, RequiredFile, answer, not_loaded, now, object, plain, read_filters, read_sort};
+use crate::engine::{Engine, RequiredFile, answer, needed, not_loaded, now, object, plain, read_filters, read_sort};
 use crate::error::Failure;
 use js_sys::{Array, Float32Array, Int8Array, Uint8Array, Uint16Array, Uint32Array};
 use shirube_core::Role;
@@ -37,6 +37,33 @@ impl Engine {
         Ok(loader.provide(path, bytes).map_err(Failure::from)?)
     }
 
+    /// The shards of codes to provide, `[{path, start, end, fileBytes}]`, each whole; none where the codes stay on their host.
+    ///
+    /// # Errors
+    /// Before the directory of the codes was provided.
+    #[wasm_bindgen(js_name = codeShards)]
+    pub fn code_shards(&self) -> Result<JsValue, JsValue> {
+        let loader = self
+            .bundle
+            .as_ref()
+            .ok_or_else(|| Failure::bad_argument("openBundle comes before codeShards"))?;
+        let shards = if self.lazy { Vec::new() } else { loader.code_shards().map_err(Failure::from)? };
+        needed(&shards)
+    }
+
+    /// Takes one shard of codes. A refused one can be provided again.
+    ///
+    /// # Errors
+    /// When its content is not what its name says.
+    #[wasm_bindgen(js_name = provideCodes)]
+    pub fn provide_codes(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), JsValue> {
+        let loader = self
+            .bundle
+            .as_mut()
+            .ok_or_else(|| Failure::bad_argument("openBundle comes before provideCodes"))?;
+        Ok(loader.provide_shard(path, bytes).map_err(Failure::from)?)
+    }
+
     /// Builds encoder and index from what was provided; searches by meaning can begin.
     ///
     /// # Errors
@@ -53,8 +80,13 @@ impl Engine {
         loaded.license = model.manifest().license.clone();
         let kernels = Kernels::detect();
         let model = model.finish(kernels).map_err(Failure::from)?;
-        let index = bundle.index(kernels).map_err(Failure::from)?;
-        loaded.retriever.attach(model, index, kernels).map_err(Failure::from)?;
+        if self.lazy {
+            let index = bundle.lazy_index(kernels).map_err(Failure::from)?;
+            loaded.retriever.attach(model, index, kernels).map_err(Failure::from)?;
+        } else {
+            let index = bundle.index(kernels).map_err(Failure::from)?;
+            loaded.retriever.attach(model, index, kernels).map_err(Failure::from)?;
+        }
         Ok(())
     }
 

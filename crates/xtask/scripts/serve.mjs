@@ -17,10 +17,10 @@ const TYPES = {
 const COMPRESSED = new Set([".html", ".css", ".js", ".mjs", ".json", ".svg", ".wasm"]);
 
 /**
- * Serves `folder`. `hook(path, request, response)` may answer itself and return true.
+ * Serves `folder`. `hook(path, request, response)` may answer itself and return true. Without `ranges` a range is answered by the whole file.
  * Resolves to `{ url, close }`; tries the ports after `port` when it is taken; 0 is any.
  */
-export async function serve(folder, { port = 0, hook } = {}) {
+export async function serve(folder, { port = 0, hook, ranges = true } = {}) {
   const server = createServer(async (request, response) => {
     const path = decodeURIComponent(new URL(request.url ?? "/", "http://localhost").pathname);
     if (hook && (await hook(path, request, response))) return;
@@ -48,6 +48,14 @@ export async function serve(folder, { port = 0, hook } = {}) {
     };
     if (request.headers["if-none-match"] === tag) {
       response.writeHead(304, headers).end();
+      return;
+    }
+    const asked = ranges && !COMPRESSED.has(type) ? /^bytes=(\d+)-(\d+)$/.exec(String(request.headers.range ?? "")) : null;
+    const [start, end] = asked ? [Number(asked[1]), Math.min(Number(asked[2]), stat.size - 1)] : [0, -1];
+    if (asked && start <= end) {
+      const range = { "content-range": `bytes ${start}-${end}/${stat.size}`, "content-length": end - start + 1 };
+      response.writeHead(206, { ...headers, ...range });
+      createReadStream(file, { start, end }).on("error", () => response.destroy()).pipe(response);
       return;
     }
     const zip = COMPRESSED.has(type) && /\bgzip\b/.test(String(request.headers["accept-encoding"] ?? ""));

@@ -52,22 +52,39 @@ impl Growth {
         self.real.len()
     }
 
+    /// Passages that are real, pooled.
+    pub(crate) fn real(&self) -> &Embeddings {
+        &self.real
+    }
+
     /// Passage `p` of a larger corpus; passages must be asked for in order, for the same seed gives the same corpus.
     pub(crate) fn passage(&mut self, p: usize) -> Vec<f32> {
+        let dim = self.real.dim;
+        let pieces = self.pieces(p);
+        pieces
+            .into_iter()
+            .flat_map(|rows| &self.real.values[rows.start * dim..rows.end * dim])
+            .copied()
+            .collect()
+    }
+
+    /// The rows of the real passages that [`Self::passage`] puts together: what is made of a row, such as its code, need not be made again.
+    pub(crate) fn pieces(&mut self, p: usize) -> Vec<core::ops::Range<usize>> {
         if p < self.real.len() {
-            return self.real.of(p).to_vec();
+            return vec![self.real.starts[p]..self.real.starts[p + 1]];
         }
         let dim = self.real.dim;
-        let mut rows = Vec::with_capacity(TOKENS * dim);
+        let mut pieces = Vec::with_capacity(2);
         for half in 0..2 {
             let from = self.n_answers + self.below(self.real.len() - self.n_answers);
             let n = self.real.of(from).len() / dim;
             // The first half brings its document marker, which stands first.
             let wanted = (TOKENS / 2).min(n);
             let start = if half == 0 { 0 } else { self.below(n - wanted + 1) };
-            rows.extend_from_slice(&self.real.of(from)[start * dim..(start + wanted) * dim]);
+            let first = self.real.starts[from] + start;
+            pieces.push(first..first + wanted);
         }
-        rows
+        pieces
     }
 
     /// The first `n` passages with the questions.

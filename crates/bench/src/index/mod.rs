@@ -10,6 +10,7 @@
 //! `target/bench/embeddings`. Left out: encoding a query, reading files.
 
 pub(crate) mod growth;
+pub(crate) mod lazy;
 pub(crate) mod million;
 mod peers;
 mod search;
@@ -18,7 +19,7 @@ mod table;
 use crate::corpus::{Corpus, Source};
 use crate::frame::{Report, Settings};
 use rayon::prelude::*;
-use shirube_format::bundle::CodesShard;
+use shirube_format::bundle::{CodesBlock, CodesDirectory};
 use shirube_index::BuiltIndex;
 
 /// Sets of the table.
@@ -108,26 +109,16 @@ pub(crate) fn exact(corpus: &Corpus, questions: &[usize]) -> anyhow::Result<Vec<
         .collect()
 }
 
-/// Bytes of an index in files: tables with centroids, and codes.
+/// Bytes of an index in files: tables with centroids, codes and their directory.
 pub(crate) fn file_bytes(built: &BuiltIndex) -> usize {
     let tables = built.codec.tables();
-    let mut bytes = tables.to_bytes().len();
-    let (mut token, row_bytes) = (0, tables.row_bytes());
-    for (i, lengths) in built.lengths.chunks(4096).enumerate() {
-        let end = token + lengths.iter().map(|&n| usize::from(n)).sum::<usize>();
-        let shard = CodesShard {
-            dim: tables.dim,
-            packing: tables.packing,
-            n_centroids: tables.n_centroids(),
-            first_document: 4096 * i as u32,
-            lengths: lengths.to_vec(),
-            codes: built.packed.codes[token..end].to_vec(),
-            residuals: built.packed.residuals[token * row_bytes..end * row_bytes].to_vec(),
-        };
-        bytes += shard.to_bytes().len();
-        token = end;
-    }
-    bytes
+    let all = CodesBlock {
+        lengths: built.lengths.clone(),
+        codes: built.packed.codes.clone(),
+        residuals: built.packed.residuals.clone(),
+    };
+    let (file, directory, _) = CodesDirectory::pack(tables.dim, tables.packing, tables.n_centroids(), &all);
+    tables.to_bytes().len() + file.len() + directory.documents.table.total_bytes() as usize
 }
 
 pub(crate) fn median(mut times: Vec<f64>) -> f64 {

@@ -53,6 +53,34 @@ pub struct Need {
 impl BlockTable {
     /// Puts `blocks` into shard files under `folder`: one block a shard up to [`MAX_SHARDS`], then several.
     pub(super) fn write(folder: &'static str, blocks: &[Vec<u8>]) -> (Self, Vec<NamedFile>) {
+        let chunk = blocks.len().div_ceil(MAX_SHARDS).max(1);
+        let ends = (1..=blocks.len()).filter(|end| end % chunk == 0 || *end == blocks.len());
+        Self::write_shards(folder, blocks, ends)
+    }
+
+    /// Puts `blocks` into shards of at least `least_bytes` (more where there would be over [`MAX_SHARDS`]), about twice that, at most four times and a
+    /// block. What a shard ends with is decided by that block's own bytes: shards before and some way behind a change keep their names.
+    pub(super) fn write_grouped(
+        folder: &'static str,
+        blocks: &[Vec<u8>],
+        least_bytes: usize,
+    ) -> (Self, Vec<NamedFile>) {
+        let total: usize = blocks.iter().map(Vec::len).sum();
+        let mut cuts = Cuts::new(least_bytes.max(total.div_ceil(MAX_SHARDS)));
+        let ends: Vec<usize> = (1..=blocks.len())
+            .filter(|&end| {
+                let block = &blocks[end - 1];
+                cuts.after(block.len(), hash_of(block)) || end == blocks.len()
+            })
+            .collect();
+        Self::write_shards(folder, blocks, ends.into_iter())
+    }
+
+    fn write_shards(
+        folder: &'static str,
+        blocks: &[Vec<u8>],
+        ends: impl Iterator<Item = usize>,
+    ) -> (Self, Vec<NamedFile>) {
         let mut table = Self {
             folder,
             names: Vec::new(),
@@ -61,12 +89,14 @@ impl BlockTable {
             shard_bytes: Vec::new(),
         };
         let mut files = Vec::new();
-        for blocks in blocks.chunks(blocks.len().div_ceil(MAX_SHARDS).max(1)) {
+        let mut start = 0;
+        for end in ends {
             let mut bytes = Vec::new();
-            for block in blocks {
+            for block in &blocks[start..end] {
                 table.starts.push(bytes.len() as u32);
                 bytes.extend_from_slice(block);
             }
+            start = end;
             table.names.push(name_of(&bytes));
             table.first_blocks.push(table.starts.len() as u32);
             table.shard_bytes.push(bytes.len() as u32);
@@ -160,6 +190,14 @@ impl BlockTable {
             *byte = digit(high)? << 4 | digit(low)?;
         }
         self.names.iter().position(|found| *found == name)
+    }
+
+    /// Path of the shard that holds a block.
+    ///
+    /// # Panics
+    /// If there is no such block.
+    pub fn path_of(&self, block: usize) -> String {
+        self.path(self.place(block).0)
     }
 
     /// Paths of all shards.
@@ -268,6 +306,39 @@ impl BlockTable {
         }
         Ok(blocks)
     }
+}
+
+/// Where a run of items is cut: never below `least` bytes, then after an item with a chance of its bytes over `least`, taken from its own content, and
+/// always at four times `least`.
+#[derive(Debug)]
+pub(super) struct Cuts {
+    least: usize,
+    filled: usize,
+}
+
+impl Cuts {
+    pub(super) fn new(least: usize) -> Self {
+        Self { least: least.max(1), filled: 0 }
+    }
+
+    /// Whether to cut after the next item, of so many bytes and this [`hash_of`] its content.
+    pub(super) fn after(&mut self, bytes: usize, hash: u32) -> bool {
+        self.filled += bytes;
+        let chance = bytes as u64 * (1 << 32) / self.least as u64;
+        let cut = self.filled >= self.least && (u64::from(hash) < chance || self.filled >= 4 * self.least);
+        if cut {
+            self.filled = 0;
+        }
+        cut
+    }
+}
+
+/// FNV-1a, folded; spreads well enough to choose cuts.
+pub(super) fn hash_of(bytes: &[u8]) -> u32 {
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    (hash ^ (hash >> 32)) as u32
 }
 
 fn name_of(bytes: &[u8]) -> [u8; NAME_BYTES] {

@@ -75,10 +75,6 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    pub(super) fn u16s(&mut self, n: usize) -> Result<Vec<u16>, FormatError> {
-        Ok(self.take(2 * n)?.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect())
-    }
-
     /// `n` finite floats.
     pub(super) fn f32s(&mut self, n: usize) -> Result<Vec<f32>, FormatError> {
         let values: Vec<f32> =
@@ -171,11 +167,6 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Length of `n` two-byte values, padded to a multiple of four.
-pub(super) fn u16s_bytes(n: usize) -> usize {
-    (2 * n).next_multiple_of(4)
-}
-
 pub(super) fn put_u32(out: &mut Vec<u8>, value: u32) {
     out.extend_from_slice(&value.to_le_bytes());
 }
@@ -186,11 +177,6 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u32) {
         value >>= 7;
     }
     out.push(value as u8);
-}
-
-pub(super) fn put_u16s(out: &mut Vec<u8>, values: &[u16]) {
-    out.extend(values.iter().flat_map(|v| v.to_le_bytes()));
-    out.resize(out.len().next_multiple_of(4), 0);
 }
 
 pub(super) fn put_f32s(out: &mut Vec<u8>, values: &[f32]) {

@@ -21,6 +21,12 @@ pub(super) fn put(out: &mut Vec<u8>, content: &[u8]) {
     out.extend(miniz_oxide::deflate::compress_to_vec_zlib(content, LEVEL));
 }
 
+/// Appends `content` as a compressed body whose stream only stores it: for what does not compress.
+pub(super) fn put_stored(out: &mut Vec<u8>, content: &[u8]) {
+    super::bytes::put_u32(out, content.len() as u32);
+    out.extend(miniz_oxide::deflate::compress_to_vec_zlib(content, 0));
+}
+
 /// Reads the compressed body that fills the rest of `cursor`. No more is allocated than the compressed bytes can stand for.
 pub(super) fn take(cursor: &mut Cursor<'_>, name: &str) -> Result<Vec<u8>, FormatError> {
     let most = cursor.left().saturating_mul(LARGEST_RATIO).min(MAX_FILE_BYTES as usize);

@@ -86,8 +86,10 @@ pub struct CodecInfo {
 pub enum PartKind {
     /// [`CodecTables`](super::CodecTables).
     Centroids,
-    /// [`CodesShard`](super::CodesShard).
+    /// [`CodesDirectory`](super::CodesDirectory).
     Codes,
+    /// [`IvfDirectory`](super::IvfDirectory); small bundles have none.
+    Ivf,
     /// [`SectionsDirectory`](super::SectionsDirectory).
     Sections,
     /// [`LexicalDirectory`](super::LexicalDirectory).
@@ -105,10 +107,6 @@ pub struct BundleFile {
     pub file: FileEntry,
     /// What it holds.
     pub kind: PartKind,
-    /// First document of a shard; 0 for other files.
-    pub first_document: u32,
-    /// Documents in a shard; 0 for other files.
-    pub n_documents: u32,
     /// Shard files that a directory names; 0 for other files.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub n_shards: u64,
@@ -215,7 +213,7 @@ impl BundleEntry {
         json
     }
 
-    /// Files of one kind, in document order.
+    /// Files of one kind: at most one of the kinds known here.
     pub fn files_of(&self, kind: PartKind) -> impl Iterator<Item = &BundleFile> {
         self.files.iter().filter(move |f| f.kind == kind)
     }
@@ -255,28 +253,16 @@ impl BundleEntry {
                 ));
             }
         }
-        for kind in [PartKind::Centroids, PartKind::Lexical, PartKind::Sections] {
+        for (kind, least) in [
+            (PartKind::Centroids, 1),
+            (PartKind::Codes, 1),
+            (PartKind::Ivf, 0),
+            (PartKind::Lexical, 1),
+            (PartKind::Sections, 1),
+        ] {
             let n = self.files_of(kind).count();
-            if n != 1 {
+            if n > 1 || n < least {
                 return Err(format!("files: {n} of kind {kind:?}, expected 1"));
-            }
-        }
-        for kind in [PartKind::Codes] {
-            let mut next = 0_u32;
-            for f in self.files_of(kind) {
-                if f.first_document != next || f.n_documents == 0 || f.n_documents > MAX_DOCUMENTS {
-                    return Err(format!(
-                        "files: {} holds {} documents from {}, expected some from {next}",
-                        f.file.path, f.n_documents, f.first_document
-                    ));
-                }
-                next = next.saturating_add(f.n_documents);
-            }
-            if next != self.counts.documents {
-                return Err(format!(
-                    "files of kind {kind:?} hold {next} documents, counts.documents is {}",
-                    self.counts.documents
-                ));
             }
         }
         Ok(())

@@ -108,7 +108,7 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), FormatError> {
 
 fn remove_stale(folder: &Path, current: &BTreeSet<&str>) -> Result<Vec<String>, FormatError> {
     let mut removed = Vec::new();
-    for directory in ["", "codes", "sections", "lexical"] {
+    for directory in ["", "codes", "ivf", "sections", "lexical"] {
         let path = folder.join(directory);
         let listing = match std::fs::read_dir(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
@@ -135,7 +135,8 @@ pub fn is_bundle_file(relative: &str) -> bool {
     if done == ENTRY_NAME {
         return done != relative;
     }
-    let ours = ["centroids.", "codes/", "sections.", "sections/", "lexical.", "lexical/"];
+    let ours =
+        ["centroids.", "codes.", "codes/", "ivf.", "ivf/", "sections.", "sections/", "lexical.", "lexical/"];
     ours.iter().any(|before| {
         done.strip_prefix(before).and_then(|rest| rest.strip_suffix(".bin")).is_some_and(|hash| {
             hash.len() == super::NAME_DIGITS && hash.bytes().all(|b| b.is_ascii_hexdigit())
@@ -152,6 +153,9 @@ mod tests {
         for name in [
             "centroids.0123456789abcdef.bin",
             "codes/0123456789abcdef.bin.part",
+            "codes.0123456789abcdef.bin",
+            "ivf.0123456789abcdef.bin",
+            "ivf/0123456789abcdef.bin",
             "sections/0123456789abcdef.bin",
             "lexical/0123456789abcdef.bin",
             "lexical.0123456789abcdef.bin",

@@ -1,7 +1,7 @@
 //! Sections: what is shown for a hit, and how its tokens were pooled.
 //!
-//! `sections.{hash}.bin`, the directory, is `SHRS`, version `u32` 2, then a compressed body: the number of documents, the table of blocks
-//! ([`BlockTable`]), for each block the number of its documents (at least 1), and the facets ([`FacetTable`]). Blocks stand in document order.
+//! `sections.{hash}.bin`, the directory, is `SHRS`, version `u32` 2, then a compressed body: the blocks of documents
+//! ([`DocumentBlocks`]) and the facets ([`FacetTable`]).
 //!
 //! A block in `sections/{hash}.bin` is a compressed body: JSON,
 //!
@@ -16,9 +16,10 @@
 //!
 //! Blocks are small, because the hits on view come from as many of them.
 
-use super::blocks::{BlockTable, Need};
-use super::bytes::{Cursor, put_u32, put_varint};
-use super::{FacetTable, MAX_DOCUMENTS, base64, compressed};
+use super::blocks::BlockTable;
+use super::bytes::{Cursor, put_u32};
+use super::documents::DocumentBlocks;
+use super::{FacetTable, base64, compressed};
 use crate::{FormatError, NamedFile};
 use core::ops::Range;
 use serde::{Deserialize, Serialize};
@@ -146,11 +147,9 @@ impl DocumentText {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SectionsDirectory {
     /// Where the blocks are.
-    pub table: BlockTable,
+    pub documents: DocumentBlocks,
     /// What a search must know of all sections.
     pub facets: FacetTable,
-    /// `[n_blocks + 1]` first document of each block; the last is the number of documents.
-    first_documents: Vec<u32>,
 }
 
 /// A section and, for each token embedding that the encoder kept of it, the stored token it was pooled into; `None` without pooling.
@@ -182,26 +181,25 @@ impl SectionsDirectory {
         };
         let total: usize = (0..sections.len()).map(size).sum();
         let block_bytes = BLOCK_BYTES.max(total.div_ceil(MAX_BLOCKS));
-        let (mut blocks, mut first_documents, mut filled) = (Vec::new(), vec![0_u32], 0);
+        let (mut blocks, mut counts) = (Vec::new(), Vec::new());
+        let (mut first, mut filled) = (0, 0);
         for i in 0..sections.len() {
             filled += size(i);
             if filled >= block_bytes || i + 1 == sections.len() {
-                let first = first_documents[blocks.len()] as usize;
                 blocks.push(block_bytes_of(&sections[first..=i], &token_maps[first..=i]));
-                first_documents.push(i as u32 + 1);
-                filled = 0;
+                counts.push(i + 1 - first);
+                (first, filled) = (i + 1, 0);
             }
         }
         let (table, files) = BlockTable::write(FOLDER, &blocks);
-        let directory = Self { table, facets: FacetTable::of(sections), first_documents };
+        let documents = DocumentBlocks::new(table, &counts);
+        let directory = Self { documents, facets: FacetTable::of(sections) };
         (directory.to_bytes(), directory, files)
     }
 
     fn to_bytes(&self) -> Vec<u8> {
         let mut body = Vec::new();
-        put_varint(&mut body, self.n_documents() as u32);
-        self.table.put(&mut body);
-        self.first_documents.windows(2).for_each(|w| put_varint(&mut body, w[1] - w[0]));
+        self.documents.put(&mut body);
         self.facets.put(&mut body);
         let mut out = MAGIC.to_vec();
         put_u32(&mut out, VERSION);
@@ -217,48 +215,12 @@ impl SectionsDirectory {
         let mut cursor = Cursor::open(path, bytes, MAGIC, VERSION)?;
         let body = compressed::take(&mut cursor, "bytes of the directory")?;
         let mut cursor = Cursor::body(path, &body);
-        let n_documents = cursor.number("documents", 1, MAX_DOCUMENTS as usize)?;
-        let table = BlockTable::take(&mut cursor, FOLDER)?;
-        let mut first_documents = vec![0_u32];
-        let mut next = 0;
-        for _ in 0..table.n_blocks() {
-            next += cursor.number("documents of a block", 1, n_documents - next.min(n_documents))?;
-            first_documents.push(next as u32);
+        let documents = DocumentBlocks::take(&mut cursor, FOLDER)?;
+        let facets = FacetTable::take(&mut cursor, documents.n_documents())?;
+        if !cursor.is_done() {
+            return Err(cursor.invalid(format!("{} bytes are left", cursor.left())));
         }
-        let facets = FacetTable::take(&mut cursor, n_documents)?;
-        if next != n_documents || !cursor.is_done() {
-            return Err(cursor.invalid(format!(
-                "the blocks hold {next} of {n_documents} documents, {} bytes are left",
-                cursor.left()
-            )));
-        }
-        Ok(Self { table, facets, first_documents })
-    }
-
-    /// Number of documents.
-    pub fn n_documents(&self) -> usize {
-        self.first_documents.last().map_or(0, |&n| n as usize)
-    }
-
-    /// The block of a document below [`Self::n_documents`].
-    pub fn block_of(&self, document: u32) -> usize {
-        self.first_documents.partition_point(|&first| first <= document).saturating_sub(1)
-    }
-
-    /// The documents of a block.
-    ///
-    /// # Panics
-    /// If there is no such block.
-    pub fn documents_of(&self, block: usize) -> Range<u32> {
-        self.first_documents[block]..self.first_documents[block + 1]
-    }
-
-    /// What to fetch for a block.
-    ///
-    /// # Panics
-    /// If there is no such block.
-    pub fn need(&self, block: usize) -> Need {
-        self.table.need(block)
+        Ok(Self { documents, facets })
     }
 
     /// Reads the block of that number.
@@ -266,9 +228,9 @@ impl SectionsDirectory {
     /// # Errors
     /// [`FormatError::Json`] or [`FormatError::Invalid`].
     pub fn parse_block(&self, block: usize, bytes: &[u8]) -> Result<Vec<StoredSection>, FormatError> {
-        let path = self.table.path(self.table.place(block).0);
+        let path = self.documents.table.path_of(block);
         let sections = parse_sections(&path, bytes)?;
-        let expected = self.documents_of(block);
+        let expected = self.documents.documents_of(block);
         if sections.len() != expected.len() {
             return Err(FormatError::Invalid {
                 path,
@@ -400,16 +362,16 @@ mod tests {
             maps.push(None);
         }
         let (bytes, directory, files) = SectionsDirectory::pack(&sections, &maps);
-        assert!(directory.table.n_blocks() > 3);
+        assert!(directory.documents.table.n_blocks() > 3);
         assert_eq!(SectionsDirectory::parse("d", &bytes).unwrap(), directory);
         for (document, (section, map)) in sections.iter().zip(&maps).enumerate() {
-            let block = directory.block_of(document as u32);
-            let need = directory.need(block);
+            let block = directory.documents.block_of(document as u32);
+            let need = directory.documents.need(block);
             let (_, file) = files.iter().find(|(path, _)| *path == need.path).unwrap();
             let found = directory
                 .parse_block(block, &file[need.range.start as usize..need.range.end as usize])
                 .unwrap();
-            let at = document - directory.documents_of(block).start as usize;
+            let at = document - directory.documents.documents_of(block).start as usize;
             assert_eq!((&found[at].0, &found[at].1), (section, map));
         }
         for n in 0..bytes.len() {

@@ -1,8 +1,9 @@
 //! All parts of a bundle in memory: to files, and back with every cross-check.
 
 use super::{
-    BUNDLE_FORMAT, BlockTable, BundleCounts, BundleEntry, BundleFile, CodecInfo, CodecTables, CodesShard,
-    LexicalDirectory, LexicalPart, ModelRef, NAME_DIGITS, PartKind, SHARD_BYTES, Section, SectionsDirectory,
+    BUNDLE_FORMAT, BlockTable, BundleCounts, BundleEntry, BundleFile, CodecInfo, CodecTables, CodesBlock,
+    CodesDirectory, IvfDirectory, LISTS_FROM_BYTES, LexicalDirectory, LexicalPart, ModelRef, NAME_DIGITS,
+    PartKind, Section, SectionsDirectory,
 };
 use crate::model::FileEntry;
 use crate::{FormatError, Sha256Hex};
@@ -41,6 +42,14 @@ impl Bundle {
     /// # Panics
     /// If `lengths`, `sections` and `token_maps` differ in length, or codes and residuals are not those of the lengths: the caller's mistake.
     pub fn pack(&self) -> (BundleEntry, Vec<(String, Vec<u8>)>) {
+        self.pack_with_lists_from(LISTS_FROM_BYTES)
+    }
+
+    /// [`Self::pack`] with lists of documents by centroid where the codes have more than `lists_from` bytes: 0 always, [`u64::MAX`] never.
+    ///
+    /// # Panics
+    /// As [`Self::pack`].
+    pub fn pack_with_lists_from(&self, lists_from: u64) -> (BundleEntry, Vec<(String, Vec<u8>)>) {
         let n_documents = self.lengths.len();
         assert!(
             self.sections.len() == n_documents
@@ -58,33 +67,27 @@ impl Bundle {
         files.push(directory_file(PartKind::Lexical, bytes, &directory.table));
         shards_of.extend(of_words);
         let (bytes, directory, of_sections) = SectionsDirectory::pack(&self.sections, &self.token_maps);
-        files.push(directory_file(PartKind::Sections, bytes, &directory.table));
+        files.push(directory_file(PartKind::Sections, bytes, &directory.documents.table));
         shards_of.extend(of_sections);
-        let mut add = |kind, bytes: Vec<u8>, first: usize, n: usize| {
-            files.push((bundle_file(kind, &bytes, first, n), bytes));
+        let bytes = self.tables.to_bytes();
+        files.push((bundle_file(PartKind::Centroids, &bytes), bytes));
+        let n_centroids = self.tables.n_centroids();
+        let codes = CodesBlock {
+            lengths: self.lengths.clone(),
+            codes: self.codes.clone(),
+            residuals: self.residuals.clone(),
         };
-        add(PartKind::Centroids, self.tables.to_bytes(), 0, 0);
-
-        let row_bytes = self.tables.row_bytes();
-        let token_bytes = 2 + row_bytes;
-        let mut token = 0;
-        let code_sizes = self.lengths.iter().map(|&n| 2 + usize::from(n) * token_bytes);
-        for range in shards(code_sizes) {
-            let lengths = self.lengths[range.clone()].to_vec();
-            let tokens = token..token + lengths.iter().map(|&n| usize::from(n)).sum::<usize>();
-            token = tokens.end;
-            let shard = CodesShard {
-                dim: self.tables.dim,
-                packing: self.tables.packing,
-                n_centroids: self.tables.n_centroids(),
-                first_document: range.start as u32,
-                lengths,
-                codes: self.codes[tokens.clone()].to_vec(),
-                residuals: self.residuals[tokens.start * row_bytes..tokens.end * row_bytes].to_vec(),
-            };
-            add(PartKind::Codes, shard.to_bytes(), range.start, range.len());
+        let (bytes, directory, of_codes) =
+            CodesDirectory::pack(self.tables.dim, self.tables.packing, n_centroids, &codes);
+        drop(codes);
+        let code_bytes = directory.documents.table.total_bytes();
+        files.push(directory_file(PartKind::Codes, bytes, &directory.documents.table));
+        shards_of.extend(of_codes);
+        if code_bytes > lists_from {
+            let (bytes, directory, of_lists) = IvfDirectory::pack(&self.lengths, &self.codes, n_centroids);
+            files.push(directory_file(PartKind::Ivf, bytes, &directory.table));
+            shards_of.extend(of_lists);
         }
-        assert_eq!(token, self.codes.len(), "the lengths cover all codes");
 
         let (table, mut files): (Vec<_>, Vec<_>) = files
             .into_iter()
@@ -148,9 +151,9 @@ impl Bundle {
         let (mut sections, mut token_maps) = (Vec::new(), Vec::new());
         for f in entry.files_of(PartKind::Sections) {
             let directory = SectionsDirectory::parse(&f.file.path, get(f)?)?;
-            documents(f, directory.n_documents())?;
-            for path in directory.table.paths() {
-                for (block, bytes) in directory.table.split(&path, 0, shard(&path)?)? {
+            documents(f, directory.documents.n_documents())?;
+            for path in directory.documents.table.paths() {
+                for (block, bytes) in directory.documents.table.split(&path, 0, shard(&path)?)? {
                     for (section, map) in directory.parse_block(block, bytes)? {
                         let document = sections.len();
                         let n_tokens = lengths[document];
@@ -178,11 +181,21 @@ impl Bundle {
             }
             lexical = LexicalPart::unpack(&directory, &blocks);
         }
+        // Lists repeat what the codes say, and are remade from them; who keeps a whole bundle still wants to know that they can be read.
+        for f in entry.files_of(PartKind::Ivf) {
+            let directory = IvfDirectory::parse(&f.file.path, get(f)?)?;
+            documents(f, directory.n_documents())?;
+            for path in directory.table.paths() {
+                for (block, bytes) in directory.table.split(&path, 0, shard(&path)?)? {
+                    directory.parse_block(block, bytes)?;
+                }
+            }
+        }
         (bundle.sections, bundle.token_maps, bundle.lexical) = (sections, token_maps, lexical);
         Ok(bundle)
     }
 
-    /// The tables and codes of `entry` alone: sections and words stay empty.
+    /// The tables and codes of `entry` alone, from the files that it names and the shards of codes: sections and words stay empty.
     ///
     /// # Errors
     /// As [`Self::assemble`].
@@ -218,22 +231,15 @@ impl Bundle {
         }
         let tables = tables.ok_or_else(|| FormatError::Missing { path: "centroids.*.bin".to_owned() })?;
 
-        let (mut lengths, mut codes, mut residuals) = (Vec::new(), Vec::new(), Vec::new());
+        let mut all = CodesBlock::default();
         for f in entry.files_of(PartKind::Codes) {
-            let shard = CodesShard::parse(&f.file.path, get(f)?)?;
-            let expected = (tables.dim, tables.packing, tables.n_centroids());
-            if (shard.dim, shard.packing, shard.n_centroids) != expected {
-                let what = format!(
-                    "codes of dim {}, {:?} and {} centroids do not belong to the tables",
-                    shard.dim, shard.packing, shard.n_centroids
-                );
-                return Err(invalid(f, what));
-            }
-            check_range(shard.first_document, shard.lengths.len(), f).map_err(|what| invalid(f, what))?;
-            lengths.extend(shard.lengths);
-            codes.extend(shard.codes);
-            residuals.extend(shard.residuals);
+            let directory = CodesDirectory::parse(&f.file.path, get(f)?)?;
+            directory.belongs_to(&f.file.path, &tables, entry.counts.documents)?;
+            all = directory.unpack(|path| {
+                files.get(path).copied().ok_or_else(|| FormatError::Missing { path: path.to_owned() })
+            })?;
         }
+        let CodesBlock { lengths, codes, residuals } = all;
         if codes.len() as u64 != entry.counts.tokens {
             return Err(FormatError::Invalid {
                 path: super::ENTRY_NAME.to_owned(),
@@ -276,18 +282,23 @@ pub fn shard_paths<'a>(
         let bytes = || files.get(path).copied().ok_or_else(|| FormatError::Missing { path: path.to_owned() });
         match f.kind {
             PartKind::Lexical => paths.extend(LexicalDirectory::parse(path, bytes()?)?.table.paths()),
-            PartKind::Sections => paths.extend(SectionsDirectory::parse(path, bytes()?)?.table.paths()),
-            PartKind::Centroids | PartKind::Codes | PartKind::Other => {}
+            PartKind::Sections => {
+                paths.extend(SectionsDirectory::parse(path, bytes()?)?.documents.table.paths());
+            }
+            PartKind::Codes => paths.extend(CodesDirectory::parse(path, bytes()?)?.documents.table.paths()),
+            PartKind::Ivf => paths.extend(IvfDirectory::parse(path, bytes()?)?.table.paths()),
+            PartKind::Centroids | PartKind::Other => {}
         }
     }
     Ok(paths)
 }
 
-fn bundle_file(kind: PartKind, bytes: &[u8], first: usize, n: usize) -> BundleFile {
+fn bundle_file(kind: PartKind, bytes: &[u8]) -> BundleFile {
     let sha256 = Sha256Hex::of(bytes);
     let hash = sha256.short(NAME_DIGITS);
     let path = match kind {
-        PartKind::Codes => format!("codes/{hash}.bin"),
+        PartKind::Codes => format!("codes.{hash}.bin"),
+        PartKind::Ivf => format!("ivf.{hash}.bin"),
         PartKind::Sections => format!("sections.{hash}.bin"),
         PartKind::Lexical => format!("lexical.{hash}.bin"),
         PartKind::Centroids | PartKind::Other => format!("centroids.{hash}.bin"),
@@ -295,44 +306,15 @@ fn bundle_file(kind: PartKind, bytes: &[u8], first: usize, n: usize) -> BundleFi
     BundleFile {
         file: FileEntry { path, bytes: bytes.len() as u64, sha256 },
         kind,
-        first_document: first as u32,
-        n_documents: n as u32,
         n_shards: 0,
         shard_bytes: 0,
     }
 }
 
 fn directory_file(kind: PartKind, bytes: Vec<u8>, table: &BlockTable) -> (BundleFile, Vec<u8>) {
-    let mut file = bundle_file(kind, &bytes, 0, 0);
+    let mut file = bundle_file(kind, &bytes);
     (file.n_shards, file.shard_bytes) = (table.n_shards() as u64, table.total_bytes());
     (file, bytes)
-}
-
-fn check_range(first: u32, n: usize, f: &BundleFile) -> Result<(), String> {
-    if first == f.first_document && n == f.n_documents as usize {
-        return Ok(());
-    }
-    Err(format!(
-        "holds {n} documents from {first}, the entry says {} from {}",
-        f.n_documents, f.first_document
-    ))
-}
-
-/// Runs of items whose sizes add up to about [`SHARD_BYTES`].
-fn shards(sizes: impl Iterator<Item = usize>) -> Vec<core::ops::Range<usize>> {
-    let (mut ranges, mut start, mut filled, mut n) = (Vec::new(), 0, 0, 0);
-    for size in sizes {
-        filled += size;
-        n += 1;
-        if filled >= SHARD_BYTES {
-            ranges.push(start..n);
-            (start, filled) = (n, 0);
-        }
-    }
-    if start < n {
-        ranges.push(start..n);
-    }
-    ranges
 }
 
 #[cfg(test)]
@@ -415,8 +397,11 @@ mod tests {
 
     #[test]
     fn a_bundle_survives_its_files() {
-        let (entry, files) = sample().pack();
-        assert!(entry.files_of(PartKind::Codes).count() > 1);
+        assert_eq!(sample().pack().0.files_of(PartKind::Ivf).count(), 0, "a small bundle has no lists");
+        let (entry, files) = sample().pack_with_lists_from(0);
+        for kind in [PartKind::Codes, PartKind::Ivf] {
+            assert!(entry.files_of(kind).all(|f| f.n_shards > 0), "{kind:?}");
+        }
         assert!(entry.files_of(PartKind::Sections).all(|f| f.n_shards > 1));
         assert_eq!(
             shard_paths(&entry, refs(&files)).unwrap(),
@@ -428,18 +413,21 @@ mod tests {
             f.file.check(bytes).unwrap();
         }
         assert_eq!(Bundle::assemble(&entry, refs(&files)).unwrap(), sample());
-        assert_eq!(sample().pack(), (entry, files), "equal bundles give equal bytes");
+        assert_eq!(sample().pack_with_lists_from(0), (entry, files), "equal bundles give equal bytes");
     }
 
     #[test]
     fn cut_and_flipped_files_are_errors_and_never_panics() {
-        let (entry, files) = sample().pack();
-        for kind in [PartKind::Centroids, PartKind::Codes, PartKind::Sections, PartKind::Lexical] {
+        let (entry, files) = sample().pack_with_lists_from(0);
+        for kind in
+            [PartKind::Centroids, PartKind::Codes, PartKind::Ivf, PartKind::Sections, PartKind::Lexical]
+        {
             let f = entry.files_of(kind).last().unwrap();
             let whole = &files.iter().find(|(name, _)| *name == f.file.path).unwrap().1;
             let parse = |bytes: &[u8]| match kind {
                 PartKind::Centroids => CodecTables::parse("x", bytes).err(),
-                PartKind::Codes => CodesShard::parse("x", bytes).err(),
+                PartKind::Codes => CodesDirectory::parse("x", bytes).err(),
+                PartKind::Ivf => IvfDirectory::parse("x", bytes).err(),
                 PartKind::Lexical => LexicalDirectory::parse("x", bytes).err(),
                 _ => SectionsDirectory::parse("x", bytes).err(),
             };
@@ -492,25 +480,16 @@ mod tests {
 
     #[test]
     fn headers_cannot_ask_for_memory_that_the_file_does_not_hold() {
-        let (_, files) = sample().pack();
-        let codes = files.iter().find(|(name, _)| name.starts_with("codes/")).unwrap().1.clone();
-        for (at, value) in
-            [(24, u32::MAX), (24, 1 << 24), (28, 1 << 24), (28, u32::MAX), (8, 512), (16, 1 << 20)]
-        {
-            let mut bytes = codes.clone();
-            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
-            assert!(
-                matches!(CodesShard::parse("x", &bytes), Err(FormatError::Invalid { .. })),
-                "{value} at {at}"
-            );
-        }
-        for start in ["sections.", "lexical."] {
+        let (_, files) = sample().pack_with_lists_from(0);
+        for start in ["sections.", "lexical.", "codes.", "ivf."] {
             let directory = files.iter().find(|(name, _)| name.starts_with(start)).unwrap().1.clone();
             for value in [0, 1, u32::MAX, 64 << 20] {
                 let mut bytes = directory.clone();
                 bytes[8..12].copy_from_slice(&u32::to_le_bytes(value));
                 let found = match start {
                     "sections." => SectionsDirectory::parse("x", &bytes).err(),
+                    "codes." => CodesDirectory::parse("x", &bytes).err(),
+                    "ivf." => IvfDirectory::parse("x", &bytes).err(),
                     _ => LexicalDirectory::parse("x", &bytes).err(),
                 };
                 assert!(matches!(found, Some(FormatError::Invalid { .. })), "{start} {value}");
@@ -539,14 +518,15 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_refused_by_its_version() {
-        let (mut entry, files) = sample().pack();
+        let (mut entry, files) = sample().pack_with_lists_from(0);
         for (name, bytes) in &files[..entry.files.len()] {
             let mut bytes = bytes.clone();
             bytes[4] = 99;
             let found = match name.split(['/', '.']).next() {
                 Some("sections") => SectionsDirectory::parse(name, &bytes).err(),
                 Some("lexical") => LexicalDirectory::parse(name, &bytes).err(),
-                Some("codes") => CodesShard::parse(name, &bytes).err(),
+                Some("codes") => CodesDirectory::parse(name, &bytes).err(),
+                Some("ivf") => IvfDirectory::parse(name, &bytes).err(),
                 _ => CodecTables::parse(name, &bytes).err(),
             };
             assert!(matches!(found, Some(FormatError::Newer { found: 99, .. })), "{name}: {found:?}");
@@ -566,14 +546,16 @@ mod tests {
         other.model.dim = 4;
         other.residuals.truncate(other.codes.len() * 2);
         let (_, others) = other.pack();
-        for kind in ["centroids.", "codes/"] {
+        for kind in ["centroids.", "codes.", "codes/"] {
             let foreign = &others.iter().find(|(name, _)| name.starts_with(kind)).unwrap().1;
             let mut mixed = files.clone();
             mixed.iter_mut().find(|(name, _)| name.starts_with(kind)).unwrap().1 = foreign.clone();
-            assert!(
-                matches!(Bundle::assemble(&entry, refs(&mixed)), Err(FormatError::Invalid { .. })),
-                "{kind}"
+            let found = Bundle::assemble(&entry, refs(&mixed)).unwrap_err();
+            let refused = matches!(
+                found,
+                FormatError::Invalid { .. } | FormatError::Length { .. } | FormatError::Digest { .. }
             );
+            assert!(refused, "{kind}: {found}");
         }
         assert!(matches!(Bundle::assemble(&entry, refs(&files[1..])), Err(FormatError::Missing { .. })));
         let mut wild = sample();
