@@ -117,7 +117,7 @@ pub fn evaluate(
         let build = BuildOptions { name: report.set.clone(), index: *options };
         let (bundle, _) = make_bundle(sections(set), model, &build, |_| ())?;
         let (entry, files) = bundle.pack();
-        let bytes = |kind| entry.files_of(kind).map(|f| f.file.bytes).sum::<u64>();
+        let bytes = |kind| entry.files_of(kind).map(|f| f.file.bytes + f.shard_bytes).sum::<u64>();
         report.bundles.push(BundleSize {
             label: label.clone(),
             tokens: entry.counts.tokens,
@@ -130,9 +130,9 @@ pub fn evaluate(
             loader.provide(&file.path, files[&file.path].clone())?;
         }
         let mut retriever = loader.open()?;
-        retriever.attach(model.clone(), loader.index(Kernels::detect())?, Kernels::detect())?;
         let fetch =
             |need: &Need| Ok(files[&need.path][need.range.start as usize..need.range.end as usize].to_vec());
+        retriever.attach(model.clone(), loader.fetch_index(Kernels::detect(), fetch)?, Kernels::detect())?;
         for (name, lexical_weight) in [("maxsim", 0.0), ("fused", SearchOptions::default().lexical_weight)] {
             let options =
                 SearchOptions { limit: 100, explain: false, lexical_weight, ..SearchOptions::default() };

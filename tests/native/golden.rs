@@ -78,7 +78,7 @@ fn lazy(
         let (path, bytes) = files.iter().find(|(path, _)| *path == f.file.path).unwrap();
         loader.provide(path, bytes.clone()).unwrap();
     }
-    assert!(loader.suits_lazy(0) && !loader.suits_lazy(u64::MAX));
+    assert!(entry.suits_lazy(0) && !entry.suits_lazy(u64::MAX));
     let mut index = loader.lazy_index(kernels).unwrap();
     let query = index.prepare(embeddings).unwrap();
     loop {

@@ -132,7 +132,7 @@ fn every_shard_may_be_kept_and_damaged_ones_are_refused() {
 fn a_small_bundle_has_no_lists_and_is_loaded_whole() {
     let files = super::support::bundle(1);
     let (_, loader) = open_words(&files).unwrap();
-    assert!(!loader.suits_lazy(0) && loader.list_files().next().is_none());
+    assert!(!loader.entry().suits_lazy(0) && loader.list_files().next().is_none());
     let refused = loader.lazy_index(Kernels::detect());
     assert!(matches!(refused, Err(RetrieverError::Format(FormatError::Missing { .. }))));
 }

@@ -96,14 +96,9 @@ pub(super) fn open_words(
 
 /// Words and meaning, as a caller who has every file at hand.
 pub(super) fn open(bundle: &(Vec<u8>, Files), model: Model) -> Result<Opened, RetrieverError> {
-    let (mut opened, mut loader) = open_words(bundle)?;
-    for shard in loader.code_shards()? {
-        let whole = |(path, _): &&(String, Vec<u8>)| *path == shard.path;
-        let (_, bytes) =
-            bundle.1.iter().find(whole).ok_or(FormatError::Missing { path: shard.path.clone() })?;
-        loader.provide_shard(&shard.path, bytes.clone())?;
-    }
-    opened.retriever.attach(model, loader.index(Kernels::detect())?, Kernels::detect())?;
+    let (mut opened, loader) = open_words(bundle)?;
+    let index = loader.fetch_index(Kernels::detect(), |need| fetch(&bundle.1, need))?;
+    opened.retriever.attach(model, index, Kernels::detect())?;
     Ok(opened)
 }
 

@@ -27,7 +27,7 @@ struct Bench {
 }
 
 /// Every bench.
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 6] = [
     Bench {
         name: "engine",
         what: "kernels, query encoding and MaxSim: every backend of this machine",

@@ -53,13 +53,10 @@ pub(crate) fn searchable(folder: &Path) -> Result<BundleLoader> {
 }
 
 /// The index of meaning of an opened bundle, in memory.
-pub(crate) fn resident(mut loader: BundleLoader, folder: &Path) -> Result<Index> {
-    let context = || format!("the bundle in {} cannot be read", folder.display());
-    for shard in loader.code_shards().with_context(context)? {
-        let bytes = bundle::folder::read_one(folder, &shard.path).with_context(context)?;
-        loader.provide_shard(&shard.path, bytes).with_context(context)?;
-    }
-    loader.index(Kernels::detect()).with_context(context)
+pub(crate) fn resident(loader: BundleLoader, folder: &Path) -> Result<Index> {
+    loader
+        .fetch_index(Kernels::detect(), |need| bundle::folder::read_range(folder, need))
+        .with_context(|| format!("the bundle in {} cannot be read", folder.display()))
 }
 
 /// Reads and checks a bundle folder.

@@ -20,7 +20,7 @@ pub use downloads::query_bytes;
 pub use error::RetrieverError;
 pub use facets::{FilterCount, Filters, SortBy};
 pub use fusion::{LEXICAL_WEIGHT, fuse};
-pub use loader::{BundleLoader, ModelLoader, RESIDENT_BYTES};
+pub use loader::{BundleLoader, ModelLoader};
 pub use results::{
     Answer, Highlight, Highlights, Hit, Match, PartName, Place, QueryToken, SearchOptions, SearchResults,
     Stage, Timings,
@@ -31,7 +31,7 @@ pub use vectors::Vectors;
 pub use shirube_encoder::{Model, PreparedText};
 pub use shirube_format::{
     FormatError,
-    bundle::{Need, Section},
+    bundle::{Need, RESIDENT_BYTES, Section},
 };
 pub use shirube_index::{Index, LazyIndex, LazyOptions};
 pub use shirube_kernels::Kernels;

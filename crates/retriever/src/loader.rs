@@ -104,10 +104,6 @@ impl ModelLoader {
     }
 }
 
-/// Most bytes of codes that a search by meaning loads whole unless the caller says otherwise: about what a small model takes, which the visitor loads
-/// too. After that no search waits for a host, and every document is looked at.
-pub const RESIDENT_BYTES: u64 = 8 << 20;
-
 /// Collects the files of a bundle: its two directories, for words, and the vectors' tables, directories and shards, for meaning. Other shards
 /// go to [`Retriever::provide`] as searches ask for them.
 #[derive(Debug)]
@@ -153,16 +149,6 @@ impl BundleLoader {
     /// The files that [`Self::lazy_index`] needs beside them; none in a small bundle, which can only be loaded whole.
     pub fn list_files(&self) -> impl Iterator<Item = &FileEntry> {
         self.files_of(&[PartKind::Ivf])
-    }
-
-    /// Bytes of all codes.
-    pub fn code_bytes(&self) -> u64 {
-        self.entry.files_of(PartKind::Codes).map(|f| f.shard_bytes).sum()
-    }
-
-    /// Whether a search is better answered without loading all codes: they have more than `resident_bytes`, and there are lists.
-    pub fn suits_lazy(&self, resident_bytes: u64) -> bool {
-        self.code_bytes() > resident_bytes && self.list_files().next().is_some()
     }
 
     /// The shards of codes that are not here yet, each whole, for [`Self::provide_shard`].
@@ -240,6 +226,21 @@ impl BundleLoader {
         let files = self.files.provided.iter().chain(&self.shards);
         let files = files.map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
         Ok(Index::open(Bundle::assemble_index(&self.entry, files)?, kernels)?)
+    }
+
+    /// [`Self::index`] after fetching every shard of codes: the way of callers that can wait for a file.
+    ///
+    /// # Errors
+    /// As [`Self::provide_shard`] and [`Self::index`], and what `fetch` returns.
+    pub fn fetch_index(
+        mut self,
+        kernels: Kernels,
+        mut fetch: impl FnMut(&Need) -> Result<Vec<u8>, FormatError>,
+    ) -> Result<Index, RetrieverError> {
+        for need in self.code_shards()? {
+            self.provide_shard(&need.path, fetch(&need)?)?;
+        }
+        self.index(kernels)
     }
 
     /// The index of meaning that stays on its host, for [`Retriever::attach`].

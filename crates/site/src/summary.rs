@@ -4,7 +4,7 @@ use crate::NotReused;
 use crate::page::DropReason;
 use core::fmt;
 use serde::{Deserialize, Serialize};
-use shirube_format::bundle::{BundleEntry, PartKind, Section};
+use shirube_format::bundle::{BundleEntry, PartKind, RESIDENT_BYTES, Section};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Largest file that free hosts take (Cloudflare Pages: 25 MiB).
@@ -73,7 +73,7 @@ pub struct Download {
     pub model: u64,
     /// What is read of the bundle before the first query by words.
     pub words_start: u64,
-    /// What is read of it before the first query by meaning, beside the model.
+    /// What is read of it before the first query by meaning, beside the model: all codes, unless they stay on their host.
     pub meaning_start: u64,
     /// A query by one word: shards of the words and of the hits shown, mean of the sample.
     pub word_query: u64,
@@ -101,7 +101,7 @@ pub struct PackageBytes {
 impl Download {
     /// From the bundle's entry, and the bytes that sampled queries read.
     pub fn new(entry: &BundleEntry, package: PackageBytes, words: &[u64], sentences: &[u64]) -> Self {
-        let of = |kinds: [PartKind; 2]| {
+        let of = |kinds: &[PartKind]| {
             let files = entry.files.iter().filter(|f| kinds.contains(&f.kind));
             files.map(|f| f.file.bytes).sum::<u64>()
         };
@@ -111,8 +111,12 @@ impl Download {
             code: package.code,
             meaning_code: package.meaning_code,
             model: package.model,
-            words_start: entry.to_bytes().len() as u64 + of([PartKind::Lexical, PartKind::Sections]),
-            meaning_start: of([PartKind::Centroids, PartKind::Codes]),
+            words_start: entry.to_bytes().len() as u64 + of(&[PartKind::Lexical, PartKind::Sections]),
+            meaning_start: if entry.suits_lazy(RESIDENT_BYTES) {
+                of(&[PartKind::Centroids, PartKind::Codes, PartKind::Ivf])
+            } else {
+                of(&[PartKind::Centroids, PartKind::Codes]) + entry.code_bytes()
+            },
             word_query: mean(words),
             word_query_most: most(words),
             sentence_query: mean(sentences),

@@ -218,6 +218,16 @@ impl BundleEntry {
         self.files.iter().filter(move |f| f.kind == kind)
     }
 
+    /// Bytes of all codes.
+    pub fn code_bytes(&self) -> u64 {
+        self.files_of(PartKind::Codes).map(|f| f.shard_bytes).sum()
+    }
+
+    /// Whether a search is better answered without loading all codes: they have more than `resident_bytes`, and there are lists.
+    pub fn suits_lazy(&self, resident_bytes: u64) -> bool {
+        self.code_bytes() > resident_bytes && self.files_of(PartKind::Ivf).next().is_some()
+    }
+
     fn validate(&self) -> Result<(), String> {
         let codec = &self.codec;
         let ranges = [

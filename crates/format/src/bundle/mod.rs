@@ -65,6 +65,10 @@ pub const SHARD_BYTES: usize = 64 * 1024;
 /// half of it.
 pub const LISTS_FROM_BYTES: u64 = 1 << 20;
 
+/// Most bytes of codes that a search by meaning loads whole unless the caller says otherwise: about what a small model takes, which the visitor loads
+/// too. After that no search waits for a host, and every document is looked at.
+pub const RESIDENT_BYTES: u64 = 8 << 20;
+
 /// Digits of its SHA-256 in a file's name.
 pub const NAME_DIGITS: usize = 16;
 
