@@ -71,7 +71,8 @@ impl Growth {
     /// The rows of the real passages that [`Self::passage`] puts together: what is made of a row, such as its code, need not be made again.
     pub(crate) fn pieces(&mut self, p: usize) -> Vec<core::ops::Range<usize>> {
         if p < self.real.len() {
-            return vec![self.real.starts[p]..self.real.starts[p + 1]];
+            let whole = self.real.starts[p]..self.real.starts[p + 1];
+            return Vec::from([whole]);
         }
         let dim = self.real.dim;
         let mut pieces = Vec::with_capacity(2);
