@@ -20,9 +20,9 @@ export default withShirube(
       nav: [{ text: "Demo", link: "../", target: "_self" }],
       outline: [2, 3],
       sidebar: [
-        { text: "Use", items: [page("Start", "index"), page("A site", "site"), page("Search elements", "ui"), page("npm package", "package")] },
-        { text: "Understand", items: [page("Design", "design"), page("File formats", "format"), page("Tokenizer", "tokenizer"), page("GPU", "gpu"), page("Benchmarks", "BENCHMARKS")] },
-        { text: "Train", items: [page("Training", "training"), page("Default model", "model")] },
+        { text: "Use", items: [page("Start", "index"), page("A site", "site"), page("Words", "words"), page("Search elements", "ui"), page("npm package", "package")] },
+        { text: "Understand", items: [page("Design", "design"), page("File formats", "format"), page("Tokenizer", "tokenizer"), page("Segmentation", "segmentation"), page("GPU", "gpu"), page("Benchmarks", "BENCHMARKS")] },
+        { text: "Models", items: [page("Training", "training"), page("Default model", "model"), page("Checkpoints", "checkpoints"), page("JaColBERT", "jacolbert")] },
       ],
     },
   }),
