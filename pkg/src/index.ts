@@ -18,7 +18,7 @@ import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { clearCache } from "./assets.js";
 import type { HostOptions } from "./protocol.js";
 import modelFiles from "virtual:model-files";
-import { isInline } from "./inline-files.js";
+import { isInline, isSlim } from "./inline-files.js";
 import { maxsim } from "./rerank.js";
 import { startMain, startWorker, type Thread } from "./thread.js";
 import type {
@@ -68,7 +68,7 @@ export class Shirube {
    */
   static async load(options: LoadOptions): Promise<Shirube> {
     const start = performance.now();
-    const base = options.assetBase === undefined ? undefined : folder(options.assetBase, "assetBase");
+    const base = options.assetBase !== undefined ? folder(options.assetBase, "assetBase") : isSlim(import.meta.url) ? folder(options.bundle, "bundle") : undefined;
     const when = options.meaning ?? "wait";
     if (when !== "wait" && when !== "background" && when !== "off") {
       throw new ShirubeError("BAD_ARGUMENT", `meaning is ${String(when)}, expected "wait", "background" or "off"`);
@@ -315,6 +315,7 @@ const absolute = (url: string): string => new URL(url, globalThis.document?.base
 function modelOf(options: LoadOptions): Pick<HostOptions, "model" | "renamed"> {
   if (options.model !== undefined) return { model: folder(options.model, "model"), renamed: {} };
   const bundle = folder(options.bundle, "bundle");
+  if (isSlim(import.meta.url)) return { model: `${bundle}model/`, renamed: {} };
   // Not as `new URL`: bundlers would look for that folder.
   return bundle === import.meta.url.replace(/[^/]*$/, "") ? { model: `${bundle}model/`, renamed: {} } : ownModel();
 }

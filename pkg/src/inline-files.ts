@@ -21,3 +21,9 @@ export function inlineResponse(url: string): Response {
   for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
   return new Response(bytes);
 }
+
+/** Where the code of `shirube/slim` believes to stand: it looks for no file beside itself, so that bundlers have nothing to follow. */
+export const SLIM = "https://slim.shirube.invalid/";
+
+/** Whether `url` is that of `shirube/slim`. */
+export const isSlim = (url: string): boolean => url.startsWith(SLIM);

@@ -82,6 +82,29 @@ test("the folder that `shirube build` writes is searched with two lines and no a
   });
 });
 
+test("the slim entry looks for no file beside itself: engine, worker and model come from the folder that `shirube build` writes", async () => {
+  const folder = project("two-lines");
+  const out = join(folder, "shirube");
+  cpSync(installed(folder, "dist"), out, { recursive: true });
+  cpSync(installed(folder, "model"), join(out, "model"), { recursive: true });
+  cpSync(bundle, out, { recursive: true });
+  const slim = readFileSync(installed(folder, "dist", "slim.js"), "utf8");
+  assert.ok(!slim.includes("import.meta"), "nothing for a bundler to follow");
+  await visit({ folder, roots: { "/code/": installed(folder, "dist") } }, async (page, { url, requests }) => {
+    await page.goto(url);
+    const [kind, n] = await page.evaluate(async () => {
+      const { Shirube } = await import("/code/slim.js");
+      const shirube = await Shirube.load({ bundle: "/shirube/" });
+      const { hits } = await shirube.search("所有権");
+      const { kind } = shirube.status.thread;
+      shirube.dispose();
+      return [kind, hits.length];
+    });
+    assert.deepEqual([kind, n], ["worker", 10]);
+    assert.deepEqual(requests.filter((path) => path.startsWith("/code/")), ["/code/slim.js"]);
+  });
+});
+
 test("サービスワーカーの一覧は、ページが読むコードをすべて、中身で見分けて挙げる", async () => {
   const folder = project("two-lines");
   const out = join(folder, "shirube");

@@ -3,7 +3,7 @@
 /// Whether a file of the package's `dist` folder goes beside a bundle: what pages load by an address, not what only bundlers and Node take.
 pub fn is_package_file(name: &str) -> bool {
     let ours = [".js", ".css", ".wasm"].iter().any(|end| name.ends_with(end));
-    ours && !["inline.js", "shirube_wasm.js", "shirube_words.js", "shirube_gpu.js"].contains(&name)
+    ours && !["inline.js", "slim.js", "shirube_wasm.js", "shirube_words.js", "shirube_gpu.js"].contains(&name)
 }
 
 /// Whether a page that searches by words loads the file beside a bundle in any case: `host-*` comes only where no worker starts, the style sheet where a
@@ -50,7 +50,7 @@ mod tests {
             assert!(is_package_file(name), "{name}");
         }
         for name in
-            ["inline.js", "shirube_wasm.js", "shirube_words.js", "shirube_wasm.d.ts", "shirube_wasm.stamp"]
+            ["inline.js", "slim.js", "shirube_wasm.js", "shirube_words.js", "shirube_wasm.d.ts", "shirube_wasm.stamp"]
         {
             assert!(!is_package_file(name), "{name}");
         }

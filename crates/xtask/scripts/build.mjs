@@ -51,11 +51,20 @@ function modelFileNames() {
   };
 }
 
+/** No file of a model: the code that is built looks for none. */
+const noModelFiles = {
+  name: "no-model-files",
+  setup: (api) => {
+    api.onResolve({ filter: /^virtual:model-files$/ }, ({ path }) => ({ path, namespace: "no-model-files" }));
+    api.onLoad({ filter: /.*/, namespace: "no-model-files" }, () => ({ contents: "export default () => ({});", loader: "js" }));
+  },
+};
+
 export async function buildPackage() {
   const { build, transform } = await import("esbuild");
   const out = join(root, "pkg", "dist");
   const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/model/manifest.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts", "pkg/dist/shirube_words.js", "pkg/dist/shirube_words.d.ts", "pkg/dist/shirube_gpu.js", "pkg/dist/shirube_gpu.d.ts", "crates/xtask/scripts/build.mjs");
-  await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/gpu.js", "pkg/dist/ui.js", "pkg/dist/ui.css", "pkg/dist/inline.js", "pkg/dist/types/ui/index.d.ts"], async () => {
+  await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/gpu.js", "pkg/dist/ui.js", "pkg/dist/ui.css", "pkg/dist/inline.js", "pkg/dist/slim.js", "pkg/dist/types/ui/index.d.ts"], async () => {
     say("building the npm package (esbuild, tsc)");
     for (const name of readdirSync(out)) if (/^(chunk|host)-/.test(name)) rmSync(join(out, name));
     const shared = { absWorkingDir: root, outdir: "pkg/dist", bundle: true, format: "esm", target: "es2022", minify: true, legalComments: "none", logLevel: "warning" };
@@ -65,6 +74,8 @@ export async function buildPackage() {
     // One file for a script tag: what it shares with the engine's code stands in it again, rather than in a chunk that has to be fetched first.
     const engine = { name: "engine-beside", setup: (api) => api.onResolve({ filter: /^\.\.\/index\.js$/ }, () => ({ path: "./shirube.js", external: true })) };
     await build({ ...shared, entryPoints: { ui: "pkg/src/ui/index.ts" }, plugins: [styleText({ transform }), engine] });
+    // For bundlers that stumble over files beside a module: it stands nowhere and has nothing beside it.
+    await build({ ...shared, entryPoints: { slim: "pkg/src/index.ts" }, define: { "import.meta.url": '"https://slim.shirube.invalid/slim.js"' }, plugins: [noModelFiles] });
     // Everything in one classic script: pages opened from file:// may neither import nor fetch.
     const alone = { entryPoints: { inline: "pkg/src/inline.ts" }, format: "iife", ignoreAnnotations: true, define: { "import.meta.url": '"https://inline.shirube.invalid/inline.js"' } };
     await build({ ...shared, ...alone, plugins: [styleText({ transform }), modelFileNames()] });
@@ -107,7 +118,7 @@ export async function buildPage(bundle) {
     for (const name of ["index.html", "style.css", "icon.svg"]) cpSync(join(root, "www", name), join(out, name));
     mkdirSync(join(out, "shirube"));
     for (const name of readdirSync(join(root, "pkg", "dist"))) {
-      if (/^(?!shirube_(wasm|words|gpu)\.|inline\.).*\.js$|_bg\.wasm$/.test(name)) cpSync(join(root, "pkg", "dist", name), join(out, "shirube", name));
+      if (/^(?!shirube_(wasm|words|gpu)\.|inline\.|slim\.).*\.js$|_bg\.wasm$/.test(name)) cpSync(join(root, "pkg", "dist", name), join(out, "shirube", name));
     }
     const model = join(root, "pkg", "model");
     for (const [from, to] of [[model, "model"], [join(root, bundle), "bundle"]]) {
