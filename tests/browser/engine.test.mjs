@@ -39,6 +39,7 @@ async function searchIn(page, url, build) {
       const bytes = async (path) => new Uint8Array(await (await fetch(path)).arrayBuffer());
       const files = engine.openBundle(await bytes("/bundle/shirube.json"));
       for (const { path } of [...files.words, ...files.meaning]) engine.provideBundle(path, await bytes(`/bundle/${path}`));
+      for (const { path } of engine.codeShards()) engine.provideCodes(path, await bytes(`/bundle/${path}`));
       for (const { path } of engine.openModel(await bytes("/model/manifest.json"))) engine.provideModel(path, await bytes(`/model/${path}`));
       // Errors of the bare engine are plain objects, which a test report would show as "Object".
       try {
