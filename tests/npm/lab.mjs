@@ -28,8 +28,17 @@ export const tool = (folder, script, ...args) => run(folder, join(folder, "node_
 export async function findsByButton(page, query, address) {
   await page.locator("shirube-trigger").first().click();
   const modal = page.locator("shirube-modal").first();
+  // A modal that is opened again still shows the query before.
+  const before = await modal.evaluateHandle((modal) => modal.search?.shown);
   await modal.locator("#query").fill(query);
-  await page.waitForFunction(() => document.querySelector("shirube-modal").search.state === "done", undefined, { timeout: 60_000 });
+  await page.waitForFunction(
+    (before) => {
+      const { search } = document.querySelector("shirube-modal");
+      return search.state === "done" && search.shown !== before;
+    },
+    before,
+    { timeout: 60_000 },
+  );
   const found = await modal.evaluate((modal) => modal.search.shown.hits.map((hit) => hit.section.url));
   assert.ok(found.some((url) => decodeURI(url).normalize("NFC") === address), `${query}: ${found.join(", ")}`);
   await modal.evaluate((modal) => modal.close());
