@@ -49,9 +49,14 @@ mod tests {
         for name in ["ui.js", "ui.css", "gpu.js", "shirube_gpu_bg.wasm", "host-64CO6B53.js"] {
             assert!(is_package_file(name), "{name}");
         }
-        for name in
-            ["inline.js", "slim.js", "shirube_wasm.js", "shirube_words.js", "shirube_wasm.d.ts", "shirube_wasm.stamp"]
-        {
+        for name in [
+            "inline.js",
+            "slim.js",
+            "shirube_wasm.js",
+            "shirube_words.js",
+            "shirube_wasm.d.ts",
+            "shirube_wasm.stamp",
+        ] {
             assert!(!is_package_file(name), "{name}");
         }
         assert!(is_page_code("chunk-DRZHVMIN.js") && !is_page_code("host-64CO6B53.js"));

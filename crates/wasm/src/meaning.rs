@@ -1,6 +1,8 @@
 //! What needs a model: its files, searches by meaning, and what a GPU takes from the engine and gives back.
 
-use crate::engine::{Engine, RequiredFile, answer, needed, not_loaded, now, object, plain, read_filters, read_sort};
+use crate::engine::{
+    Engine, RequiredFile, answer, needed, not_loaded, now, object, plain, read_filters, read_sort,
+};
 use crate::error::Failure;
 use js_sys::{Array, Float32Array, Int8Array, Uint8Array, Uint16Array, Uint32Array};
 use shirube_core::Role;
