@@ -197,7 +197,7 @@ mod tests {
         }
         assert_eq!(found.iter().map(|p| p.text.as_str()).collect::<String>(), section.text);
         let short = Section { id: "b".to_owned(), text: "短い".to_owned(), ..section.clone() };
-        assert_eq!(passages(short.clone(), &model), [short.clone()]);
+        assert_eq!(passages(short.clone(), &model), std::slice::from_ref(&short));
 
         let spaced =
             Section { id: "c".to_owned(), text: section.text.replace("。", "。\n\n"), ..section.clone() };
