@@ -83,17 +83,19 @@ const replay = (tab, events) =>
       input.dispatchEvent(new Kind(kind, { bubbles: true, cancelable: true, composed: true, ...init }));
     }
   }, events);
-const axe = async (tab) => {
-  const { source } = (await import("axe-core")).default;
-  await tab.evaluate(source);
-  // Colours are judged where a transition ends, not on its way; what turns for ever stays.
-  await tab.evaluate(() => {
+/** Colours and places are judged where a transition ends, not on its way; what turns for ever stays. */
+const settle = (tab) =>
+  tab.evaluate(() => {
     const roots = [document];
     for (const root of roots) {
       for (const element of root.querySelectorAll("*")) if (element.shadowRoot) roots.push(element.shadowRoot);
       for (const animation of root.getAnimations()) if (animation.effect.getComputedTiming().iterations !== Infinity) animation.finish();
     }
   });
+const axe = async (tab) => {
+  const { source } = (await import("axe-core")).default;
+  await tab.evaluate(source);
+  await settle(tab);
   const { violations } = await tab.evaluate(() => globalThis.axe.run());
   return violations.map((found) => `${found.id}: ${found.nodes[0].html.slice(0, 200)} ${found.nodes[0].failureSummary}`);
 };
@@ -558,6 +560,7 @@ for (const [name, body, head, colorScheme, dark] of [
 scene("電話ではモーダルが画面いっぱいになり、閉じるボタンが出る", { body: MODAL, answer: "many", viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true }, async (tab) => {
   await tab.locator("shirube-trigger").click();
   await type(tab, "https://example.com/とても長くて切れ目のない".repeat(4));
+  await settle(tab);
   const box = await tab.locator("shirube-modal .box").boundingBox();
   assert.deepEqual([box.x, box.y, Math.round(box.width)], [0, 0, 360]);
   assert.ok(box.height >= 735);
@@ -571,6 +574,7 @@ scene("電話ではモーダルが画面いっぱいになり、閉じるボタ�
 scene("モーダルの一覧は窓の中で巻き上げられ、操作の説明を隠さない", { body: MODAL, answer: "many", viewport: { width: 1000, height: 600 } }, async (tab) => {
   await tab.keyboard.press("/");
   await type(tab, "検索");
+  await settle(tab);
   const list = await tab.locator("#list").boundingBox();
   const hints = await tab.locator(".hints").boundingBox();
   assert.ok(list.y + list.height <= hints.y + 1 && hints.y + hints.height <= 600, JSON.stringify([list, hints]));
