@@ -5,13 +5,14 @@ import { fileURLToPath } from "node:url";
 
 const own = (path) => fileURLToPath(new URL(path, import.meta.url));
 
+/** Neither code nor, as all codes are in memory there, lists, which would find what is at hand. */
+const LEFT_OUT = /\.(?:js|css|wasm|part)$|(?:^|\/)tokenizer\.json$|\.md$|^ivf[./]|^precache\.json$/;
+
 async function* walk(folder, prefix = "") {
-  const entries = await readdir(join(folder, prefix), { withFileTypes: true });
-  for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+  for (const entry of await readdir(join(folder, prefix), { withFileTypes: true })) {
     const path = `${prefix}${entry.name}`;
     if (entry.isDirectory()) yield* walk(folder, `${path}/`);
-    // All codes are in memory there: lists would find what is at hand.
-    else if (!/\.(?:js|css|wasm|part)$|(?:^|\/)tokenizer\.json$|\.md$|^ivf[./]/.test(path)) yield path;
+    else if (!LEFT_OUT.test(path)) yield path;
   }
 }
 
@@ -24,8 +25,10 @@ export async function inline(folder) {
   for await (const path of walk(folder)) files.set(path, join(folder, path));
   if (!files.has("shirube.json")) throw new Error(`${folder} is no bundle: it has no shirube.json; name the folder that \`shirube build\` wrote`);
   if (!files.has("model/manifest.json")) for await (const path of walk(own("./model/"))) files.set(`model/${path}`, own(`./model/${path}`));
-  files.set("shirube_wasm_bg.wasm", own("./dist/shirube_wasm_bg.wasm"));
+  // Equal folders give equal scripts, whatever order the system lists them in.
+  const ordered = [...files].sort(([a], [b]) => (a < b ? -1 : 1));
+  ordered.push(["shirube_wasm_bg.wasm", own("./dist/shirube_wasm_bg.wasm")]);
   const parts = [];
-  for (const [path, place] of files) parts.push(`${JSON.stringify(path)}:"${(await readFile(place)).toString("base64")}"`);
+  for (const [path, place] of ordered) parts.push(`${JSON.stringify(path)}:"${(await readFile(place)).toString("base64")}"`);
   return `globalThis.shirubeFiles={${parts.join(",\n")}};\n${await readFile(own("./dist/inline.js"), "utf8")}`;
 }

@@ -46,6 +46,10 @@ export interface BuildOptions {
   threads?: number;
   /** Whether code and model are written beside the bundle. Default true. */
   assets?: boolean;
+  /** Whether `precache.json` is written beside the bundle: the code for a service worker's list, with hashes. */
+  pwa?: boolean;
+  /** Whether `search.js` is written beside the bundle: index, model, code and elements in one classic script, for pages opened from `file://`. */
+  singleFile?: boolean;
   /** Whether to read and count, and write nothing. */
   dryRun?: boolean;
   /** Whether every section is encoded, also those that the earlier bundle knows. */
@@ -122,6 +126,48 @@ export interface BuildResult {
  * @throws where nothing to search was found; the error's `report` then says what was left out and why.
  */
 export function build(settings: Settings, options?: BuildOptions): Promise<BuildResult>;
+
+/** A text to be searched, of which only `text` must be given. */
+export interface IndexDocument {
+  /** Its place among the documents, as a number, if left out. */
+  id?: string;
+  title?: string;
+  headings?: readonly string[];
+  text: string;
+  /** Where a hit leads. */
+  url?: string;
+  /** Fragment inside `url`, without `#`. */
+  anchor?: string;
+  filters?: Record<string, readonly string[]>;
+  meta?: Record<string, string>;
+  sort?: Record<string, string>;
+  weight?: number;
+}
+
+export interface IndexOptions {
+  /** Display name of the bundle. */
+  name?: string;
+  /** Folder to write the bundle into, over that of an earlier call. */
+  out?: string;
+  /** Model folder; the package's own if left out. */
+  model?: string;
+  /** Tokens that become one stored embedding, 1 to 4; 1 if left out. */
+  pool?: number;
+  /** Flags `--codec`, `--buckets` and `--centroids` of the command, each followed by its value. */
+  codec?: string[];
+  /** Threads that encode; the number of cores if left out. */
+  threads?: number;
+  /** Whether code and model are written beside the bundle. Default true. */
+  assets?: boolean;
+  progress?: (progress: BuildProgress) => void;
+}
+
+/**
+ * The files of a bundle over your own documents, by path; with `out` they are also written. `Shirube.load({ bundle })` takes either.
+ *
+ * @throws TypeError for documents that are none.
+ */
+export function buildIndex(documents: readonly IndexDocument[], options?: IndexOptions): Promise<Map<string, Uint8Array>>;
 
 /** Settings from all places: `flags` over `SHIRUBE_*` variables over the file `config`, or `shirube.toml` if there is one. */
 export function readSettings(flags?: Settings, config?: string): Promise<Settings>;

@@ -2,8 +2,10 @@
 import { existsSync } from "node:fs";
 import { readFile, realpath, stat } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { basename, join, relative, resolve } from "node:path";
-import { codeBytes, list, ownModel, writeAssets, writeBundle } from "./files.mjs";
+import { basename, join, relative, resolve, sep } from "node:path";
+import { inline } from "../inline.mjs";
+import { precache } from "../offline.mjs";
+import { codeBytes, list, ownModel, replace, writeAssets, writeBundle } from "./files.mjs";
 import { Pool } from "./pool.mjs";
 import { encodeBatch, pageReader } from "./tasks.mjs";
 import { compiled, openModel, wasm } from "./wasm.mjs";
@@ -51,7 +53,7 @@ export async function sourceState(settings) {
  * Builds the search of a folder. `settings` are those of `shirube.toml`, as an object; they stand alone, without variables and files
  * (see `readSettings`). Resolves to what was read and written; rejects when nothing to search was found, with what was left out and why as `report`.
  */
-export async function build(settings, { progress = () => {}, threads = availableParallelism(), assets = true, dryRun = false, fresh = false, limit, codec = [] } = {}) {
+export async function build(settings, { progress = () => {}, threads = availableParallelism(), assets = true, dryRun = false, fresh = false, limit, codec = [], pwa = false, singleFile = false } = {}) {
   const start = performance.now();
   const plan = await planOf(settings);
   const folder = plan.settings.model ?? ownModel;
@@ -61,9 +63,9 @@ export async function build(settings, { progress = () => {}, threads = available
   const job = new (wasm().Build)(JSON.stringify(plan), JSON.stringify({ codec, fresh, dryRun, ...(limit !== undefined && { limit }) }));
   let pool;
   const startPool = () => (pool ??= new Pool(Math.max(1, threads), { module: compiled, settings: chosen, model: folder }));
-  const result = (written, nFiles) => {
+  const result = (written, nFiles, more = "") => {
     const seconds = ((performance.now() - start) / 1000).toFixed(1);
-    const text = `${job.report(written, nFiles)}${dryRun ? "  nothing was written (--dry-run)\n" : ""}  ${seconds} s\n`;
+    const text = `${job.report(written, nFiles)}${more}${dryRun ? "  nothing was written (--dry-run)\n" : ""}  ${seconds} s\n`;
     const { source, bundle } = JSON.parse(job.summary());
     return { source, ...(written && { bundle }), text };
   };
@@ -86,7 +88,9 @@ export async function build(settings, { progress = () => {}, threads = available
     const files = job.finish(model.encoder, code, meaningCode, model.bytes, (stage, done, of) => progress({ stage, done, of }));
     await writeBundle(plan.out, files.map((file) => take(file)), (present, current) => job.stale(present, current));
     if (assets) await writeAssets(plan.out, folder);
-    return result(true, await countFiles(plan));
+    // Counted before: the site's files are those that visitors load.
+    const nFiles = await countFiles(plan);
+    return result(true, nFiles, await writeOffline(plan, { pwa, singleFile }));
   } finally {
     await pool?.close();
     job.free();
@@ -94,8 +98,45 @@ export async function build(settings, { progress = () => {}, threads = available
   }
 }
 
+/**
+ * The files of a bundle over your own documents, by path: `buildIndex` of `shirube/build`, on threads. With `out` they are also written into that folder,
+ * over the bundle of an earlier call, whose passages are not encoded again.
+ */
+export async function buildIndex(documents, { name = "documents", out, model: folder = ownModel, pool, codec = [], threads = availableParallelism(), assets = true, progress = () => {} } = {}) {
+  if (!Array.isArray(documents) || documents.length === 0) throw new TypeError("documents is no array of at least one; give [{ text }]");
+  const wrong = documents.findIndex((document) => typeof document?.text !== "string");
+  if (wrong >= 0) throw new TypeError(`document ${wrong} has no text; give each a string \`text\``);
+  const lines = documents.map(({ id, ...rest }, i) => JSON.stringify({ id: id ?? String(i), ...rest })).join("\n");
+  const settings = { source: `${name}.jsonl`, out: out ?? "memory", name, ...(pool !== undefined && { pool }) };
+  const plan = wasm().plan(JSON.stringify(settings), false, `${name}.jsonl`);
+  const model = openModel(folder);
+  const job = new (wasm().Build)(plan, JSON.stringify({ codec, fresh: out === undefined }));
+  let workers;
+  const startPool = () => (workers ??= new Pool(Math.max(1, threads), { module: compiled, settings: JSON.stringify(settings), model: folder }));
+  try {
+    job.jsonl(name, Buffer.from(lines));
+    if (out !== undefined) await readEarlier(job, out);
+    else job.assemble();
+    if (job.gather(model.encoder) === 0) throw new Error("there is no document with any text; give at least one");
+    await encode(job, model.encoder, startPool, progress);
+    const files = job.finish(model.encoder, 0, 0, model.bytes, (stage, done, of) => progress({ stage, done, of }));
+    const bundle = new Map(files.map((file) => [file.path, file.bytes]));
+    if (out !== undefined) {
+      await writeBundle(out, files.map(({ path, isThere }) => ({ path, ...(!isThere && { bytes: bundle.get(path) }) })), (present, current) => job.stale(present, current));
+      if (assets) await writeAssets(out, folder);
+    }
+    files.forEach((file) => file.free());
+    return bundle;
+  } finally {
+    await workers?.close();
+    job.free();
+    model.encoder.free();
+  }
+}
+
+/** A file of the bundle, without its bytes where it is there already. */
 function take(file) {
-  const taken = { path: file.path, bytes: Buffer.from(file.bytes) };
+  const taken = { path: file.path, ...(!file.isThere && { bytes: file.bytes }) };
   file.free();
   return taken;
 }
@@ -162,6 +203,25 @@ async function encode(job, encoder, startPool, progress) {
     for (const batch of batches()) yield { kind: "encode", batch };
   };
   await startPool().ordered(tasks(), push);
+}
+
+/** What `--pwa` and `--single-file` ask for; lines for the summary. */
+async function writeOffline(plan, { pwa, singleFile }) {
+  const { source, is_folder, out, settings } = plan;
+  let said = "";
+  if (pwa) {
+    const inside = relative(source, out);
+    const before = !is_folder || inside.startsWith("..") ? "" : `${(settings.base ?? "/").replace(/\/+$/, "")}/${inside.replaceAll(sep, "/")}/`;
+    const files = await precache(out, { base: before });
+    await replace(join(out, "precache.json"), `[\n${files.map((file) => JSON.stringify(file)).join(",\n")}\n]\n`);
+    said += `  precache.json: ${files.length} files for a service worker\n`;
+  }
+  if (singleFile) {
+    const text = await inline(out);
+    await replace(join(out, "search.js"), text);
+    said += `  search.js: ${(Buffer.byteLength(text) / (1 << 20)).toFixed(2)} MiB, everything in one script\n`;
+  }
+  return said;
 }
 
 /** Files of the whole site, the bundle among them. */

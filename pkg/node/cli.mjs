@@ -31,10 +31,10 @@ function complain(error) {
   process.stderr.write(`${error.report ?? ""}error: ${error.message}\n${because}`);
 }
 
-async function once(settings, { how: { codec, fresh, dryRun, limit }, threads, assets, quiet }) {
+async function once(settings, { how: { codec, fresh, dryRun, limit }, threads, assets, pwa, singleFile, quiet }) {
   const line = meter(quiet);
   try {
-    const { text } = await build(settings, { progress: line.show, assets, codec, fresh, dryRun, limit: limit ?? undefined, threads: threads ?? undefined });
+    const { text } = await build(settings, { progress: line.show, assets, pwa, singleFile, codec, fresh, dryRun, limit: limit ?? undefined, threads: threads ?? undefined });
     line.end();
     process.stdout.write(text);
   } catch (error) {

@@ -43,7 +43,7 @@ async function each(items, action) {
 }
 
 /** Writes aside, onto the disk, and renames, so that a file is either the old one or the whole new one. */
-async function replace(path, bytes) {
+export async function replace(path, bytes) {
   const aside = `${path}.part`;
   const file = await open(aside, "w");
   try {
@@ -55,10 +55,10 @@ async function replace(path, bytes) {
   await rename(aside, path);
 }
 
-/** Puts a bundle's `files`, the entry last, into `out`, and removes what an earlier one left. `stale(present, current)` says what that is. */
+/** Puts a bundle's `files`, the entry last and those that are there already without `bytes`, into `out`, and removes what an earlier one left. `stale(present, current)` says what that is. */
 export async function writeBundle(out, files, stale) {
   const entry = files.at(-1);
-  const others = files.slice(0, -1);
+  const others = files.slice(0, -1).filter(({ bytes }) => bytes);
   for (const folder of new Set(files.map(({ path }) => dirname(join(out, path))))) await mkdir(folder, { recursive: true });
   await each(others, async ({ path, bytes }) => {
     // Same name, same content; only a file that someone damaged is written again.

@@ -19,6 +19,7 @@ import { clearCache } from "./assets.js";
 import type { HostOptions } from "./protocol.js";
 import modelFiles from "virtual:model-files";
 import { isInline, isSlim } from "./inline-files.js";
+import { persist } from "./persist.js";
 import { maxsim } from "./rerank.js";
 import { startMain, startWorker, type Thread } from "./thread.js";
 import type {
@@ -136,6 +137,8 @@ export class Shirube {
       try {
         const loaded = await this.thread.call({ op: "meaning" }, this.options.signal, this.options.progress_callback);
         this.current = { ...this.current, ...loaded, meaning: { state: "ready" } };
+        // The model is what nobody wants to fetch twice.
+        void this.persist(false);
       } catch (thrown) {
         const error = toShirubeError(thrown);
         this.current = { ...this.current, meaning: { state: "failed", error } };
@@ -153,7 +156,32 @@ export class Shirube {
    * @throws {@link ShirubeError} `NETWORK`, `ASSET_*`, `ABORTED`.
    */
   async keepForOffline(options: { signal?: AbortSignal } = {}): Promise<boolean> {
-    return (await this.thread.call({ op: "keep" }, options.signal)).kept;
+    const { kept } = await this.thread.call({ op: "keep" }, options.signal);
+    if (kept) await this.persist(true);
+    return kept;
+  }
+
+  /** Asks the browser to keep what was stored; the answer stands in the status. */
+  private async persist(ask: boolean): Promise<void> {
+    if (this.current.cache.kind !== "cache-storage") return;
+    const persistent = await persist(ask);
+    if (persistent !== undefined) this.current = { ...this.current, cache: { ...this.current.cache, persistent } };
+  }
+
+  /**
+   * Fetches and keeps what `load` with the same options would, so that it starts without a wait: for a page whose reader is about to go where a search
+   * is. Nothing stays in memory. The status says what was loaded and whether it could be kept.
+   *
+   * @throws {@link ShirubeError} as {@link Shirube.load}.
+   */
+  static async preload(options: LoadOptions): Promise<Status> {
+    const shirube = await Shirube.load(options);
+    try {
+      if (options.meaning === "background") await shirube.loadMeaning();
+      return shirube.status;
+    } finally {
+      shirube.dispose();
+    }
   }
 
   /** Deletes the files that earlier visits kept in Cache Storage. */

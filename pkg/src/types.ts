@@ -169,8 +169,11 @@ export interface Status {
   device: DeviceStatus;
   /** Whether a worker or the page's own thread runs it, and why. */
   thread: { kind: "worker" | "main"; reason: string };
-  /** Where downloaded files are kept. */
-  cache: { kind: "cache-storage" | "memory"; reason: string };
+  /**
+   * Where downloaded files are kept. `persistent`: whether the browser keeps them until somebody deletes them, known once it was asked; otherwise it
+   * may drop them when space runs low or nobody comes for a while.
+   */
+  cache: { kind: "cache-storage" | "memory"; reason: string; persistent?: boolean };
   /**
    * Whether searches by meaning are possible: `"off"` until asked for, `"loading"`, `"ready"`, or `"failed"` with the reason; words are searched in
    * every state.

@@ -65,3 +65,49 @@ test("保存したファイルが壊れていても、気づいて読み込み�
     assert.equal(new Set(requests.slice(asked).filter((path) => path.endsWith(".safetensors"))).size, parts().length);
   });
 });
+
+test("モデルが届いたら、ブラウザーに消さないよう頼み、その答えを状態に書く", async () => {
+  for (const [granted, agent, asked] of [[true, undefined, 1], [false, undefined, 1], [true, "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0", 0]]) {
+    await visit(agent ? { userAgent: agent } : {}, async (page, { url }) => {
+      await page.addInitScript((granted) => {
+        globalThis.asked = 0;
+        navigator.storage.persisted = async () => false;
+        navigator.storage.persist = async () => ((globalThis.asked += 1), granted);
+      }, granted);
+      await page.goto(`${url}blank.html`);
+      const found = await page.evaluate(async () => {
+        const { Shirube } = await import("/shirube/shirube.js");
+        const shirube = await Shirube.load({ bundle: "/bundle/" });
+        while (shirube.status.cache.persistent === undefined) await new Promise((resolve) => setTimeout(resolve, 10));
+        const first = [shirube.status.cache.persistent, globalThis.asked];
+        // A page that is to work without a network may ask the reader, too.
+        await shirube.keepForOffline();
+        const last = shirube.status.cache.persistent;
+        shirube.dispose();
+        return [...first, last];
+      });
+      assert.deepEqual(found, [granted && asked > 0, asked, granted]);
+    });
+  }
+});
+
+test("前もって読み込んでおけば、次に開くときは通信も待ち時間もいらない", async () => {
+  await visit({}, async (page, { url, requests }) => {
+    await page.goto(`${url}blank.html`);
+    const status = await page.evaluate(async () => {
+      const { Shirube } = await import("/shirube/shirube.js");
+      return Shirube.preload({ bundle: "/bundle/", meaning: "background" });
+    });
+    assert.deepEqual([status.meaning.state, status.model.fromCache], ["ready", false]);
+    requests.length = 0;
+    const cached = await page.evaluate(async () => {
+      const { Shirube } = await import("/shirube/shirube.js");
+      const shirube = await Shirube.load({ bundle: "/bundle/" });
+      const { model, bundle } = shirube.status;
+      shirube.dispose();
+      return [model.fromCache, bundle.fromCache];
+    });
+    assert.deepEqual(cached, [true, true]);
+    assert.deepEqual(requests.filter((path) => /\.(safetensors|bin)$/.test(path)), [], "model and index are at hand");
+  });
+});

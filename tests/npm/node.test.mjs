@@ -1,6 +1,7 @@
 // `npx shirube` as users get it: the packed tarball, installed; held against the native command byte for byte, then opened in Chromium.
 import { spawn, spawnSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { before, test } from "node:test";
 import { assert, root, useBrowser, visit } from "../browser/harness.mjs";
@@ -98,6 +99,27 @@ test("a second run encodes what changed, removes what is stale, leaves the owner
   const now = Object.keys(tree(join(folder, "npm", "same", "shirube")));
   for (const gone of ["codes/0123456789abcdef.bin", "chunk-OLDOLD12.js"]) assert.ok(!now.includes(gone), gone);
   assert.ok(!now.some((path) => path.endsWith(".part")));
+});
+
+test("--pwa lists the code for a service worker and --single-file writes one script, both as the native command does", () => {
+  const flags = ["--pwa", "--single-file", "--base", "/docs/"];
+  const said = buildBoth("same", ...flags);
+  assertSame(said);
+  assertSameTrees("same", ["shirube/precache.json", "shirube/search.js"]);
+  assert.match(said.npm.stdout, /precache\.json: \d+ files for a service worker\n {2}search\.js: [\d.]+ MiB, everything in one script/);
+  const at = join(folder, "npm", "same", "shirube");
+  const listed = JSON.parse(readFileSync(join(at, "precache.json"), "utf8"));
+  for (const { url, revision } of listed) {
+    assert.ok(url.startsWith("/docs/shirube/") && !/search\.js|gpu/.test(url), url);
+    assert.equal(revision, createHash("sha256").update(readFileSync(join(at, url.slice("/docs/shirube/".length)))).digest("hex").slice(0, 16));
+  }
+  // The list and the script are no part of what they hold: a second run writes the same.
+  const before = tree(at);
+  buildBoth("same", ...flags);
+  for (const path of ["precache.json", "search.js"]) assert.ok(tree(at)[path].equals(before[path]), path);
+  const without = shirube("native", "same", "build", "same", "--model", join(shipped, "model"), "--out", "elsewhere", "--single-file");
+  assert.equal(without.status, 1);
+  assert.match(without.stderr, /add --package DIR/);
 });
 
 test("a damaged earlier bundle is not built upon, and both say why", () => {

@@ -127,19 +127,24 @@ async function pagefind(load, documents, scratch) {
   return { ask, bytes, start, index: total };
 }
 
-/** Every peer, in the order of the table; `folder` holds their node_modules. */
+const PEERS = [
+  { name: "Pagefind 1.6", build: (load, documents, folder) => pagefind(load, documents, folder) },
+  { name: "MiniSearch", bm25: true, build: (load, documents) => miniSearch(load, documents, {}) },
+  { name: "MiniSearch, bigrams", bm25: true, build: (load, documents) => miniSearch(load, documents, { tokenize: bigrams, processTerm: (term) => term }) },
+  { name: "lunr ja", bm25: true, build: lunrJa },
+  { name: "Orama, Japanese tokenizer", bm25: true, build: orama },
+  { name: "FlexSearch, CJK", build: (load, documents) => flexSearch(load, documents, false) },
+  { name: "FlexSearch, CJK, suggest", build: (load, documents) => flexSearch(load, documents, true) },
+];
+
+/** Names of all, in the order of the table. */
+export const NAMES = PEERS.map(({ name }) => name);
+
+/** Every peer; `folder` holds their node_modules. */
 export async function peers(folder) {
   // A module of that folder, so that names lead to its packages.
   writeFileSync(join(folder, "load.mjs"), "export const load = (name) => import(name);\n");
   const { load: imported } = await import(pathToFileURL(join(folder, "load.mjs")).href);
   const load = Object.assign((name) => imported(name), { require: createRequire(join(folder, "package.json")) });
-  return [
-    { name: "Pagefind 1.6", build: (documents) => pagefind(load, documents, folder) },
-    { name: "MiniSearch", bm25: true, build: (documents) => miniSearch(load, documents, {}) },
-    { name: "MiniSearch, bigrams", bm25: true, build: (documents) => miniSearch(load, documents, { tokenize: bigrams, processTerm: (term) => term }) },
-    { name: "lunr ja", bm25: true, build: (documents) => lunrJa(load, documents) },
-    { name: "Orama, Japanese tokenizer", bm25: true, build: (documents) => orama(load, documents) },
-    { name: "FlexSearch, CJK", build: (documents) => flexSearch(load, documents, false) },
-    { name: "FlexSearch, CJK, suggest", build: (documents) => flexSearch(load, documents, true) },
-  ];
+  return PEERS.map((peer) => ({ ...peer, build: (documents) => peer.build(load, documents, folder) }));
 }

@@ -1,6 +1,7 @@
 //! `shirube build`.
 
 use crate::downloads;
+use crate::offline::{self, Offline};
 use crate::parts::PartArguments;
 use crate::source::{Source, passages};
 use crate::{open, package, serve};
@@ -10,7 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use shirube_index::{BuildStage, IndexOptions};
 use shirube_retriever::Model;
 use shirube_site::arguments::BuildArguments;
-use shirube_site::{BuildOptions, BundleSummary, PackageBytes, Progress, Samples, Settings, SourceSummary};
+use shirube_site::{
+    BuildOptions, BundleSummary, Earlier, NotReused, PackageBytes, Progress, Samples, Settings, SourceSummary,
+};
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -40,6 +43,7 @@ pub(crate) struct Run {
     package: Option<PathBuf>,
     dry_run: bool,
     quiet: bool,
+    offline: Offline,
 }
 
 impl Run {
@@ -54,6 +58,7 @@ impl Run {
             package: None,
             dry_run: false,
             quiet: false,
+            offline: Offline::default(),
         }
     }
 }
@@ -74,6 +79,7 @@ pub(crate) fn run(command: &BuildCommand) -> Result<()> {
         package: package.clone(),
         dry_run: flags.dry_run,
         quiet: flags.quiet,
+        offline: Offline { pwa: flags.pwa, single_file: flags.single_file },
     };
     build_once(&how, &plan, &model)?;
     if !flags.watch {
@@ -117,7 +123,13 @@ pub(crate) fn build_once(how: &Run, plan: &Source, model: &Model) -> Result<()> 
         bar.set_length(of as u64);
         bar.set_position(at as u64);
     };
-    let (mut sections, mut summary) = plan.sections(|at, of| show("reading", at, of))?;
+    let out = &plan.out;
+    let goes_on = !how.fresh && how.centroids_from.is_none() && !how.dry_run;
+    let (read, earlier) = rayon::join(
+        || plan.sections(|at, of| show("reading", at, of)),
+        || if goes_on { Earlier::read(out) } else { Err(NotReused::Asked) },
+    );
+    let (mut sections, mut summary) = read?;
     if let Some(limit) = how.limit {
         sections.truncate(limit);
         summary.n_sections = sections.len();
@@ -127,11 +139,11 @@ pub(crate) fn build_once(how: &Run, plan: &Source, model: &Model) -> Result<()> 
         write!(std::io::stderr(), "{summary}")?;
         bail!("{}: nothing to search was found", plan.source.display());
     }
-    let sections = passages(sections, model);
+    let sections = passages(sections, model, earlier.as_ref().ok().map(Earlier::bundle));
     summary.n_passages = sections.len();
     if how.dry_run {
         bar.finish_and_clear();
-        return print(&summary, None, start);
+        return print(&summary, None, "", start);
     }
     let options = BuildOptions { name: plan.name.clone(), index: how.index };
     let progress = |progress| match progress {
@@ -145,7 +157,6 @@ pub(crate) fn build_once(how: &Run, plan: &Source, model: &Model) -> Result<()> 
         None => sections,
     };
     let samples = Samples::of(&sections, downloads::SAMPLES);
-    let out = &plan.out;
     let report = match &how.centroids_from {
         Some(base) => {
             let base = shirube_site::read_bundle(base)
@@ -153,7 +164,7 @@ pub(crate) fn build_once(how: &Run, plan: &Source, model: &Model) -> Result<()> 
             shirube_site::build_over(sections, model, &options.name, &base, out, progress)?
         }
         None if how.fresh => shirube_site::build_fresh(sections, model, &options, out, progress)?,
-        None => shirube_site::build(sections, model, &options, out, progress)?,
+        None => shirube_site::build_on(earlier, sections, model, &options, out, progress)?,
     };
     let package = match &how.package {
         Some(package) => {
@@ -173,14 +184,15 @@ pub(crate) fn build_once(how: &Run, plan: &Source, model: &Model) -> Result<()> 
         not_reused: report.not_reused,
         ..BundleSummary::of(&report.entry, &report.files)
     };
-    print(&summary, Some(&written), start)
+    let more = offline::write(how.offline, plan, how.package.as_deref())?;
+    print(&summary, Some(&written), &more, start)
 }
 
-fn print(summary: &SourceSummary, written: Option<&BundleSummary>, start: Instant) -> Result<()> {
+fn print(summary: &SourceSummary, written: Option<&BundleSummary>, more: &str, start: Instant) -> Result<()> {
     let mut out = std::io::stdout().lock();
     write!(out, "{summary}")?;
     match written {
-        Some(written) => write!(out, "{written}")?,
+        Some(written) => write!(out, "{written}{more}")?,
         None => writeln!(out, "  nothing was written (--dry-run)")?,
     }
     writeln!(out, "  {:.1} s", start.elapsed().as_secs_f64())?;

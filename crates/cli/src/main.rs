@@ -11,6 +11,7 @@ mod downloads;
 mod explain;
 mod inspect;
 mod mdbook;
+mod offline;
 mod open;
 mod package;
 mod parts;

@@ -2,9 +2,11 @@
 
 use anyhow::{Context as _, Result};
 use rayon::prelude::*;
-use shirube_format::bundle::Section;
+use shirube_format::bundle::{Bundle, ModelRef, Section};
 use shirube_retriever::Model;
-use shirube_site::{FileRules, Plan, Reader, SETTINGS_NAME, Settings, SourceLook, SourceSummary};
+use shirube_site::{
+    FileRules, KnownPassages, Plan, Reader, SETTINGS_NAME, Settings, SourceLook, SourceSummary,
+};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -96,7 +98,12 @@ impl Source {
     }
 }
 
-/// `sections` cut to what the model reads.
-pub(crate) fn passages(sections: Vec<Section>, model: &Model) -> Vec<Section> {
-    sections.into_par_iter().flat_map_iter(|section| shirube_site::passages(section, model)).collect()
+/// `sections` cut to what the model reads, as an `earlier` bundle has them where it was made with the same model.
+pub(crate) fn passages(sections: Vec<Section>, model: &Model, earlier: Option<&Bundle>) -> Vec<Section> {
+    let known = match earlier {
+        Some(bundle) if bundle.model == ModelRef::of(model.manifest()) => KnownPassages::of(&bundle.sections),
+        _ => KnownPassages::default(),
+    };
+    let cut = |section| shirube_site::passages_with(section, model, &known);
+    sections.into_par_iter().flat_map_iter(cut).collect()
 }

@@ -14,6 +14,7 @@ pub const BM25_B: f32 = 0.6;
 
 mod analyzer;
 mod bm25;
+mod builder;
 mod error;
 mod query;
 mod romaji;
@@ -22,6 +23,7 @@ mod variants;
 
 pub use analyzer::{Analyzer, Pieces, Term};
 pub use bm25::Bm25Index;
+pub use builder::LexicalBuilder;
 pub use error::LexicalError;
 pub use query::{Held, Phrases};
-pub use shards::{LexicalBuilder, ShardedIndex, WordScores};
+pub use shards::{ShardedIndex, WordScores};

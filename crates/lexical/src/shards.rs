@@ -1,14 +1,14 @@
-//! The same index in shards: a writer, and a reader that needs only the blocks of a query's terms.
+//! The same index in shards, for a reader that needs only the blocks of a query's terms; [`builder`](crate::builder) writes them.
 //!
 //! Scores are those of [`Bm25Index`](crate::Bm25Index) to the last bit: the files hold counts and lengths, and both sides compute shares and sums
 //! in the same order.
 
-use crate::bm25::{Share, best, check_parameters, idf};
+use crate::bm25::{Share, best, idf};
 use crate::query::{Held, Phrases, Postings, Query};
-use crate::{Analyzer, LexicalError, Term};
+use crate::{Analyzer, Term};
 use shirube_core::DocId;
 use shirube_format::FormatError;
-use shirube_format::bundle::{LexicalBlock, LexicalDirectory, LexicalPart, Need, TermPostings, push_posting};
+use shirube_format::bundle::{LexicalBlock, LexicalDirectory, Need};
 use std::collections::{BTreeMap, HashMap};
 
 /// Blocks of the terms that a reader keeps, in bytes; those not used for longest go first.
@@ -16,69 +16,11 @@ const CACHE_BYTES: usize = 16 << 20;
 
 /// The text of a term in files: the characters of a bigram, of a lone character or of a word. `None` for tokenizer pieces, which have no place
 /// there. A word's characters are Latin letters or digits alone and a bigram has kanji or kana, so that no two terms share a text.
-fn key(term: Term) -> Option<String> {
+pub(crate) fn key(term: Term) -> Option<String> {
     match term {
         Term::Gram(a, b) => Some(core::iter::once(a).chain(b).collect()),
         Term::Word(word) => Some(word),
         Term::Piece(_) => None,
-    }
-}
-
-/// Collects documents, in order, into the words of a bundle. Postings wait packed: one or two bytes each.
-#[derive(Debug)]
-pub struct LexicalBuilder {
-    analyzer: Analyzer,
-    k1: f32,
-    b: f32,
-    lengths: Vec<u32>,
-    /// Postings and the last document in them.
-    terms: HashMap<String, (TermPostings, u32)>,
-}
-
-impl LexicalBuilder {
-    /// A builder for bigrams and single kanji with BM25's parameters, as [`Bm25Index::build`](crate::Bm25Index::build).
-    ///
-    /// # Errors
-    /// [`LexicalError::Parameter`].
-    pub fn new(k1: f32, b: f32) -> Result<Self, LexicalError> {
-        check_parameters(k1, b)?;
-        Ok(Self { analyzer: Analyzer::grams(), k1, b, lengths: Vec::new(), terms: HashMap::new() })
-    }
-
-    /// Adds the next document.
-    ///
-    /// # Errors
-    /// [`LexicalError::TooManyDocuments`].
-    pub fn push(&mut self, text: &str) -> Result<(), LexicalError> {
-        let document = u32::try_from(self.lengths.len())
-            .ok()
-            .filter(|&d| d < u32::MAX)
-            .ok_or(LexicalError::TooManyDocuments)?;
-        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
-        let mut n_terms = 0;
-        self.analyzer.terms(text, |term| {
-            if let Some(key) = key(term) {
-                *counts.entry(key).or_default() += 1;
-                n_terms += 1;
-            }
-        });
-        self.lengths.push(n_terms);
-        for (term, count) in counts {
-            let (postings, last) = self.terms.entry(term).or_default();
-            let previous = (postings.n_documents > 0).then_some(*last);
-            push_posting(&mut postings.bytes, previous, document, count);
-            postings.n_documents += 1;
-            *last = document;
-        }
-        Ok(())
-    }
-
-    /// The words of all documents.
-    pub fn finish(self) -> LexicalPart {
-        let mut terms: Vec<TermPostings> =
-            self.terms.into_iter().map(|(term, (postings, _))| TermPostings { term, ..postings }).collect();
-        terms.sort_unstable_by(|a, b| a.term.cmp(&b.term));
-        LexicalPart { k1: self.k1, b: self.b, lengths: self.lengths, terms }
     }
 }
 

@@ -130,4 +130,30 @@ proptest! {
             prop_assert_eq!(shards.search(query, k), Some(memory.search(query, k)));
         }
     }
+
+    #[test]
+    fn documents_taken_over_from_earlier_parts_have_the_words_of_their_text(
+        texts in prop::collection::vec(spelled(12), 1..12),
+        order in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..3), 1..20),
+    ) {
+        let new = || LexicalBuilder::new(0.9, 0.6).expect("parameters are in range");
+        let earlier = texts.split_at(texts.len() / 2);
+        let parts = [earlier.0, earlier.1].map(|texts| {
+            let mut builder = new();
+            texts.iter().for_each(|text| builder.push(text).expect("few documents"));
+            builder.finish()
+        });
+        let (mut over, mut whole) = (new(), new());
+        for (at, way) in order {
+            let i = at.index(texts.len());
+            whole.push(&texts[i]).expect("few documents");
+            let (part, document) = if i < earlier.0.len() { (0, i) } else { (1, i - earlier.0.len()) };
+            match way {
+                0 => over.push(&texts[i]),
+                _ => over.push_known(part, document as u32, parts[part].lengths[document]),
+            }
+            .expect("few documents");
+        }
+        prop_assert_eq!(over.finish_over(&[&parts[0], &parts[1]]), whole.finish());
+    }
 }

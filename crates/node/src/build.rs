@@ -6,7 +6,9 @@ use crate::error::{NodeError, js, json, parse};
 use crate::reader::Outcome;
 use clap::Parser as _;
 use shirube_format::FormatError;
-use shirube_format::bundle::{Bundle, BundleEntry, ENTRY_NAME, ModelRef, Section, folder, shard_paths};
+use shirube_format::bundle::{
+    Bundle, BundleEntry, ENTRY_NAME, ModelRef, Section, Streams, folder, shard_paths,
+};
 use shirube_index::{BuildStage, IndexOptions};
 use shirube_retriever::{BundleLoader, SearchOptions, query_bytes};
 use shirube_site::{
@@ -25,6 +27,7 @@ const SAMPLES: usize = 16;
 pub struct OutFile {
     path: String,
     bytes: Vec<u8>,
+    is_there: bool,
 }
 
 #[wasm_bindgen]
@@ -33,6 +36,12 @@ impl OutFile {
     #[wasm_bindgen(getter)]
     pub fn path(&self) -> String {
         self.path.clone()
+    }
+
+    /// Whether the file stands in the folder already: it is one of the earlier bundle's, read and checked.
+    #[wasm_bindgen(getter, js_name = isThere)]
+    pub fn is_there(&self) -> bool {
+        self.is_there
     }
 
     /// Content.
@@ -60,6 +69,9 @@ pub struct Build {
     source: SourceSummary,
     earlier: Earlier,
     base: Result<Bundle, NotReused>,
+    streams: Streams,
+    /// Paths of the earlier bundle's files, which were checked.
+    checked: BTreeSet<String>,
     samples: Samples,
     building: Option<Building>,
     given: usize,
@@ -85,6 +97,8 @@ impl Build {
             source: SourceSummary::default(),
             earlier: Earlier::No(none),
             base: Err(NotReused::Asked),
+            streams: Streams::default(),
+            checked: BTreeSet::new(),
             samples: Samples::default(),
             building: None,
             given: 0,
@@ -167,8 +181,15 @@ impl Build {
         self.base = match core::mem::replace(&mut self.earlier, Earlier::No(NotReused::Asked)) {
             Earlier::No(why) => Err(why),
             Earlier::Files(entry, files) => {
-                let files = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
-                Bundle::assemble(&entry, files).map_err(|error| NotReused::Unreadable(error.to_string()))
+                let named = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+                match Bundle::assemble_keeping(&entry, named) {
+                    Ok((bundle, streams)) => {
+                        self.streams = streams;
+                        self.checked = files.into_keys().collect();
+                        Ok(bundle)
+                    }
+                    Err(error) => Err(NotReused::Unreadable(error.to_string())),
+                }
             }
         };
     }
@@ -276,7 +297,7 @@ impl Build {
                     progress.call3(&JsValue::NULL, &name.into(), &(done as f64).into(), &(of as f64).into());
             })
             .map_err(js)?;
-        let (entry, files) = built.bundle.pack();
+        let (entry, files) = built.bundle.pack_over(&self.streams);
         let sizes: Vec<(String, u64)> =
             files.iter().map(|(path, bytes)| (path.clone(), bytes.len() as u64)).collect();
         self.source.n_truncated = built.n_truncated;
@@ -290,7 +311,11 @@ impl Build {
         };
         self.bundle.download = Some(predict(&entry, &files, &self.samples, package)?);
         let entry = (ENTRY_NAME.to_owned(), entry.to_bytes());
-        Ok(files.into_iter().chain([entry]).map(|(path, bytes)| OutFile { path, bytes }).collect())
+        let file = |(path, bytes): (String, Vec<u8>)| {
+            let is_there = self.checked.contains(&path);
+            OutFile { path, bytes, is_there }
+        };
+        Ok(files.into_iter().chain([entry]).map(file).collect())
     }
 
     /// Those of `present` (paths inside the bundle folder) that an earlier build left; `current` are the files of this one.

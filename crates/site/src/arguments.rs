@@ -73,6 +73,12 @@ pub struct BuildArguments {
     /// Read and count, and write nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Also write precache.json into OUT: the code for a service worker's list, with hashes
+    #[arg(long, conflicts_with = "dry_run")]
+    pub pwa: bool,
+    /// Also write search.js into OUT: index, model, code and elements in one script, for pages opened from file://
+    #[arg(long, conflicts_with = "dry_run")]
+    pub single_file: bool,
     /// Build again whenever a page changes
     #[arg(long)]
     pub watch: bool,

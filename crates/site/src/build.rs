@@ -5,9 +5,10 @@ use crate::reuse::{self, NotReused};
 use rayon::prelude::*;
 use shirube_core::Role;
 use shirube_encoder::Model;
-use shirube_format::bundle::{Bundle, BundleEntry, ENTRY_NAME, ModelRef, Section, folder};
+use shirube_format::bundle::{Bundle, BundleEntry, ENTRY_NAME, ModelRef, Section, Streams, folder};
 use shirube_index::{BuildStage, IndexBuilder, IndexOptions};
 use shirube_lexical::{BM25_B, BM25_K1, LexicalBuilder};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Sections encoded between two reports of progress, and held as floats at one time.
@@ -180,27 +181,72 @@ pub fn build(
     out: &Path,
     progress: impl FnMut(Progress),
 ) -> Result<BuildReport, SiteError> {
-    match earlier(out, &sections, model, &options.index) {
-        Ok(base) => build_over(sections, model, &options.name, &base, out, progress),
+    build_on(Earlier::read(out), sections, model, options, out, progress)
+}
+
+/// [`build`] with the bundle that stands in `out` as `earlier`, which the caller has read: while pages were read, and to cut them as it did
+/// ([`passages_with`](crate::passages_with)).
+///
+/// # Errors
+/// As [`build`].
+pub fn build_on(
+    earlier: Result<Earlier, NotReused>,
+    sections: Vec<Section>,
+    model: &Model,
+    options: &BuildOptions,
+    out: &Path,
+    progress: impl FnMut(Progress),
+) -> Result<BuildReport, SiteError> {
+    let (base, left) = match earlier {
+        Ok(Earlier { bundle, left }) => (Ok(bundle), left),
+        Err(why) => (Err(why), Left::default()),
+    };
+    match base.and_then(|base| reuse::usable(base, &sections, model, &options.index)) {
+        Ok(base) => make_and_write(sections, model, &options.name, &base, &left, out, progress),
         Err(why) => {
-            let report = build_fresh(sections, model, options, out, progress)?;
-            Ok(BuildReport { not_reused: Some(why), ..report })
+            let (bundle, n_truncated) = make_bundle(sections, model, options, progress)?;
+            write_bundle(&bundle, n_truncated, 0, Some(why), &left, out)
         }
     }
 }
 
-/// The bundle in `out`, where a build may go on from it.
-fn earlier(
-    out: &Path,
-    sections: &[Section],
-    model: &Model,
-    options: &IndexOptions,
-) -> Result<Bundle, NotReused> {
-    if !out.join(ENTRY_NAME).exists() {
-        return Err(NotReused::Absent);
+/// The bundle that a build finds in the folder it writes to.
+#[derive(Clone, Debug)]
+pub struct Earlier {
+    bundle: Bundle,
+    left: Left,
+}
+
+/// What its files spare the writer.
+#[derive(Clone, Debug, Default)]
+struct Left {
+    streams: Streams,
+    /// Paths of files that were read and are what their names say.
+    checked: BTreeSet<String>,
+}
+
+impl Earlier {
+    /// Reads and checks the bundle in `out`.
+    ///
+    /// # Errors
+    /// [`NotReused::Absent`], [`NotReused::Unreadable`].
+    pub fn read(out: &Path) -> Result<Self, NotReused> {
+        if !out.join(ENTRY_NAME).exists() {
+            return Err(NotReused::Absent);
+        }
+        let unreadable = |error: SiteError| NotReused::Unreadable(error.to_string());
+        let (entry, files) = folder::read(out).map_err(|error| unreadable(error.into()))?;
+        let named = files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
+        let (bundle, streams) =
+            Bundle::assemble_keeping(&entry, named).map_err(|error| unreadable(error.into()))?;
+        let checked = files.into_iter().map(|(path, _)| path).collect();
+        Ok(Self { bundle, left: Left { streams, checked } })
     }
-    let base = read_bundle(out).map_err(|e| NotReused::Unreadable(e.to_string()))?;
-    reuse::usable(base, sections, model, options)
+
+    /// The bundle.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
 }
 
 /// Reads the bundle in a folder, whole.
@@ -225,7 +271,7 @@ pub fn build_fresh(
     progress: impl FnMut(Progress),
 ) -> Result<BuildReport, SiteError> {
     let (bundle, n_truncated) = make_bundle(sections, model, options, progress)?;
-    write_bundle(&bundle, n_truncated, 0, Some(NotReused::Asked), out)
+    write_bundle(&bundle, n_truncated, 0, Some(NotReused::Asked), &Left::default(), out)
 }
 
 /// Builds over the centroids of `base`, whose pooling holds too, and copies the codes of the sections that it knows. Bundles over one base can be put
@@ -242,6 +288,18 @@ pub fn build_over(
     progress: impl FnMut(Progress),
 ) -> Result<BuildReport, SiteError> {
     base.model.check(&ModelRef::of(model.manifest()))?;
+    make_and_write(sections, model, name, base, &Left::default(), out, progress)
+}
+
+fn make_and_write(
+    sections: Vec<Section>,
+    model: &Model,
+    name: &str,
+    base: &Bundle,
+    left: &Left,
+    out: &Path,
+    progress: impl FnMut(Progress),
+) -> Result<BuildReport, SiteError> {
     let (bundle, n_reused, n_truncated) = reuse::make_over(
         name.to_owned(),
         sections,
@@ -251,7 +309,7 @@ pub fn build_over(
         base.pool_factor as usize,
         progress,
     )?;
-    write_bundle(&bundle, n_truncated, n_reused, None, out)
+    write_bundle(&bundle, n_truncated, n_reused, None, left, out)
 }
 
 fn write_bundle(
@@ -259,10 +317,11 @@ fn write_bundle(
     n_truncated: usize,
     n_reused: usize,
     not_reused: Option<NotReused>,
+    left: &Left,
     out: &Path,
 ) -> Result<BuildReport, SiteError> {
-    let (entry, files) = bundle.pack();
-    let removed = folder::write(out, &entry, &files)?;
+    let (entry, files) = bundle.pack_over(&left.streams);
+    let removed = folder::write_over(out, &entry, &files, |path| left.checked.contains(path))?;
     let files = files.into_iter().map(|(path, bytes)| (path, bytes.len() as u64)).collect();
     Ok(BuildReport { entry, files, n_truncated, removed, n_reused, not_reused })
 }

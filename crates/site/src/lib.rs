@@ -22,6 +22,7 @@ mod html;
 mod jsonl;
 mod markdown;
 mod merge;
+mod offline;
 mod outline;
 mod package;
 mod page;
@@ -36,13 +37,14 @@ mod steps;
 mod summary;
 
 pub use build::{
-    Assembly, BuildOptions, BuildReport, Progress, build, build_fresh, build_over, make_bundle, read_bundle,
-    shard,
+    Assembly, BuildOptions, BuildReport, Earlier, Progress, build, build_fresh, build_on, build_over,
+    make_bundle, read_bundle, shard,
 };
 pub use collect::{FileOptions, FileRules, SourceKind, list, read_site};
 pub use error::SiteError;
 pub use jsonl::{read_jsonl, read_jsonl_bytes};
 pub use merge::{merge, remove};
+pub use offline::{PRECACHE_NAME, SINGLE_FILE_NAME, is_inlined, is_precached, precache, single_file};
 pub use package::{gzip_bytes, is_chunk, is_meaning_code, is_package_file, is_page_code};
 pub use page::{DropReason, Page, PageSection, UrlRules, decode_path};
 pub use passages::{KnownPassages, passages, passages_with};

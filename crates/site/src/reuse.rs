@@ -5,12 +5,13 @@
 
 use crate::SiteError;
 use crate::build::Progress;
+use crate::passages::may_be_truncated;
 use half::f16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use shirube_core::{DocId, Role};
 use shirube_encoder::Model;
-use shirube_format::bundle::{Bundle, CodecTables, ModelRef, Section};
+use shirube_format::bundle::{Bundle, CodecTables, LexicalPart, ModelRef, Section};
 use shirube_index::{
     BucketRule, BuildStage, CodecKind, IndexError, IndexOptions, MAX_POOL_FACTOR, Packed, Packer,
     ResidualCodec, n_centroids_for, pool,
@@ -168,8 +169,19 @@ impl Over {
         Ok(Self { bundle, words: LexicalBuilder::new(BM25_K1, BM25_B)?, n_copied: 0, n_truncated: 0 })
     }
 
-    pub(crate) fn push(&mut self, section: Section, coded: Coded, copied: bool) -> Result<(), SiteError> {
-        self.words.push(&section.document().text)?;
+    /// `copied` is where the codes are from: the bundle's number among those of [`Self::finish`], the bundle, its document.
+    pub(crate) fn push(
+        &mut self,
+        section: Section,
+        coded: Coded,
+        copied: Option<(usize, &Bundle, usize)>,
+    ) -> Result<(), SiteError> {
+        // An index without words has none to take over.
+        let n_terms = copied.and_then(|(_, bundle, document)| bundle.lexical.lengths.get(document));
+        match (copied, n_terms) {
+            (Some((part, _, document)), Some(&n)) => self.words.push_known(part, document as u32, n)?,
+            _ => self.words.push(&section.document().text)?,
+        }
         let bundle = &mut self.bundle;
         bundle.lengths.push(coded.packed.codes.len() as u16);
         bundle.codes.extend(coded.packed.codes);
@@ -177,21 +189,24 @@ impl Over {
         bundle.token_maps.push(coded.map);
         bundle.tokens_before_pooling += coded.n_before as u64;
         bundle.sections.push(section);
-        self.n_copied += usize::from(copied);
+        self.n_copied += usize::from(copied.is_some());
         self.n_truncated += usize::from(coded.truncated);
         Ok(())
     }
 
+    /// `parts` are the bundles that documents were copied from.
+    ///
     /// # Errors
     /// [`SiteError::NoSections`], [`IndexError::Empty`].
-    pub(crate) fn finish(mut self) -> Result<Bundle, SiteError> {
+    pub(crate) fn finish(mut self, parts: &[&Bundle]) -> Result<Bundle, SiteError> {
         if self.bundle.sections.is_empty() {
             return Err(SiteError::NoSections { path: "the list of sections".to_owned() });
         }
         if self.bundle.codes.is_empty() {
             return Err(IndexError::Empty.into());
         }
-        self.bundle.lexical = self.words.finish();
+        let parts: Vec<&LexicalPart> = parts.iter().map(|bundle| &bundle.lexical).collect();
+        self.bundle.lexical = self.words.finish_over(&parts);
         Ok(self.bundle)
     }
 }
@@ -223,7 +238,7 @@ pub(crate) fn make_over(
         if batch.is_empty() {
             break;
         }
-        let coded: Vec<(Coded, bool)> = batch
+        let coded: Vec<(Coded, Option<(usize, usize)>)> = batch
             .par_iter()
             .map_init(
                 || model.clone(),
@@ -232,9 +247,10 @@ pub(crate) fn make_over(
                     let found = texts.iter().enumerate().find_map(|(b, texts)| Some((b, *texts.get(&text)?)));
                     match found {
                         Some((b, document)) => {
-                            // Tokenising is cheap beside encoding.
-                            let truncated = model.prepare(&text, Role::Document).truncated;
-                            Ok((copy(known[b], &starts[b], document, row_bytes, truncated), true))
+                            let truncated = may_be_truncated(section, model)
+                                && model.prepare(&text, Role::Document).truncated;
+                            let coded = copy(known[b], &starts[b], document, row_bytes, truncated);
+                            Ok((coded, Some((b, document))))
                         }
                         None => {
                             let input = model.prepare(&text, Role::Document);
@@ -242,21 +258,21 @@ pub(crate) fn make_over(
                                 .encode(&input)
                                 .map_err(|source| SiteError::Encode { id: section.id.clone(), source })?;
                             let coded = code(&packer, codec.dim(), embeddings, input.truncated, pool_factor)?;
-                            Ok((coded, false))
+                            Ok((coded, None))
                         }
                     }
                 },
             )
             .collect::<Result<_, SiteError>>()?;
         for (section, (coded, copied)) in batch.into_iter().zip(coded) {
-            over.push(section, coded, copied)?;
+            over.push(section, coded, copied.map(|(b, document)| (b, known[b], document)))?;
         }
         progress(Progress::Encode { sections: of - sections.len(), of });
     }
     let n = over.bundle.codes.len();
     progress(Progress::Index(BuildStage::Pack { tokens: n, of: n }));
     let (n_copied, n_truncated) = (over.n_copied, over.n_truncated);
-    Ok((over.finish()?, n_copied, n_truncated))
+    Ok((over.finish(known)?, n_copied, n_truncated))
 }
 
 pub(crate) fn token_starts(bundle: &Bundle) -> Vec<usize> {

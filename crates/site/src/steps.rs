@@ -111,7 +111,7 @@ impl Building {
                 Way::Over { base, over, .. } => {
                     let (packer, dim) = packer.as_ref().expect("made above for this way");
                     let coded = reuse::code(packer, *dim, embeddings, truncated, base.pool_factor as usize)?;
-                    over.push(section, coded, false)?;
+                    over.push(section, coded, None)?;
                 }
             }
         }
@@ -127,7 +127,7 @@ impl Building {
             let truncated = may_be_truncated(&section, model)
                 && model.prepare(&section.document().text, Role::Document).truncated;
             let coded = reuse::copy(base, starts, document, codec.row_bytes(), truncated);
-            over.push(section, coded, true)?;
+            over.push(section, coded, Some((0, &**base, document)))?;
         }
         Ok(())
     }
@@ -147,9 +147,9 @@ impl Building {
                 let (bundle, n_truncated) = assembly.finish(progress)?;
                 Built { bundle, n_truncated, n_reused: 0, not_reused: self.not_reused }
             }
-            Way::Over { over, .. } => {
+            Way::Over { over, base, .. } => {
                 let (n_reused, n_truncated) = (over.n_copied, over.n_truncated);
-                let bundle = over.finish()?;
+                let bundle = over.finish(&[&*base])?;
                 let tokens = bundle.codes.len();
                 progress(BuildStage::Pack { tokens, of: tokens });
                 Built { bundle, n_truncated, n_reused, not_reused: None }

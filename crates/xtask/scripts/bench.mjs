@@ -15,7 +15,10 @@ try {
   if (args[0] === "train") await benchTrain({ quick: args.includes("--quick"), device: args.includes("--device") ? args[args.indexOf("--device") + 1] : "cpu" });
   else if (args[0] === "segment") await segment();
   // What sites search with today: JavaScript, all of it.
-  else if (args[0] === "search") await benchSearch({ quick: args.includes("--quick"), data: args.includes("--data") ? args[args.indexOf("--data") + 1] : undefined });
+  else if (args[0] === "search") {
+    const value = (name) => (args.includes(name) ? args[args.indexOf(name) + 1] : undefined);
+    await benchSearch({ quick: args.includes("--quick"), resume: args.includes("--resume"), minutes: Number(value("--minutes") ?? 15), data: value("--data"), binary: value("--binary"), only: value("--only") });
+  }
   else if (args[0] === "site") await benchSite({ quick: args.includes("--quick"), only: ["native", "npm"].find((name) => args.includes(`--${name}`)) });
   else {
     if (args[0] === "checkpoints") makeCheckpoints({ quick: args.includes("--quick"), data: args.includes("--data") ? args[args.indexOf("--data") + 1] : "../shared/data" });

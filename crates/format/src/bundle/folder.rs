@@ -80,8 +80,21 @@ pub fn read_one(folder: &Path, name: &str) -> Result<Vec<u8>, FormatError> {
 /// # Errors
 /// [`FormatError::Io`].
 pub fn write(folder: &Path, entry: &BundleEntry, files: &[NamedFile]) -> Result<Vec<String>, FormatError> {
+    write_over(folder, entry, files, |_| false)
+}
+
+/// [`write()`], without a look at the files that `is_there`, whole and with this content: those of a bundle that was just read and checked.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_over(
+    folder: &Path,
+    entry: &BundleEntry,
+    files: &[NamedFile],
+    is_there: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, FormatError> {
     std::fs::create_dir_all(folder).map_err(io(folder))?;
-    for (name, bytes) in files {
+    for (name, bytes) in files.iter().filter(|(name, _)| !is_there(name)) {
         let path = folder.join(name);
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(io(parent))?;

@@ -17,7 +17,7 @@
 
 use super::blocks::{BlockTable, Need};
 use super::bytes::{Cursor, put_u32, put_varint};
-use super::{MAX_DOCUMENTS, SHARD_BYTES, compressed};
+use super::{MAX_DOCUMENTS, SHARD_BYTES, Streams, compressed};
 use crate::{FormatError, NamedFile};
 use core::ops::Range;
 
@@ -49,6 +49,16 @@ impl IvfDirectory {
     /// # Panics
     /// If the codes are not those of the lengths, or not below `n_centroids`: the caller's mistake.
     pub fn pack(lengths: &[u16], codes: &[u16], n_centroids: usize) -> (Vec<u8>, Self, Vec<NamedFile>) {
+        Self::pack_over(lengths, codes, n_centroids, &Streams::default())
+    }
+
+    /// [`Self::pack`], with what is compressed already.
+    pub(super) fn pack_over(
+        lengths: &[u16],
+        codes: &[u16],
+        n_centroids: usize,
+        known: &Streams,
+    ) -> (Vec<u8>, Self, Vec<NamedFile>) {
         let lists = invert(lengths, codes, n_centroids);
         let (mut blocks, mut first_centroids, mut body) = (Vec::new(), vec![0_u32], Vec::new());
         for (centroid, list) in lists.iter().enumerate() {
@@ -56,9 +66,7 @@ impl IvfDirectory {
             let n = centroid + 1 - first_centroids[blocks.len()] as usize;
             let full = body.len() >= BLOCK_BYTES && (n >= BLOCK_CENTROIDS || body.len() >= 4 * BLOCK_BYTES);
             if full || centroid + 1 == n_centroids {
-                let mut block = Vec::new();
-                compressed::put(&mut block, &body);
-                blocks.push(block);
+                blocks.push(known.block(&body));
                 first_centroids.push(centroid as u32 + 1);
                 body.clear();
             }
@@ -145,9 +153,18 @@ impl IvfDirectory {
     /// # Panics
     /// If there is no such block.
     pub fn parse_block(&self, block: usize, bytes: &[u8]) -> Result<Vec<Vec<u32>>, FormatError> {
+        self.parse_content(block, &self.content_of(block, bytes)?)
+    }
+
+    /// What the block of that number held before compression.
+    pub(super) fn content_of(&self, block: usize, bytes: &[u8]) -> Result<Vec<u8>, FormatError> {
         let path = self.table.path_of(block);
-        let body = compressed::take(&mut Cursor::body(&path, bytes), "bytes of the block")?;
-        let mut cursor = Cursor::body(&path, &body);
+        compressed::take(&mut Cursor::body(&path, bytes), "bytes of the block")
+    }
+
+    pub(super) fn parse_content(&self, block: usize, body: &[u8]) -> Result<Vec<Vec<u32>>, FormatError> {
+        let path = self.table.path_of(block);
+        let mut cursor = Cursor::body(&path, body);
         let lists = self
             .centroids_of(block)
             .map(|_| take_list(&mut cursor, self.n_documents))

@@ -27,7 +27,7 @@
 
 use super::blocks::{BlockTable, Need};
 use super::bytes::{Cursor, put_f32s, put_u32, put_varint};
-use super::{MAX_DOCUMENTS, compressed};
+use super::{MAX_DOCUMENTS, Streams, compressed};
 use crate::{FormatError, NamedFile};
 
 const MAGIC: [u8; 4] = *b"SHRL";
@@ -151,6 +151,11 @@ pub struct LexicalBlock {
 impl LexicalPart {
     /// The directory as file and as read, and the shards. Equal parts give equal bytes.
     pub fn pack(&self) -> (Vec<u8>, LexicalDirectory, Vec<NamedFile>) {
+        self.pack_over(&Streams::default())
+    }
+
+    /// [`Self::pack`], with what is compressed already.
+    pub(super) fn pack_over(&self, known: &Streams) -> (Vec<u8>, LexicalDirectory, Vec<NamedFile>) {
         let total: usize = self.terms.iter().map(|t| t.term.len() + t.bytes.len() + 6).sum();
         let block_bytes = BLOCK_BYTES.max(total.div_ceil(MAX_BLOCKS));
         let (mut blocks, mut first_terms) = (Vec::new(), Vec::new());
@@ -169,9 +174,7 @@ impl LexicalPart {
             // A long list stands alone rather than behind small ones that others ask for.
             let next = self.terms.get(i + 1).map(|t| t.bytes.len());
             if body.len() >= block_bytes || next.is_none_or(|next| body.len() + next >= 2 * block_bytes) {
-                let mut block = Vec::new();
-                compressed::put(&mut block, &body);
-                blocks.push(block);
+                blocks.push(known.block(&body));
                 body.clear();
             }
         }
@@ -332,6 +335,11 @@ impl LexicalBlock {
         let i = self.terms.binary_search_by(|t| t.0.as_str().cmp(term)).ok()?;
         let (_, n_documents, range) = &self.terms[i];
         Some((*n_documents, Postings::new(&self.body[range.clone()])))
+    }
+
+    /// What the block held before compression.
+    pub(super) fn content(&self) -> &[u8] {
+        &self.body
     }
 
     /// Bytes in memory, about.

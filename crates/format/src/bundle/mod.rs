@@ -18,7 +18,7 @@
 //! and codes follow: all codes of a small site (*resident*), of a large one only those of a query's candidates, which the lists of `ivf` find (*lazy*).
 //! Everything is compressed inside its file, because not every static host does it on the wire.
 
-mod base64;
+pub mod base64;
 mod blocks;
 mod bytes;
 mod codes;
@@ -29,6 +29,7 @@ mod facets;
 mod ivf;
 mod lexical;
 mod sections;
+mod streams;
 mod tables;
 mod whole;
 
@@ -45,6 +46,7 @@ pub use lexical::{
     push_posting,
 };
 pub use sections::{DocumentText, Section, SectionPart, SectionsDirectory, StoredSection, parse_sections};
+pub use streams::Streams;
 pub use tables::{CentroidForm, CodecTables};
 pub use whole::{Bundle, shard_paths};
 

@@ -19,7 +19,7 @@
 use super::blocks::BlockTable;
 use super::bytes::{Cursor, put_u32};
 use super::documents::DocumentBlocks;
-use super::{FacetTable, base64, compressed};
+use super::{FacetTable, Streams, base64, compressed};
 use crate::{FormatError, NamedFile};
 use core::ops::Range;
 use serde::{Deserialize, Serialize};
@@ -155,13 +155,13 @@ pub struct SectionsDirectory {
 /// A section and, for each token embedding that the encoder kept of it, the stored token it was pooled into; `None` without pooling.
 pub type StoredSection = (Section, Option<Vec<u16>>);
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct JsonSection {
     #[serde(flatten)]
     section: Section,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     map8: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     map16: Option<String>,
 }
 
@@ -170,6 +170,7 @@ impl SectionsDirectory {
     pub(super) fn pack(
         sections: &[Section],
         token_maps: &[Option<Vec<u16>>],
+        known: &Streams,
     ) -> (Vec<u8>, Self, Vec<NamedFile>) {
         let size = |i: usize| {
             let s = &sections[i];
@@ -186,7 +187,7 @@ impl SectionsDirectory {
         for i in 0..sections.len() {
             filled += size(i);
             if filled >= block_bytes || i + 1 == sections.len() {
-                blocks.push(block_bytes_of(&sections[first..=i], &token_maps[first..=i]));
+                blocks.push(known.block(&json_of(&sections[first..=i], &token_maps[first..=i])));
                 counts.push(i + 1 - first);
                 (first, filled) = (i + 1, 0);
             }
@@ -228,8 +229,13 @@ impl SectionsDirectory {
     /// # Errors
     /// [`FormatError::Json`] or [`FormatError::Invalid`].
     pub fn parse_block(&self, block: usize, bytes: &[u8]) -> Result<Vec<StoredSection>, FormatError> {
+        self.parse_content(block, &content_of(&self.documents.table.path_of(block), bytes)?)
+    }
+
+    /// Reads the content of the block of that number.
+    pub(super) fn parse_content(&self, block: usize, json: &[u8]) -> Result<Vec<StoredSection>, FormatError> {
         let path = self.documents.table.path_of(block);
-        let sections = parse_sections(&path, bytes)?;
+        let sections = parse_json(&path, json)?;
         let expected = self.documents.documents_of(block);
         if sections.len() != expected.len() {
             return Err(FormatError::Invalid {
@@ -246,8 +252,19 @@ impl SectionsDirectory {
     }
 }
 
-fn block_bytes_of(sections: &[Section], token_maps: &[Option<Vec<u16>>]) -> Vec<u8> {
-    let stored: Vec<JsonSection> = sections
+/// A section on its way out.
+#[derive(Serialize)]
+struct JsonSectionRef<'a> {
+    #[serde(flatten)]
+    section: &'a Section,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    map8: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    map16: Option<String>,
+}
+
+fn json_of(sections: &[Section], token_maps: &[Option<Vec<u16>>]) -> Vec<u8> {
+    let stored: Vec<JsonSectionRef<'_>> = sections
         .iter()
         .zip(token_maps)
         .map(|(section, map)| {
@@ -262,13 +279,15 @@ fn block_bytes_of(sections: &[Section], token_maps: &[Option<Vec<u16>>]) -> Vec<
                 }
                 None => {}
             }
-            JsonSection { section: section.clone(), map8, map16 }
+            JsonSectionRef { section, map8, map16 }
         })
         .collect();
-    let json = serde_json::to_vec(&stored).expect("sections hold only JSON-compatible values");
-    let mut out = Vec::new();
-    compressed::put(&mut out, &json);
-    out
+    serde_json::to_vec(&stored).expect("sections hold only JSON-compatible values")
+}
+
+/// The content of a block; `path` is only for messages.
+pub(super) fn content_of(path: &str, bytes: &[u8]) -> Result<Vec<u8>, FormatError> {
+    compressed::take(&mut Cursor::body(path, bytes), "bytes of the block")
 }
 
 /// The sections of one block; `path` is only for messages.
@@ -276,9 +295,12 @@ fn block_bytes_of(sections: &[Section], token_maps: &[Option<Vec<u16>>]) -> Vec<
 /// # Errors
 /// [`FormatError::Json`] or [`FormatError::Invalid`].
 pub fn parse_sections(path: &str, bytes: &[u8]) -> Result<Vec<StoredSection>, FormatError> {
-    let json = compressed::take(&mut Cursor::body(path, bytes), "bytes of the block")?;
-    let stored: Vec<JsonSection> = serde_json::from_slice(&json)
-        .map_err(|source| FormatError::Json { path: path.to_owned(), source })?;
+    parse_json(path, &content_of(path, bytes)?)
+}
+
+fn parse_json(path: &str, json: &[u8]) -> Result<Vec<StoredSection>, FormatError> {
+    let stored: Vec<JsonSection> =
+        serde_json::from_slice(json).map_err(|source| FormatError::Json { path: path.to_owned(), source })?;
     let mut sections = Vec::with_capacity(stored.len());
     for (i, s) in stored.into_iter().enumerate() {
         let map = decode_map(s.map8.as_deref(), s.map16.as_deref()).map_err(|what| FormatError::Invalid {
@@ -361,7 +383,7 @@ mod tests {
             sections.push(section("題", &[], &"本文です。".repeat(i % 50)));
             maps.push(None);
         }
-        let (bytes, directory, files) = SectionsDirectory::pack(&sections, &maps);
+        let (bytes, directory, files) = SectionsDirectory::pack(&sections, &maps, &Streams::default());
         assert!(directory.documents.table.n_blocks() > 3);
         assert_eq!(SectionsDirectory::parse("d", &bytes).unwrap(), directory);
         for (document, (section, map)) in sections.iter().zip(&maps).enumerate() {
@@ -396,7 +418,8 @@ mod tests {
             ..plain.clone()
         };
         let sections = vec![plain, marked];
-        let (bytes, directory, files) = SectionsDirectory::pack(&sections, &[None, None]);
+        let (bytes, directory, files) =
+            SectionsDirectory::pack(&sections, &[None, None], &Streams::default());
         assert_eq!(SectionsDirectory::parse("d", &bytes).unwrap(), directory);
         assert_eq!(directory.facets, FacetTable::of(&sections));
         let found = directory.parse_block(0, &files[0].1).unwrap();

@@ -3,11 +3,14 @@
 use super::{
     BUNDLE_FORMAT, BlockTable, BundleCounts, BundleEntry, BundleFile, CodecInfo, CodecTables, CodesBlock,
     CodesDirectory, IvfDirectory, LISTS_FROM_BYTES, LexicalDirectory, LexicalPart, ModelRef, NAME_DIGITS,
-    PartKind, Section, SectionsDirectory,
+    PartKind, Section, SectionsDirectory, Streams, sections,
 };
 use crate::model::FileEntry;
 use crate::{FormatError, Sha256Hex};
 use std::collections::BTreeMap;
+
+/// What [`BundleEntry::generator`] says of this build.
+const GENERATOR: &str = concat!("shirube ", env!("CARGO_PKG_VERSION"));
 
 /// The content of a bundle.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +45,15 @@ impl Bundle {
     /// # Panics
     /// If `lengths`, `sections` and `token_maps` differ in length, or codes and residuals are not those of the lengths: the caller's mistake.
     pub fn pack(&self) -> (BundleEntry, Vec<(String, Vec<u8>)>) {
-        self.pack_with_lists_from(LISTS_FROM_BYTES)
+        self.pack_over(&Streams::default())
+    }
+
+    /// [`Self::pack`], equal byte for byte, in less time where `known` holds the blocks of a bundle that had much of the same content.
+    ///
+    /// # Panics
+    /// As [`Self::pack`].
+    pub fn pack_over(&self, known: &Streams) -> (BundleEntry, Vec<(String, Vec<u8>)>) {
+        self.pack_as(LISTS_FROM_BYTES, known)
     }
 
     /// [`Self::pack`] with lists of documents by centroid where the codes have more than `lists_from` bytes: 0 always, [`u64::MAX`] never.
@@ -50,6 +61,10 @@ impl Bundle {
     /// # Panics
     /// As [`Self::pack`].
     pub fn pack_with_lists_from(&self, lists_from: u64) -> (BundleEntry, Vec<(String, Vec<u8>)>) {
+        self.pack_as(lists_from, &Streams::default())
+    }
+
+    fn pack_as(&self, lists_from: u64, known: &Streams) -> (BundleEntry, Vec<(String, Vec<u8>)>) {
         let n_documents = self.lengths.len();
         assert!(
             self.sections.len() == n_documents
@@ -63,10 +78,11 @@ impl Bundle {
         let mut files: Vec<(BundleFile, Vec<u8>)> = Vec::new();
         let mut shards_of: Vec<(String, Vec<u8>)> = Vec::new();
         // The words first: a visitor reads them first.
-        let (bytes, directory, of_words) = self.lexical.pack();
+        let (bytes, directory, of_words) = self.lexical.pack_over(known);
         files.push(directory_file(PartKind::Lexical, bytes, &directory.table));
         shards_of.extend(of_words);
-        let (bytes, directory, of_sections) = SectionsDirectory::pack(&self.sections, &self.token_maps);
+        let (bytes, directory, of_sections) =
+            SectionsDirectory::pack(&self.sections, &self.token_maps, known);
         files.push(directory_file(PartKind::Sections, bytes, &directory.documents.table));
         shards_of.extend(of_sections);
         let bytes = self.tables.to_bytes();
@@ -84,7 +100,8 @@ impl Bundle {
         files.push(directory_file(PartKind::Codes, bytes, &directory.documents.table));
         shards_of.extend(of_codes);
         if code_bytes > lists_from {
-            let (bytes, directory, of_lists) = IvfDirectory::pack(&self.lengths, &self.codes, n_centroids);
+            let (bytes, directory, of_lists) =
+                IvfDirectory::pack_over(&self.lengths, &self.codes, n_centroids, known);
             files.push(directory_file(PartKind::Ivf, bytes, &directory.table));
             shards_of.extend(of_lists);
         }
@@ -102,7 +119,7 @@ impl Bundle {
         let entry = BundleEntry {
             format: BUNDLE_FORMAT,
             name: self.name.clone(),
-            generator: concat!("shirube ", env!("CARGO_PKG_VERSION")).to_owned(),
+            generator: GENERATOR.to_owned(),
             model: self.model.clone(),
             counts: BundleCounts {
                 pages: pages.len() as u32,
@@ -124,6 +141,32 @@ impl Bundle {
     pub fn assemble<'a>(
         entry: &BundleEntry,
         files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<Self, FormatError> {
+        Self::assemble_and(entry, files, |_, _| {})
+    }
+
+    /// [`Self::assemble`], and the compressed blocks for [`Self::pack_over`]; none of a bundle that another version wrote, whose compressor may be another.
+    ///
+    /// # Errors
+    /// As [`Self::assemble`].
+    pub fn assemble_keeping<'a>(
+        entry: &BundleEntry,
+        files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+    ) -> Result<(Self, Streams), FormatError> {
+        let mut streams = Streams::default();
+        let bundle = if entry.generator == GENERATOR {
+            Self::assemble_and(entry, files, |content, block| streams.keep(content.to_vec(), block))?
+        } else {
+            Self::assemble(entry, files)?
+        };
+        Ok((bundle, streams))
+    }
+
+    /// `keep` gets the content of every compressed block and the block.
+    fn assemble_and<'a>(
+        entry: &BundleEntry,
+        files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+        mut keep: impl FnMut(&[u8], &[u8]),
     ) -> Result<Self, FormatError> {
         let files: BTreeMap<&str, &[u8]> = files.into_iter().collect();
         let get = |f: &BundleFile| {
@@ -154,7 +197,9 @@ impl Bundle {
             documents(f, directory.documents.n_documents())?;
             for path in directory.documents.table.paths() {
                 for (block, bytes) in directory.documents.table.split(&path, 0, shard(&path)?)? {
-                    for (section, map) in directory.parse_block(block, bytes)? {
+                    let content = sections::content_of(&path, bytes)?;
+                    keep(&content, bytes);
+                    for (section, map) in directory.parse_content(block, &content)? {
                         let document = sections.len();
                         let n_tokens = lengths[document];
                         if let Some(&t) = map.iter().flatten().find(|&&t| t >= n_tokens) {
@@ -176,7 +221,9 @@ impl Bundle {
             let mut blocks = Vec::with_capacity(directory.table.n_blocks());
             for path in directory.table.paths() {
                 for (block, bytes) in directory.table.split(&path, 0, shard(&path)?)? {
-                    blocks.push(directory.parse_block(block, bytes)?);
+                    let found = directory.parse_block(block, bytes)?;
+                    keep(found.content(), bytes);
+                    blocks.push(found);
                 }
             }
             lexical = LexicalPart::unpack(&directory, &blocks);
@@ -187,7 +234,9 @@ impl Bundle {
             documents(f, directory.n_documents())?;
             for path in directory.table.paths() {
                 for (block, bytes) in directory.table.split(&path, 0, shard(&path)?)? {
-                    directory.parse_block(block, bytes)?;
+                    let content = directory.content_of(block, bytes)?;
+                    directory.parse_content(block, &content)?;
+                    keep(&content, bytes);
                 }
             }
         }
@@ -414,6 +463,35 @@ mod tests {
         }
         assert_eq!(Bundle::assemble(&entry, refs(&files)).unwrap(), sample());
         assert_eq!(sample().pack_with_lists_from(0), (entry, files), "equal bundles give equal bytes");
+    }
+
+    #[test]
+    fn a_bundle_packed_over_another_is_the_same_and_compresses_only_what_is_new() {
+        let (entry, files) = sample().pack_with_lists_from(0);
+        let (mut bundle, streams) = Bundle::assemble_keeping(&entry, refs(&files)).unwrap();
+        assert_eq!(bundle, sample());
+        bundle.sections[350].text.push_str("続き");
+        bundle.lexical.terms.remove(3);
+        let (again, without) = (bundle.pack_as(0, &streams), bundle.pack_with_lists_from(0));
+        assert!(again == without && again != (entry.clone(), files.clone()));
+        let n_new = again.1.iter().filter(|(path, _)| files.iter().all(|f| f.0 != *path)).count();
+        assert!((4..10).contains(&n_new), "{n_new} files are new");
+        // A block whose stream is another one than the compressor's own shows that it is taken over.
+        let mut other = Vec::new();
+        super::super::compressed::put_stored(
+            &mut other,
+            &sections::content_of("x", &files_of(&files, "sections/")[0]).unwrap(),
+        );
+        let mut streams = Streams::default();
+        streams.keep(sections::content_of("x", &other).unwrap(), &other);
+        assert!(sample().pack_over(&streams).1.iter().any(|(_, bytes)| *bytes == other));
+        let foreign = BundleEntry { generator: "shirube 0.0.1".to_owned(), ..entry };
+        let (_, streams) = Bundle::assemble_keeping(&foreign, refs(&files)).unwrap();
+        assert!(format!("{streams:?}").len() < 20, "nothing of another version's");
+    }
+
+    fn files_of(files: &[(String, Vec<u8>)], folder: &str) -> Vec<Vec<u8>> {
+        files.iter().filter(|(path, _)| path.starts_with(folder)).map(|(_, bytes)| bytes.clone()).collect()
     }
 
     #[test]
