@@ -12,32 +12,6 @@ use shirube_format::model::{
     pack_parts,
 };
 use shirube_text::{Rules, Segmenter, Tokenizer};
-use std::path::{Path, PathBuf};
-
-/// A folder under the system's temporary one, removed when dropped.
-#[derive(Debug)]
-pub struct TemporaryFolder(PathBuf);
-
-impl TemporaryFolder {
-    /// An empty folder; `name` keeps tests apart.
-    pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("shirube-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).expect("the temporary folder is writable");
-        Self(path)
-    }
-
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for TemporaryFolder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 const TOPICS: [&str; 10] = [
     "再レンダリング",

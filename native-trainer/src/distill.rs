@@ -366,17 +366,17 @@ mod tests {
     }
 
     /// Loss on one batch before and after 120 steps, and parameters that did not move.
-    fn learn(name: &str, student: &Student, objective: &Objective<'_>) -> (f32, f32, Vec<String>) {
+    fn learn(student: &Student, objective: &Objective<'_>) -> (f32, f32, Vec<String>) {
         let variables: Vec<(String, Var)> =
             student.variables(1).map(|(n, v)| (n.clone(), v.clone())).collect();
         let values = |v: &Var| v.flatten_all().and_then(|t| t.to_vec1::<f32>()).expect("values");
         let before: Vec<Vec<f32>> = variables.iter().map(|(_, v)| values(v)).collect();
         let loss = || objective(1000, 0).expect("a loss").value as f32;
         let first = loss();
-        let folder = std::env::temp_dir().join(format!("shirube-{name}-{}", std::process::id()));
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let stop = AtomicBool::new(false);
         let options = RunOptions {
-            folder: &folder,
+            folder: folder.path(),
             workers: 1,
             ranks: &crate::ranks::Alone,
             stop: &stop,
@@ -392,7 +392,6 @@ mod tests {
             .filter(|((_, v), before)| values(v) == **before)
             .map(|((n, _), _)| n.clone())
             .collect();
-        std::fs::remove_dir_all(&folder).expect("the folder removed");
         (first, loss(), still)
     }
 
@@ -420,7 +419,7 @@ mod tests {
         ] {
             let student = student(3);
             let (first, last, still) =
-                learn(name, &student, &|k, w| distill(&student, &lists, 1, input, target, 60, (k, w)));
+                learn(&student, &|k, w| distill(&student, &lists, 1, input, target, 60, (k, w)));
             assert!(last < 0.5 * first, "{name}: {first} to {last}");
             assert!(still.is_empty(), "{name}: {still:?} did not move");
         }
@@ -455,7 +454,7 @@ mod tests {
         let teacher =
             Student::random(shape().encoder(40), shape().scalar_head(), 3, &Device::Cpu).expect("a teacher");
         let (first, last, still) =
-            learn("teacher", &teacher, &|k, w| lists.cross_encoder_loss(&teacher, 1, PAIR, 60, (k, w)));
+            learn(&teacher, &|k, w| lists.cross_encoder_loss(&teacher, 1, PAIR, 60, (k, w)));
         assert!(last < 0.5 * first, "{first} to {last}");
         assert!(still.is_empty(), "{still:?} did not move");
     }

@@ -482,7 +482,8 @@ mod tests {
 
     #[test]
     fn a_resumed_run_goes_on_exactly() -> Result<()> {
-        let path = std::env::temp_dir().join(format!("shirube-optim-{}.safetensors", std::process::id()));
+        let temporary = tempfile::tempdir()?;
+        let path = temporary.path().join("optimizer.safetensors");
         let config = ScheduleFreeConfig { learning_rate: 1e-2, warmup: 5, ..Default::default() };
         let make = || -> Result<Vec<Parameter>> {
             Ok(vec![parameter("a", 40_000, 1, 0.1)?, parameter("b", 3, 2, 0.0)?])

@@ -145,15 +145,14 @@ mod tests {
 
     #[test]
     fn values_go_to_both_files_and_memory_is_known_here() {
-        let folder = std::env::temp_dir().join(format!("shirube-runlog-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let mut log = RunLog::open(&folder).expect("a log");
+        let temporary = tempfile::tempdir().expect("a temporary folder");
+        let folder = temporary.path();
+        let mut log = RunLog::open(folder).expect("a log");
         log.write(20, &[("loss", 0.5), ("accuracy", f64::NAN)]).expect("a row");
         let lines = std::fs::read_to_string(folder.join("metrics.jsonl")).expect("lines");
         let row: serde_json::Value = serde_json::from_str(lines.trim()).expect("json");
         assert_eq!(row, serde_json::json!({"step": 20, "loss": 0.5, "accuracy": null}));
-        assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 2);
-        std::fs::remove_dir_all(&folder).expect("removed");
+        assert_eq!(std::fs::read_dir(folder).expect("a folder").count(), 2);
         if cfg!(target_os = "linux") {
             assert!(memory_bytes().is_some_and(|n| n > 1 << 20));
         }

@@ -306,15 +306,14 @@ mod tests {
         (outcome, variables.iter().map(bits).collect())
     }
 
-    fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("shirube-ranks-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        folder
+    fn temporary() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a temporary folder")
     }
 
     #[test]
     fn two_ranks_take_the_steps_of_one_process_with_twice_the_workers() {
-        let (one, two) = (folder("one"), folder("two"));
+        let temporary = temporary();
+        let (one, two) = (temporary.path().join("one"), temporary.path().join("two"));
         let never = AtomicBool::new(false);
         let expected = train(&Alone, 4, &one, &never);
         let found: Vec<_> = std::thread::scope(|scope| {
@@ -346,17 +345,16 @@ mod tests {
         let (a, b) = (losses(&one), losses(&two.join("0")));
         assert!(a.len() == 3 && a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{a:?} {b:?}");
         assert_eq!(std::fs::read_dir(two.join("1")).expect("a folder").count(), 0);
-        std::fs::remove_dir_all(one).and_then(|()| std::fs::remove_dir_all(two)).expect("removed");
     }
 
     #[test]
     fn a_step_of_three_batches_is_a_step_on_their_mean_also_when_resumed() {
-        let base = folder("accumulate");
+        let base = temporary();
         let bottom = |batch: u64| (batch as f64 * 0.3).sin();
         let run = |name: &str, accumulate: u64, stops: bool| -> Vec<f32> {
             let start = Tensor::new(&[1f32, -2.0, 0.5], &candle_core::Device::Cpu).expect("values");
             let variables = [("x".to_owned(), Var::from_tensor(&start).expect("a variable"))];
-            let folder = base.join(name);
+            let folder = base.path().join(name);
             let stop = AtomicBool::new(stops);
             let square = |batch: u64| -> Result<Tensor> {
                 Ok((variables[0].1.as_tensor() - bottom(batch))?.sqr()?.sum_all()?)
@@ -394,18 +392,17 @@ mod tests {
             // Sums in another order.
             assert!((a - b).abs() < 1e-5, "{mean:?} and {accumulated:?}");
         }
-        std::fs::remove_dir_all(base).expect("removed");
     }
 
     #[test]
     fn when_one_rank_is_told_to_stop_all_stop_after_the_same_step() {
-        let base = folder("stop");
+        let base = temporary();
         let outcomes: Vec<_> = std::thread::scope(|scope| {
             let handles: Vec<_> = threads::group(2)
                 .into_iter()
                 .map(|ranks| {
                     let (folder, stop) =
-                        (base.join(ranks.rank().to_string()), AtomicBool::new(ranks.rank() == 1));
+                        (base.path().join(ranks.rank().to_string()), AtomicBool::new(ranks.rank() == 1));
                     scope.spawn(move || train(&ranks, 1, &folder, &stop))
                 })
                 .collect();
@@ -413,7 +410,6 @@ mod tests {
         });
         assert_eq!(outcomes[0].0, Outcome::Interrupted);
         assert_eq!(outcomes[0], outcomes[1]);
-        assert!(base.join("0/state.safetensors").is_file());
-        std::fs::remove_dir_all(base).expect("removed");
+        assert!(base.path().join("0/state.safetensors").is_file());
     }
 }

@@ -5,8 +5,9 @@ use shirube_format::FormatError;
 use shirube_format::bundle::{Section, folder};
 use shirube_index::IndexOptions;
 use shirube_site::{BuildOptions, NotReused, SiteError};
-use shirube_tests::{TemporaryFolder, random_model, sections};
+use shirube_tests::{random_model, sections};
 use std::path::Path;
+use tempfile::tempdir;
 
 fn options() -> BuildOptions {
     BuildOptions { name: "life".to_owned(), index: IndexOptions::default() }
@@ -37,7 +38,7 @@ fn changed(mut all: Vec<Section>) -> Vec<Section> {
 
 #[test]
 fn a_build_after_a_change_encodes_only_what_changed_and_equals_a_whole_build_over_the_same_centroids() {
-    let (site, whole) = (TemporaryFolder::new("site"), TemporaryFolder::new("whole"));
+    let (site, whole) = (tempdir().unwrap(), tempdir().unwrap());
     let model = model();
     let first = shirube_site::build(sections(), &model, &options(), site.path(), |_| {}).unwrap();
     assert_eq!((first.n_reused, first.not_reused), (0, Some(NotReused::Absent)));
@@ -62,7 +63,7 @@ fn a_build_after_a_change_encodes_only_what_changed_and_equals_a_whole_build_ove
 
 #[test]
 fn a_build_starts_anew_where_the_earlier_bundle_does_not_fit() {
-    let site = TemporaryFolder::new("anew");
+    let site = tempdir().unwrap();
     let model = model();
     let build = |sections, options: &BuildOptions| {
         shirube_site::build(sections, &model, options, site.path(), |_| {}).unwrap().not_reused
@@ -89,7 +90,7 @@ fn a_build_starts_anew_where_the_earlier_bundle_does_not_fit() {
 
 #[test]
 fn parts_over_one_bundle_merge_to_the_whole_byte_for_byte() {
-    let folders = ["base", "one", "two", "three", "all"].map(TemporaryFolder::new);
+    let folders = ["base", "one", "two", "three", "all"].map(|_| tempdir().unwrap());
     let [base, parts @ .., whole] = &folders;
     let model = model();
     let sample = sections().into_iter().step_by(3).collect();

@@ -6,7 +6,8 @@ use shirube_index::IndexOptions;
 use shirube_lexical::{Analyzer, Bm25Index};
 use shirube_retriever::{BM25_B, BM25_K1, PartName, RetrieverError, SearchOptions, Stage};
 use shirube_site::BuildOptions;
-use shirube_tests::{TemporaryFolder, random_model, sections};
+use shirube_tests::{random_model, sections};
+use tempfile::tempdir;
 
 #[test]
 fn a_section_is_found_by_its_own_words() {
@@ -24,7 +25,7 @@ fn a_section_is_found_by_its_own_words() {
 
 #[test]
 fn a_bundle_read_back_from_disk_gives_the_same_ids_and_scores() {
-    let folder = TemporaryFolder::new("reload");
+    let folder = tempdir().unwrap();
     let options = BuildOptions { name: "sample".to_owned(), index: IndexOptions::default() };
     let report = shirube_site::build(sections(), &model(), &options, folder.path(), |_| {}).unwrap();
     assert_eq!(report.entry.counts.documents, 50);
@@ -42,7 +43,7 @@ fn a_bundle_read_back_from_disk_gives_the_same_ids_and_scores() {
 
 #[test]
 fn building_twice_over_a_folder_changes_nothing() {
-    let folder = TemporaryFolder::new("twice");
+    let folder = tempdir().unwrap();
     let options = BuildOptions { name: "sample".to_owned(), index: IndexOptions::default() };
     let build = || shirube_site::build(sections(), &model(), &options, folder.path(), |_| {}).unwrap();
     let first = build();

@@ -2,22 +2,22 @@
 
 use shirube_checkpoint::{Checkpoint, CheckpointError, Network, Options};
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
-struct Copy(PathBuf);
+struct Copy(TempDir);
 
 impl Copy {
     /// A copy of a golden checkpoint, removed when dropped.
-    fn of(name: &str, test: &str) -> Self {
+    fn of(name: &str) -> Self {
         let from =
             PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/checkpoints").join(name);
-        let to = std::env::temp_dir().join(format!("shirube-checkpoint-{test}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&to);
-        copy(&from, &to);
+        let to = tempfile::tempdir().unwrap();
+        copy(&from, to.path());
         Self(to)
     }
 
     fn path(&self, file: &str) -> PathBuf {
-        self.0.join(file)
+        self.0.path().join(file)
     }
 
     /// Replaces text in a file.
@@ -28,17 +28,11 @@ impl Copy {
     }
 
     fn read(&self) -> Result<Checkpoint, CheckpointError> {
-        Checkpoint::read(&self.0, &Options::default())
+        Checkpoint::read(self.0.path(), &Options::default())
     }
 
     fn refusal(&self) -> String {
         self.read().expect_err("it is refused").to_string()
-    }
-}
-
-impl Drop for Copy {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -57,7 +51,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn whatever_changes_scores_and_is_not_built_is_refused_by_name() {
-    for (i, (name, file, from, to, said)) in [
+    for (name, file, from, to, said) in [
         (
             "pylate-bert",
             "config.json",
@@ -122,11 +116,8 @@ fn whatever_changes_scores_and_is_not_built_is_refused_by_name() {
             "\"passage: \"",
             "prompt \"passage: \"",
         ),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let copy = Copy::of(name, &format!("refused-{i}"));
+    ] {
+        let copy = Copy::of(name);
         copy.edit(file, from, to);
         let message = copy.refusal();
         assert!(message.contains(said), "{name}, {file}: {message}");
@@ -135,22 +126,19 @@ fn whatever_changes_scores_and_is_not_built_is_refused_by_name() {
 
 #[test]
 fn files_that_are_not_there_are_asked_for() {
-    for (i, (name, file, said)) in [
+    for (name, file, said) in [
         ("pylate-bert", "model.safetensors", "no model.safetensors, pytorch_model.bin"),
         ("pylate-bert", "config.json", "no config.json"),
         ("pylate-bert", "tokenizer.json", "no tokenizer.json, vocab.txt or tokenizer.model"),
         ("pylate-bert", "1_Dense/model.safetensors", "1_Dense"),
         ("colbert-ai-bert", "vocab.txt", "no tokenizer.json, vocab.txt or tokenizer.model"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let copy = Copy::of(name, &format!("missing-{i}"));
+    ] {
+        let copy = Copy::of(name);
         std::fs::remove_file(copy.path(file)).unwrap();
         let message = copy.refusal();
         assert!(message.contains(said), "{name} without {file}: {message}");
     }
-    let copy = Copy::of("pylate-bert", "lfs");
+    let copy = Copy::of("pylate-bert");
     std::fs::write(copy.path("model.safetensors"), "version https://git-lfs.github.com/spec/v1\n").unwrap();
     assert!(copy.refusal().contains("git lfs pull"));
 }
@@ -158,42 +146,42 @@ fn files_that_are_not_there_are_asked_for() {
 #[test]
 fn a_head_that_was_lost_is_noticed() {
     // The encoder's file alone, as a loader that does not know the head would save it.
-    let copy = Copy::of("colbert-ai-bert", "head");
+    let copy = Copy::of("colbert-ai-bert");
     std::fs::remove_file(copy.path("pytorch_model.bin")).unwrap();
-    let other = Copy::of("pylate-bert", "head-other");
+    let other = Copy::of("pylate-bert");
     std::fs::copy(other.path("model.safetensors"), copy.path("model.safetensors")).unwrap();
     assert!(copy.refusal().contains("linear.weight"));
 }
 
 #[test]
 fn a_pickle_that_is_cut_or_changed_is_an_error_or_the_same_network() {
-    let copy = Copy::of("colbert-ai-bert", "pickle");
+    let copy = Copy::of("colbert-ai-bert");
     let path = copy.path("pytorch_model.bin");
     let whole = std::fs::read(&path).unwrap();
     let pickle = whole.windows(8).position(|w| w == b"data.pkl").unwrap();
     let end = whole.len();
     for cut in [0, 1, 30, pickle, pickle + 100, end / 2, end - 400, end - 23, end - 1] {
         std::fs::write(&path, &whole[..cut]).unwrap();
-        assert!(Network::read(&copy.0).is_err(), "the first {cut} bytes opened");
+        assert!(Network::read(copy.0.path()).is_err(), "the first {cut} bytes opened");
     }
     // Every seventh byte of the pickle's beginning and of the zip's directory: no panic, whatever comes of it.
     for at in (pickle..pickle + 700).step_by(7).chain((end - 1500..end).step_by(7)) {
         let mut changed = whole.clone();
         changed[at] ^= 0x55;
         std::fs::write(&path, &changed).unwrap();
-        let _ = Network::read(&copy.0);
+        let _ = Network::read(copy.0.path());
     }
     let evil = whole.windows(11).position(|w| w == b"torch._util").unwrap();
     let mut changed = whole.clone();
     changed[evil..evil + 11].copy_from_slice(b"posix._util");
     std::fs::write(&path, &changed).unwrap();
-    let message = Network::read(&copy.0).unwrap_err().to_string();
+    let message = Network::read(copy.0.path()).unwrap_err().to_string();
     assert!(message.contains("posix._utils") && message.contains("nothing is executed"), "{message}");
 }
 
 #[test]
 fn shards_give_the_same_network_and_stay_inside_the_folder() {
-    let copy = Copy::of("pylate-bert", "shards");
+    let copy = Copy::of("pylate-bert");
     let before = copy.read().unwrap();
     std::fs::rename(copy.path("model.safetensors"), copy.path("model-00001-of-00001.safetensors")).unwrap();
     let index = |shard: &str| format!("{{\"weight_map\": {{\"embeddings.LayerNorm.bias\": \"{shard}\"}}}}");

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn the_book_and_its_settings_are_read() {
-        let root = std::env::temp_dir().join(format!("shirube-mdbook-{}", std::process::id()));
+        let temporary = tempfile::tempdir().unwrap();
+        let root = temporary.path();
         let context = |own: Value| {
             serde_json::json!({
                 "version": "0.5.4", "root": root, "destination": root.join("book/shirube"), "chapters": [],
@@ -97,6 +98,5 @@ mod tests {
         assert_eq!((found.base.as_deref(), found.name.as_deref()), (Some("/book/"), Some("Rustの本")));
         assert_eq!((found.clean_urls, found.exclude.unwrap().len()), (Some(true), 2));
         assert!(settings(&context(serde_json::json!({"colour": 1}))).is_err());
-        std::fs::remove_dir_all(root).unwrap();
     }
 }

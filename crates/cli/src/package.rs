@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn code_and_model_are_copied_and_types_are_not() {
-        let folder = std::env::temp_dir().join(format!("shirube-package-{}", std::process::id()));
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path();
         let (package, out) = (folder.join("package"), folder.join("out"));
         for name in [
             "dist/types/ui.d.ts",
@@ -77,7 +78,7 @@ mod tests {
         for absent in ["types", "shirube_wasm.d.ts", "model/README.md"] {
             assert!(!out.join(absent).exists(), "{absent}");
         }
-        let error = copy(&folder, &out).unwrap_err().to_string();
+        let error = copy(folder, &out).unwrap_err().to_string();
         assert!(error.contains("npm run build"), "{error}");
         fs::remove_dir_all(folder).unwrap();
     }

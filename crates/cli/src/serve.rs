@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn pages_are_found_and_nothing_outside_the_folder_is() {
-        let root = std::env::temp_dir().join(format!("shirube-serve-{}", std::process::id()));
+        let temporary = tempfile::tempdir().unwrap();
+        let root = temporary.path();
         let folder = root.join("site");
         std::fs::create_dir_all(folder.join("ガイド")).unwrap();
         for (path, text) in [
@@ -172,6 +173,5 @@ mod tests {
         let (head, body) = ask(&folder, "HEAD /a");
         assert!(head.contains("Content-Length: 1") && body.is_empty());
         assert!(ask(&folder, "POST /a").0.starts_with("HTTP/1.1 405 "));
-        std::fs::remove_dir_all(root).unwrap();
     }
 }

@@ -3,27 +3,31 @@
 use shirube_testkit::{RandomShape, random_model};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use tempfile::TempDir;
 
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
     /// An empty folder with a model of random weights in `model/` and twenty sections in `sections.jsonl`.
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("shirube-cli-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let (manifest, files) = random_model(1, &RandomShape::default()).quantized().files();
-        shirube_format::model::folder::write(&path.join("model"), manifest, &files).unwrap();
+        shirube_format::model::folder::write(&folder.path().join("model"), manifest, &files).unwrap();
         let lines: String = (0..20)
             .map(|i| {
                 format!("{{\"id\":\"s{i}\",\"title\":\"題{i}\",\"text\":\"これは{i}番目の本文です。\",\"url\":\"p{i}\"}}\n")
             })
             .collect();
-        std::fs::write(path.join("sections.jsonl"), lines).unwrap();
-        Self(path)
+        std::fs::write(folder.path().join("sections.jsonl"), lines).unwrap();
+        Self(folder)
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_shirube")).args(arguments).current_dir(&self.0).output().unwrap()
+        Command::new(env!("CARGO_BIN_EXE_shirube"))
+            .args(arguments)
+            .current_dir(self.0.path())
+            .output()
+            .unwrap()
     }
 
     fn build(&self) -> Output {
@@ -31,13 +35,7 @@ impl Folder {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        self.0.path().join(name)
     }
 }
 
@@ -51,7 +49,7 @@ fn first_file(folder: &Path) -> PathBuf {
 
 #[test]
 fn build_search_and_inspect_agree_on_the_bundle() {
-    let folder = Folder::new("whole");
+    let folder = Folder::new();
     let built = folder.build();
     assert!(built.status.success(), "{}", text(&built.stderr));
     assert!(
@@ -88,7 +86,7 @@ fn build_search_and_inspect_agree_on_the_bundle() {
 
 #[test]
 fn a_model_beside_the_bundle_is_found_without_a_flag() {
-    let folder = Folder::new("beside");
+    let folder = Folder::new();
     std::fs::create_dir(folder.path("bundle")).unwrap();
     std::fs::rename(folder.path("model"), folder.path("bundle/model")).unwrap();
     let built =
@@ -100,7 +98,7 @@ fn a_model_beside_the_bundle_is_found_without_a_flag() {
 
 #[test]
 fn errors_go_to_standard_error_with_a_cause_and_exit_code_1() {
-    let folder = Folder::new("errors");
+    let folder = Folder::new();
     assert!(folder.build().status.success());
     let codes = first_file(&folder.path("bundle/codes"));
     // What to break first, what to run, and the words that its message holds.
@@ -163,7 +161,7 @@ fn site(folder: &Folder) {
 
 #[test]
 fn a_folder_of_html_becomes_a_bundle_inside_it_with_reasons_for_what_is_left_out() {
-    let folder = Folder::new("site");
+    let folder = Folder::new();
     site(&folder);
     let built = folder.run(&["build", "site", "--model", "model", "--language", "ja", "--quiet"]);
     assert!(built.status.success(), "{}", text(&built.stderr));
@@ -189,7 +187,7 @@ fn a_folder_of_html_becomes_a_bundle_inside_it_with_reasons_for_what_is_left_out
 
 #[test]
 fn settings_come_from_flags_variables_and_the_file_in_that_order() {
-    let folder = Folder::new("settings");
+    let folder = Folder::new();
     site(&folder);
     std::fs::write(
         folder.path("shirube.toml"),
@@ -200,7 +198,7 @@ fn settings_come_from_flags_variables_and_the_file_in_that_order() {
         let output = Command::new(env!("CARGO_BIN_EXE_shirube"))
             .args([&["build", "--quiet"], arguments].concat())
             .envs(variables.iter().copied())
-            .current_dir(&folder.0)
+            .current_dir(folder.0.path())
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
@@ -219,7 +217,7 @@ fn settings_come_from_flags_variables_and_the_file_in_that_order() {
 
 #[test]
 fn a_dry_run_writes_nothing_and_an_empty_site_fails_with_reasons() {
-    let folder = Folder::new("dry");
+    let folder = Folder::new();
     site(&folder);
     let dry = folder.run(&["build", "site", "--model", "model", "--dry-run", "--quiet"]);
     assert!(dry.status.success(), "{}", text(&dry.stderr));
@@ -238,14 +236,14 @@ fn a_dry_run_writes_nothing_and_an_empty_site_fails_with_reasons() {
 #[test]
 fn mdbook_hands_over_a_book_and_finds_the_bundle_inside_its_html() {
     use std::io::Write as _;
-    let folder = Folder::new("mdbook");
+    let folder = Folder::new();
     site(&folder);
     std::fs::create_dir_all(folder.path("book")).unwrap();
     std::fs::rename(folder.path("site"), folder.path("book/html")).unwrap();
     std::fs::write(folder.path("book/html/print.html"), "<main><p>すべての頁をもう一度。</p></main>")
         .unwrap();
     let context = serde_json::json!({
-        "version": "0.5.4", "root": folder.0, "destination": folder.path("book/shirube"), "chapters": [], "items": [],
+        "version": "0.5.4", "root": folder.0.path(), "destination": folder.path("book/shirube"), "chapters": [], "items": [],
         "config": {
             "book": {"title": "本", "language": "ja", "src": "src"},
             "output": {"html": {"site-url": "/book/"}, "shirube": {"command": "shirube mdbook", "model": "model", "languages": ["ja"]}},
@@ -254,7 +252,7 @@ fn mdbook_hands_over_a_book_and_finds_the_bundle_inside_its_html() {
     let run = |input: &str| {
         let mut child = Command::new(env!("CARGO_BIN_EXE_shirube"))
             .arg("mdbook")
-            .current_dir(&folder.0)
+            .current_dir(folder.0.path())
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped())

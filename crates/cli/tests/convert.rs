@@ -7,6 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -14,20 +15,18 @@ fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/checkpoints").join(name)
 }
 
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("shirube-convert-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self(folder)
     }
 
     /// Runs the binary with a home of its own and no proxy between it and this machine.
     fn run(&self, arguments: &[&str], endpoint: Option<&str>) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shirube"));
-        command.args(arguments).current_dir(&self.0).env("HF_HOME", self.0.join("hub"));
+        command.args(arguments).current_dir(self.0.path()).env("HF_HOME", self.0.path().join("hub"));
         for name in [
             "HF_TOKEN",
             "HF_TOKEN_PATH",
@@ -46,19 +45,13 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[test]
 fn a_converted_folder_builds_and_searches() {
-    let folder = Folder::new("local");
+    let folder = Folder::new();
     for (name, dtype) in [
         ("pylate-bert", "int8"),
         ("colbert-ai-bert", "int4"),
@@ -76,7 +69,7 @@ fn a_converted_folder_builds_and_searches() {
         let lines: String = (0..6)
             .map(|i| format!("{{\"id\":\"s{i}\",\"title\":\"題{i}\",\"text\":\"所有権の{i}番目の本文です。\",\"url\":\"p{i}\"}}\n"))
             .collect();
-        std::fs::write(folder.0.join("sections.jsonl"), lines).unwrap();
+        std::fs::write(folder.0.path().join("sections.jsonl"), lines).unwrap();
         let built =
             folder.run(&["build", "sections.jsonl", "--model", &out, "--out", "bundle", "--quiet"], None);
         assert!(built.status.success(), "{name}: {}", text(&built.stderr));
@@ -91,7 +84,7 @@ fn a_converted_folder_builds_and_searches() {
 
 #[test]
 fn what_cannot_be_converted_is_said_with_a_way_out() {
-    let folder = Folder::new("refused");
+    let folder = Folder::new();
     for (source, said) in [
         (golden("colbert-ai-mecab").to_str().unwrap(), "--dictionary"),
         (golden("tokenizers/llama-bpe").to_str().unwrap(), "no config.json"),
@@ -100,7 +93,7 @@ fn what_cannot_be_converted_is_said_with_a_way_out() {
         let refused = folder.run(&["convert", source, "out"], None);
         assert_eq!(refused.status.code(), Some(1));
         assert!(text(&refused.stderr).contains(said), "{source}: {}", text(&refused.stderr));
-        assert!(!folder.0.join("out").exists());
+        assert!(!folder.0.path().join("out").exists());
     }
 }
 
@@ -228,7 +221,7 @@ fn answer(
 
 #[test]
 fn a_model_is_fetched_once_by_its_name_and_converted() {
-    let folder = Folder::new("hub");
+    let folder = Folder::new();
     let hub = Hub::start("pylate-bert", Faults::default());
     let fetched = folder.run(&["convert", "tester/small", "out"], Some(&hub.endpoint));
     assert!(fetched.status.success(), "{}", text(&fetched.stderr));
@@ -250,6 +243,7 @@ fn a_model_is_fetched_once_by_its_name_and_converted() {
     assert!(
         folder
             .0
+            .path()
             .join(format!("hub/hub/models--tester--small/snapshots/{COMMIT}/1_Dense/config.json"))
             .is_file()
     );
@@ -261,7 +255,7 @@ fn a_model_is_fetched_once_by_its_name_and_converted() {
 
 #[test]
 fn a_download_that_broke_off_goes_on_where_it_stopped() {
-    let folder = Folder::new("resume");
+    let folder = Folder::new();
     let hub =
         Hub::start("pylate-bert", Faults { cut: Some(("model.safetensors", 50_000)), ..Faults::default() });
     let broken = folder.run(&["convert", "tester/small", "out"], Some(&hub.endpoint));
@@ -276,7 +270,7 @@ fn a_download_that_broke_off_goes_on_where_it_stopped() {
 
 #[test]
 fn a_hub_that_refuses_or_gives_other_bytes_is_an_error() {
-    let folder = Folder::new("faults");
+    let folder = Folder::new();
     let hub = Hub::start("pylate-bert", Faults { digest: Some("model.safetensors"), ..Faults::default() });
     for (name, said) in
         [("tester/small", "SHA-256"), ("tester/absent", "404; check owner, name and revision")]
@@ -287,5 +281,5 @@ fn a_hub_that_refuses_or_gives_other_bytes_is_an_error() {
     }
     let nobody = folder.run(&["convert", "tester/small", "out"], Some("http://127.0.0.1:9"));
     assert!(text(&nobody.stderr).contains("HF_ENDPOINT"), "{}", text(&nobody.stderr));
-    assert!(!folder.0.join("out").exists());
+    assert!(!folder.0.path().join("out").exists());
 }

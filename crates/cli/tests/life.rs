@@ -1,19 +1,19 @@
 //! Processes that build at once, and processes that are killed.
 
 use shirube_testkit::{RandomShape, random_model};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use tempfile::TempDir;
 
-struct Folder(PathBuf);
+struct Folder(TempDir);
 
 impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("shirube-life-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
         let (manifest, files) = random_model(1, &RandomShape::default()).quantized().files();
-        shirube_format::model::folder::write(&path.join("model"), manifest, &files).unwrap();
-        Self(path)
+        shirube_format::model::folder::write(&folder.path().join("model"), manifest, &files).unwrap();
+        Self(folder)
     }
 
     /// Sections that all speak of `word`, in `{word}.jsonl`.
@@ -21,12 +21,12 @@ impl Folder {
         let lines: String = (0..n)
             .map(|i| format!("{{\"id\":\"{word}{i}\",\"title\":\"{word}\",\"text\":\"{word}の{i}番目の本文です。\",\"url\":\"p{i}\"}}\n"))
             .collect();
-        std::fs::write(self.0.join(format!("{word}.jsonl")), lines).unwrap();
+        std::fs::write(self.0.path().join(format!("{word}.jsonl")), lines).unwrap();
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shirube"));
-        command.args(arguments).current_dir(&self.0).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(arguments).current_dir(self.0.path()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }
 
@@ -40,12 +40,6 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let (entry, mut files) = shirube_format::bundle::folder::read(folder).unwrap();
     files.push(("shirube.json".to_owned(), entry.to_bytes()));
@@ -55,7 +49,7 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn two_processes_build_halves_that_merge_to_the_whole() {
-    let folder = Folder::new("halves");
+    let folder = Folder::new();
     folder.sections("所有権", 30);
     let build = ["build", "所有権.jsonl", "--model", "model", "--quiet", "--name", "s", "--out"];
     let with = |more: &[&'static str]| [&build[..], more].concat();
@@ -68,10 +62,10 @@ fn two_processes_build_halves_that_merge_to_the_whole() {
     assert!(halves.iter_mut().all(|half| half.wait().unwrap().success()));
     folder.run(&["merge", "one", "two", "--out", "merged"]);
     folder.run(&[&with(&["whole"])[..], &over[..]].concat());
-    assert_eq!(files(&folder.0.join("merged")), files(&folder.0.join("whole")));
+    assert_eq!(files(&folder.0.path().join("merged")), files(&folder.0.path().join("whole")));
 
     folder.run(&["remove", "merged", "--id", "所有権3"]);
-    let (entry, _) = shirube_format::bundle::folder::read(&folder.0.join("merged")).unwrap();
+    let (entry, _) = shirube_format::bundle::folder::read(&folder.0.path().join("merged")).unwrap();
     assert_eq!(entry.counts.documents, 29);
     for wrong in [&["--shard", "3/2"][..], &["--shard", "1"], &["--shard", "1/2"]] {
         let status = folder.command(&with(&[&["x"], wrong].concat())).status().unwrap();
@@ -85,7 +79,7 @@ const KILLS: usize = 12;
 #[test]
 fn a_build_killed_anywhere_leaves_the_old_bundle_or_the_new_one_and_never_a_broken_one() {
     let kills = std::env::var("SHIRUBE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
-    let folder = Folder::new("killed");
+    let folder = Folder::new();
     let words = ["所有権", "再描画"];
     let build = |word: &str| -> Vec<String> {
         [
@@ -112,7 +106,7 @@ fn a_build_killed_anywhere_leaves_the_old_bundle_or_the_new_one_and_never_a_brok
         let arguments = as_refs(&build(word));
         folder.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
         slowest = slowest.max(start.elapsed());
-        wholes.push(files(&folder.0.join("bundle")));
+        wholes.push(files(&folder.0.path().join("bundle")));
     }
     let mut current = 1;
     let (mut n_old, mut n_new) = (0, 0);
@@ -125,7 +119,7 @@ fn a_build_killed_anywhere_leaves_the_old_bundle_or_the_new_one_and_never_a_brok
         std::thread::sleep(slowest.mul_f64(share));
         let _ = child.kill();
         let _ = child.wait();
-        let found = files(&folder.0.join("bundle"));
+        let found = files(&folder.0.path().join("bundle"));
         if found == wholes[next] {
             current = next;
             n_new += 1;
@@ -138,10 +132,10 @@ fn a_build_killed_anywhere_leaves_the_old_bundle_or_the_new_one_and_never_a_brok
     let next = 1 - current;
     let arguments = build(words[next]);
     folder.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(files(&folder.0.join("bundle")) == wholes[next]);
+    assert!(files(&folder.0.path().join("bundle")) == wholes[next]);
     let left: Vec<_> = ["", "codes", "ivf", "lexical", "sections"]
         .iter()
-        .filter_map(|sub| std::fs::read_dir(folder.0.join("bundle").join(sub)).ok())
+        .filter_map(|sub| std::fs::read_dir(folder.0.path().join("bundle").join(sub)).ok())
         .flatten()
         .map(|item| item.unwrap().path())
         .filter(|path| path.is_file())

@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn rows_come_back_the_same_from_memory_and_from_a_file_that_is_gone_afterwards() {
-        let path = std::env::temp_dir().join(format!("shirube-spill-{}", std::process::id()));
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("spill");
         let row = |i: usize| [i as f32, 0.5, -(i as f32)];
         let mut in_memory = TokenStore::new(3);
         let mut spilled = TokenStore::new(3);

@@ -106,7 +106,8 @@ mod tests {
     fn a_cut_gzip_is_an_error_and_not_half_a_site() {
         use flate2::{Compression, write::GzEncoder};
         use std::io::Write;
-        let path = std::env::temp_dir().join(format!("shirube-jsonl-{}.gz", std::process::id()));
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("sections.jsonl.gz");
         let mut gz = GzEncoder::new(Vec::new(), Compression::default());
         for i in 0..200 {
             writeln!(gz, "{{\"id\":\"s{i}\",\"text\":\"本文その{i}\"}}").unwrap();

@@ -213,9 +213,8 @@ mod tests {
             assert_eq!((steps.n_truncated, steps.n_reused), (n_truncated, 0));
             assert_eq!(steps.not_reused, Some(NotReused::Absent));
 
-            let out =
-                std::env::temp_dir().join(format!("shirube-steps-{pool_factor}-{}", std::process::id()));
-            let _ = std::fs::remove_dir_all(&out);
+            let temporary = tempfile::tempdir().unwrap();
+            let out = temporary.path().join("bundle");
             crate::build(sections(0..20), &model, &options, &out, |_| {}).unwrap();
             let earlier = read_bundle(&out).unwrap();
             // Known ones first, in the middle and last.
@@ -224,7 +223,6 @@ mod tests {
             let steps = in_steps(now(), &model, &options, Ok(earlier), 2);
             assert_eq!(steps.bundle, read_bundle(&out).unwrap());
             assert_eq!((steps.n_reused, report.n_reused), (7, 7));
-            std::fs::remove_dir_all(&out).unwrap();
         }
     }
 

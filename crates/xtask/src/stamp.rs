@@ -78,11 +78,12 @@ mod tests {
 
     #[test]
     fn a_stamp_changes_with_contents_names_and_settings_only() {
-        let folder = std::env::temp_dir().join(format!("shirube-stamp-{}", std::process::id()));
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path();
         let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
         let stamp = |settings: &[&str]| {
             let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
-            of(&folder, std::slice::from_ref(&folder), &settings).unwrap()
+            of(folder, &[folder.to_owned()], &settings).unwrap()
         };
         std::fs::create_dir_all(folder.join("inner")).unwrap();
         write("a", "1");
@@ -96,7 +97,6 @@ mod tests {
         write("a", "1");
         std::fs::rename(folder.join("inner/b"), folder.join("inner/c")).unwrap();
         assert_ne!(stamp(&["x"]), first);
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -287,10 +287,8 @@ mod tests {
             .collect()
     }
 
-    fn temporary(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("shirube-import-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a temporary folder");
-        folder
+    fn temporary() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a temporary folder")
     }
 
     #[test]
@@ -329,12 +327,12 @@ mod tests {
 
     #[test]
     fn bad_rows_are_passed_over_up_to_the_share_allowed_and_named() {
-        let folder = temporary("bad");
+        let folder = temporary();
         let good = |q: usize| format!(r#"{{"query": "q{q}", "documents": ["x", "y"], "scores": [1, 0]}}"#);
         let mut rows: Vec<String> = (0..18).map(good).collect();
         rows.insert(3, "{\"query\": 1".to_owned());
         rows.push(r#"{"query": "q", "documents": ["x", "y"], "scores": [1]}"#.to_owned());
-        let file = folder.join("lists.jsonl");
+        let file = folder.path().join("lists.jsonl");
         std::fs::write(&file, rows.join("\n")).expect("written");
         let strict = Import::new(vec![file]);
         let message = strict.read().expect_err("strict").to_string();
@@ -349,13 +347,13 @@ mod tests {
     #[test]
     fn ids_without_text_are_bad_rows_of_the_lists() {
         let golden = golden();
-        let folder = temporary("missing");
+        let folder = temporary();
         let texts = std::fs::read_to_string(golden.join("mmarco/collection.tsv")).expect("golden");
         let (_, fewer) = texts.split_once('\n').expect("two lines");
-        std::fs::write(folder.join("collection.tsv"), fewer).expect("written");
+        std::fs::write(folder.path().join("collection.tsv"), fewer).expect("written");
         let import = Import {
             queries: Some(golden.join("mmarco/queries.tsv")),
-            documents: Some(folder.join("collection.tsv")),
+            documents: Some(folder.path().join("collection.tsv")),
             max_bad_rows: 0.9,
             ..Import::new(vec![golden.join("mmarco-lists")])
         };
@@ -380,15 +378,17 @@ mod tests {
         assert!(message.contains("name the files of queries and documents"), "{message}");
         let message = Import::new(vec![golden.join("README.md")]).read().expect_err("no data").to_string();
         assert!(message.contains(".parquet"), "{message}");
-        let empty = temporary("empty");
-        let message = Import::new(vec![empty]).read().expect_err("nothing there").to_string();
+        let empty = temporary();
+        let message =
+            Import::new(vec![empty.path().to_owned()]).read().expect_err("nothing there").to_string();
         assert!(message.contains("no train"), "{message}");
     }
 
     #[test]
     fn a_damaged_parquet_file_is_an_error_and_no_panic() {
         let bytes = std::fs::read(golden().join("inline.parquet")).expect("golden");
-        let file = temporary("damaged").join("damaged.parquet");
+        let damaged = temporary();
+        let file = damaged.path().join("damaged.parquet");
         let mut errors = 0;
         for cut in (0..bytes.len()).step_by(97) {
             std::fs::write(&file, &bytes[..cut]).expect("written");

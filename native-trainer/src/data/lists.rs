@@ -113,10 +113,8 @@ impl Lists {
 mod tests {
     use super::*;
 
-    fn folder(name: &str) -> std::path::PathBuf {
-        let folder = std::env::temp_dir().join(format!("shirube-lists-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a temporary folder");
-        folder
+    fn temporary() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a temporary folder")
     }
 
     #[test]
@@ -132,14 +130,15 @@ mod tests {
             }],
             score_kind: ScoreKind::Logit,
         };
-        let folder = folder("round");
-        lists.write(&folder).expect("written");
-        assert_eq!(Lists::read(&folder).expect("read"), lists);
+        let folder = temporary();
+        lists.write(folder.path()).expect("written");
+        assert_eq!(Lists::read(folder.path()).expect("read"), lists);
     }
 
     #[test]
     fn a_file_with_texts_and_quoted_lists_is_read() {
-        let file = folder("inline").join("lists.jsonl");
+        let folder = temporary();
+        let file = folder.path().join("lists.jsonl");
         std::fs::write(
             &file,
             r#"{"query": "q", "documents": ["x", "y"], "scores": "[0.5, 0.25]", "score_kind": "sigmoid"}"#,
@@ -153,8 +152,8 @@ mod tests {
 
     #[test]
     fn mixed_score_kinds_and_unknown_ids_are_refused_with_their_line() {
-        let folder = folder("bad");
-        let file = folder.join("mixed.jsonl");
+        let folder = temporary();
+        let file = folder.path().join("mixed.jsonl");
         let row = |kind: &str| {
             format!(r#"{{"query": "q", "documents": ["x", "y"], "scores": [1, 0], "score_kind": "{kind}"}}"#)
         };
@@ -166,9 +165,9 @@ mod tests {
             ("documents.jsonl", r#"{"document_id": 1, "text": "d"}"#),
             ("train.jsonl", r#"{"query_id": 1, "document_ids": [1, 7], "scores": [1, 0]}"#),
         ] {
-            std::fs::write(folder.join(name), text).expect("written");
+            std::fs::write(folder.path().join(name), text).expect("written");
         }
-        let message = Lists::read(&folder).expect_err("unknown").to_string();
+        let message = Lists::read(folder.path()).expect_err("unknown").to_string();
         assert!(message.contains("\"7\""), "{message}");
     }
 }

@@ -220,11 +220,11 @@ impl RetrievalSet {
 mod tests {
     use super::*;
 
-    fn folder(name: &str, files: &[(&str, &str)]) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("shirube-set-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(folder.join("qrels")).expect("a temporary folder");
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir_all(folder.path().join("qrels")).expect("a folder of judgements");
         for (name, text) in files {
-            std::fs::write(folder.join(name), text).expect("written");
+            std::fs::write(folder.path().join(name), text).expect("written");
         }
         folder
     }
@@ -244,25 +244,27 @@ mod tests {
 
     #[test]
     fn a_folder_of_beir_is_read_split_by_split() {
-        let folder = folder("beir", &BEIR);
-        let test = RetrievalSet::read(&folder).expect("the test split");
+        let folder = folder(&BEIR);
+        let test = RetrievalSet::read(folder.path()).expect("the test split");
         assert_eq!((test.passages.len(), test.queries.len()), (2, 1));
         assert_eq!((test.queries[0].id.as_str(), &test.relevant), ("1", &vec![vec![1]]));
         assert_eq!(test.grades, [[2.0]]);
-        let dev = RetrievalSet::read(&folder.join("qrels/dev.tsv")).expect("the other split");
+        let dev = RetrievalSet::read(&folder.path().join("qrels/dev.tsv")).expect("the other split");
         assert_eq!((dev.queries[0].id.as_str(), &dev.relevant), ("2", &vec![vec![0]]));
     }
 
     #[test]
     fn judgments_that_name_nothing_and_absent_files_are_refused() {
-        let bad = folder("bad", &BEIR);
+        let folder = folder(&BEIR);
+        let bad = folder.path();
         std::fs::write(bad.join("qrels/test.tsv"), "1\tb\t1\n1\tz\t1\n").expect("written");
-        let message = RetrievalSet::read(&bad).expect_err("an unknown passage").to_string();
+        let message = RetrievalSet::read(bad).expect_err("an unknown passage").to_string();
         assert!(message.contains("line 2") && message.contains("passage z"), "{message}");
         std::fs::write(bad.join("qrels/test.tsv"), "1\tb\t0\n").expect("written");
-        let message = RetrievalSet::read(&bad).expect_err("nothing to find").to_string();
+        let message = RetrievalSet::read(bad).expect_err("nothing to find").to_string();
         assert!(message.contains("no query has a relevant passage"), "{message}");
-        let message = RetrievalSet::read(&folder("none", &[])).expect_err("no files").to_string();
+        let empty = tempfile::tempdir().expect("a temporary folder");
+        let message = RetrievalSet::read(empty.path()).expect_err("no files").to_string();
         assert!(message.contains("passages.jsonl") && message.contains("corpus.jsonl"), "{message}");
     }
 }

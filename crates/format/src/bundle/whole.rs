@@ -656,7 +656,8 @@ mod tests {
 
     #[test]
     fn writing_again_removes_only_stale_files_of_this_format() {
-        let root = std::env::temp_dir().join(format!("shirube-bundle-{}", std::process::id()));
+        let temporary = tempfile::tempdir().unwrap();
+        let root = temporary.path().to_owned();
         let (entry, files) = sample().pack();
         assert!(folder::write(&root, &entry, &files).unwrap().is_empty());
         std::fs::write(root.join("index.html"), "mine").unwrap();
