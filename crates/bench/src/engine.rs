@@ -17,7 +17,7 @@ use anyhow::{Context as _, ensure};
 use shirube_core::Role;
 use shirube_encoder::Encoder;
 use shirube_kernels::{
-    AttentionShape, Epilogue, Kernels, PackedF32, quantize_centroid_scores, quantize_rows,
+    AttentionShape, Epilogue, Kernels, PackedF32, RowSource, quantize_centroid_scores, quantize_rows,
 };
 use shirube_testkit::{Random, RandomIndex, RandomShape, random_model};
 use std::hint::black_box;
@@ -183,23 +183,24 @@ fn rows(bench: &mut Bench) -> anyhow::Result<()> {
 
         let mut outs = vec![vec![0.0; m * hidden]; all.len()];
         for (kernels, out) in all.iter().zip(&mut outs) {
-            kernels.layer_norm(&x, &weight, None, 1e-5, out)?;
+            kernels.rows(RowSource::Norm { x: &x, weight: &weight, bias: None, eps: 1e-5 }, hidden, out)?;
         }
         check("layer_norm", &outs, 1e-4)?;
         let runs = all.iter().zip(&mut outs).map(|(kernels, out)| {
             let (x, weight) = (&x, &weight);
-            boxed(move || kernels.layer_norm(x, weight, None, 1e-5, out).expect("shapes fit"))
+            let norm = RowSource::Norm { x, weight, bias: None, eps: 1e-5 };
+            boxed(move || kernels.rows(norm, hidden, out).expect("shapes fit"))
         });
         bench.row(&format!("layer_norm {m}x{hidden}"), count, rate, &names(&all), runs.collect(), &[]);
 
         let mut outs = vec![vec![0.0; m * inner]; all.len()];
         for (kernels, out) in all.iter().zip(&mut outs) {
-            kernels.geglu(&wide, inner, out)?;
+            kernels.rows(RowSource::GeGlu(&wide), inner, out)?;
         }
         check("geglu", &outs, 1e-4)?;
         let runs = all.iter().zip(&mut outs).map(|(kernels, out)| {
             let wide = &wide;
-            boxed(move || kernels.geglu(wide, inner, out).expect("shapes fit"))
+            boxed(move || kernels.rows(RowSource::GeGlu(wide), inner, out).expect("shapes fit"))
         });
         let count = (m * inner) as f64;
         bench.row(&format!("geglu {m}x{inner}"), count, rate, &names(&all), runs.collect(), &[]);

@@ -4,10 +4,10 @@
 //! three matrices in checkpoints and one here.
 
 use crate::layers::{Linear, Loader, Norm, Table};
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, room};
 use crate::{EncoderError, EncoderIds};
 use shirube_core::EncoderConfig;
-use shirube_kernels::{AttentionShape, Kernels};
+use shirube_kernels::{AttentionShape, Kernels, RowSource};
 
 #[derive(Debug)]
 pub(crate) struct Bert {
@@ -80,19 +80,22 @@ impl Bert {
             self.table.row(id, row);
             row.iter_mut().zip(position).for_each(|(x, p)| *x += p);
         }
-        self.embeddings_norm.apply(kernels, &s.x, &mut s.normed)?;
-        // A block reads and leaves the stream in `normed`; `x` is the stream between its two halves.
+        s.normed.resize(n * hidden, 0.0);
+        // A block leaves its stream in `x`, and the next reads it through the norm of the last; between its two halves the stream is in `normed`.
+        let mut norm = &self.embeddings_norm;
         for block in &self.blocks {
-            block.qkv.store(kernels, &s.normed, &mut s.acts, &mut s.wide)?;
-            s.mixed.resize(n * hidden, 0.0);
-            kernels.attention(&s.wide, shape, &mut s.attention, &mut s.mixed)?;
-            block.attn_out.add(kernels, &s.mixed, &mut s.acts, &mut s.normed)?;
-            block.attn_norm.apply(kernels, &s.normed, &mut s.x)?;
-            block.mlp_in.store(kernels, &s.x, &mut s.acts, &mut s.wide)?;
-            kernels.gelu(&mut s.wide);
-            block.mlp_out.add(kernels, &s.wide, &mut s.acts, &mut s.x)?;
-            block.mlp_norm.apply(kernels, &s.x, &mut s.normed)?;
+            let kept = Some(&mut s.normed[..]);
+            block.qkv.store(kernels, norm.of(&s.x), kept, &mut s.operand, &mut s.wide)?;
+            let mixed = room(&mut s.mixed, n * hidden);
+            kernels.attention(&s.wide[..n * 3 * hidden], shape, &mut s.attention, mixed)?;
+            block.attn_out.add(kernels, RowSource::Plain(mixed), &mut s.operand, &mut s.normed)?;
+            let (normed, kept) = (block.attn_norm.of(&s.normed), Some(&mut s.x[..]));
+            block.mlp_in.store(kernels, normed, kept, &mut s.operand, &mut s.wide)?;
+            let inner = RowSource::Gelu(&s.wide[..n * config.intermediate_size]);
+            block.mlp_out.add(kernels, inner, &mut s.operand, &mut s.x)?;
+            norm = &block.mlp_norm;
         }
+        norm.apply(kernels, &s.x, &mut s.normed)?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use crate::modern_bert::ModernBert;
 use crate::scratch::Scratch;
 use shirube_core::{Architecture, EncoderConfig, Role};
 use shirube_format::model::{ModelManifest, Weights};
-use shirube_kernels::Kernels;
+use shirube_kernels::{Kernels, RowSource};
 use std::sync::Arc;
 
 /// Token embeddings of one text.
@@ -221,17 +221,21 @@ impl Encoder {
         if s.normed.is_empty() {
             return Ok(());
         }
-        // `x` is free now: it and `out` take turns as input and output of the chain.
-        s.x.clone_from(&s.normed);
+        // `x` is free now: it holds what a layer of the chain hands to the next.
         let projection = &layers.projection;
-        for dense in &projection.dense {
-            dense.weight.store(kernels, &s.x, &mut s.acts, out)?;
+        for (i, dense) in projection.dense.iter().enumerate() {
+            let input = if i == 0 { &s.normed } else { &s.x };
+            let source = RowSource::Plain(input);
+            dense.weight.store(kernels, source, None, &mut s.operand, out)?;
+            out.truncate(source.n_rows(dense.weight.inputs()) * dense.weight.outputs());
             match &dense.residual {
                 Residual::None => {}
-                Residual::Input => out.iter_mut().zip(&s.x).for_each(|(y, x)| *y += x),
-                Residual::Projected(w) => w.add(kernels, &s.x, &mut s.acts, out)?,
+                Residual::Input => out.iter_mut().zip(input).for_each(|(y, x)| *y += x),
+                Residual::Projected(w) => w.add(kernels, source, &mut s.operand, out)?,
             }
-            s.x.clone_from(out);
+            if i + 1 < projection.dense.len() {
+                s.x.clone_from(out);
+            }
         }
         kernels.l2_normalize(out, projection.dim)?;
         if let (Role::Query, Some((weight, bias))) = (role, &projection.query_weight) {

@@ -1,10 +1,11 @@
 //! Pieces that every architecture is made of, as the forward pass wants them.
 
 use crate::EncoderError;
+use crate::scratch::{Operand, room};
 use shirube_core::ProjectionConfig;
 use shirube_format::model::{WeightKind, Weights};
 use shirube_kernels::{
-    Activations, Epilogue, GROUP, GroupedI4, Kernels, MAX_K_I4, PackedF32, PackedI4, PackedI8,
+    Epilogue, GROUP, GroupedI4, Kernels, MAX_K_I4, PackedF32, PackedI4, PackedI8, RowSource,
 };
 
 /// How the weights of one model are taken out and packed.
@@ -137,7 +138,7 @@ enum Matrix {
 }
 
 impl Linear {
-    fn inputs(&self) -> usize {
+    pub(crate) fn inputs(&self) -> usize {
         match &self.matrix {
             Matrix::Int8(w) => w.k(),
             Matrix::Int4(w) => w.k(),
@@ -145,7 +146,7 @@ impl Linear {
         }
     }
 
-    fn outputs(&self) -> usize {
+    pub(crate) fn outputs(&self) -> usize {
         match &self.matrix {
             Matrix::Int8(w) => w.n(),
             Matrix::Int4(w) => w.n(),
@@ -153,49 +154,61 @@ impl Linear {
         }
     }
 
-    /// `out = x · Wᵀ + bias` for `x [m, k]`; `out` becomes `[m, n]`.
+    /// `out = v · Wᵀ + bias` for the rows `v [m, k]` of `source`, which are also written to `kept [m, k]`; `out` grows to `[m, n]`.
     pub(crate) fn store(
         &self,
         kernels: Kernels,
-        x: &[f32],
-        acts: &mut Activations,
+        source: RowSource<'_>,
+        kept: Option<&mut [f32]>,
+        operand: &mut Operand,
         out: &mut Vec<f32>,
     ) -> Result<(), EncoderError> {
-        out.resize(x.len() / self.inputs() * self.outputs(), 0.0);
-        self.apply(kernels, x, acts, false, out)
+        let out = room(out, source.n_rows(self.inputs()) * self.outputs());
+        self.apply(kernels, source, kept, operand, false, out)
     }
 
-    /// `out += x · Wᵀ + bias` for `x [m, k]`, `out [m, n]`.
+    /// `out += v · Wᵀ + bias` for the rows `v [m, k]` of `source`, `out [m, n]`.
     pub(crate) fn add(
         &self,
         kernels: Kernels,
-        x: &[f32],
-        acts: &mut Activations,
+        source: RowSource<'_>,
+        operand: &mut Operand,
         out: &mut [f32],
     ) -> Result<(), EncoderError> {
-        self.apply(kernels, x, acts, true, out)
+        self.apply(kernels, source, None, operand, true, out)
     }
 
     fn apply(
         &self,
         kernels: Kernels,
-        x: &[f32],
-        acts: &mut Activations,
+        source: RowSource<'_>,
+        kept: Option<&mut [f32]>,
+        operand: &mut Operand,
         add: bool,
         out: &mut [f32],
     ) -> Result<(), EncoderError> {
-        let m = x.len() / self.inputs();
         let epilogue = Epilogue { bias: self.bias.as_deref(), add };
         match &self.matrix {
             Matrix::Int8(w) => {
-                kernels.quantize(x, m, w.k(), acts)?;
-                kernels.gemm_i8(acts, w, epilogue, out)?;
+                kernels.quantize_from(source, w.k(), kept, &mut operand.acts)?;
+                kernels.gemm_i8(&operand.acts, w, epilogue, out)?;
             }
             Matrix::Int4(w) => {
-                kernels.quantize(x, m, w.k(), acts)?;
-                kernels.gemm_i4(acts, w, epilogue, out)?;
+                kernels.quantize_from(source, w.k(), kept, &mut operand.acts)?;
+                kernels.gemm_i4(&operand.acts, w, epilogue, out)?;
             }
-            Matrix::F32(w) => kernels.gemm_f32(x, m, w, epilogue, out)?,
+            Matrix::F32(w) => {
+                let m = source.n_rows(w.k());
+                let rows: &[f32] = match (source, kept) {
+                    (RowSource::Plain(x), None) => x,
+                    (_, kept) => {
+                        let rows = kept.unwrap_or_else(|| room(&mut operand.rows, m * w.k()));
+                        kernels.rows(source, w.k(), rows)?;
+                        rows
+                    }
+                };
+                kernels.gemm_f32(rows, m, w, epilogue, out)?;
+            }
         }
         Ok(())
     }
@@ -210,10 +223,15 @@ pub(crate) struct Norm {
 }
 
 impl Norm {
+    /// The normed rows of `x`.
+    pub(crate) fn of<'a>(&'a self, x: &'a [f32]) -> RowSource<'a> {
+        RowSource::Norm { x, weight: &self.weight, bias: self.bias.as_deref(), eps: self.eps }
+    }
+
     /// Writes the normed rows of `x` to `out`, which takes its length.
     pub(crate) fn apply(&self, kernels: Kernels, x: &[f32], out: &mut Vec<f32>) -> Result<(), EncoderError> {
         out.resize(x.len(), 0.0);
-        Ok(kernels.layer_norm(x, &self.weight, self.bias.as_deref(), self.eps, out)?)
+        Ok(kernels.rows(self.of(x), self.weight.len(), out)?)
     }
 }
 

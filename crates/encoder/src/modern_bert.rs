@@ -1,10 +1,10 @@
 //! ModernBERT (Warner et al. 2024): pre-norm blocks, rotary positions, GeGLU, no biases, global and windowed attention in turns.
 
 use crate::layers::{Linear, Loader, Norm, Table};
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, room};
 use crate::{EncoderError, EncoderIds};
 use shirube_core::EncoderConfig;
-use shirube_kernels::{AttentionShape, Kernels};
+use shirube_kernels::{AttentionShape, Kernels, RowSource};
 
 #[derive(Debug)]
 pub(crate) struct ModernBert {
@@ -67,25 +67,17 @@ impl ModernBert {
         for (i, block) in self.blocks.iter().enumerate() {
             let kind = config.layer_kind(i);
             let source = match &block.attn_norm {
-                None => &s.x,
-                Some(norm) => {
-                    norm.apply(kernels, &s.x, &mut s.normed)?;
-                    &s.normed
-                }
+                None => RowSource::Plain(&s.x),
+                Some(norm) => norm.of(&s.x),
             };
-            block.wqkv.store(kernels, source, &mut s.acts, &mut s.wide)?;
+            block.wqkv.store(kernels, source, None, &mut s.operand, &mut s.wide)?;
             let at = s.rope(kind.rope_theta, n, head_dim);
             let table = n * (head_dim / 2);
             // Queries and keys stand first in each row.
             let rope = &s.rope[at];
-            kernels.rope(
-                &mut s.wide,
-                3 * hidden,
-                head_dim,
-                2 * config.n_heads,
-                &rope.cos[..table],
-                &rope.sin[..table],
-            )?;
+            let qkv = &mut s.wide[..n * 3 * hidden];
+            let (cos, sin) = (&rope.cos[..table], &rope.sin[..table]);
+            kernels.rope(qkv, 3 * hidden, head_dim, 2 * config.n_heads, cos, sin)?;
             let shape = AttentionShape {
                 n_tokens: n,
                 n_keys: input.n_attended,
@@ -93,14 +85,13 @@ impl ModernBert {
                 head_dim,
                 reach: kind.reach,
             };
-            s.mixed.resize(n * hidden, 0.0);
-            kernels.attention(&s.wide, shape, &mut s.attention, &mut s.mixed)?;
-            block.attn_out.add(kernels, &s.mixed, &mut s.acts, &mut s.x)?;
-            block.mlp_norm.apply(kernels, &s.x, &mut s.normed)?;
-            block.mlp_in.store(kernels, &s.normed, &mut s.acts, &mut s.wide)?;
-            s.mixed.resize(n * config.intermediate_size, 0.0);
-            kernels.geglu(&s.wide, config.intermediate_size, &mut s.mixed)?;
-            block.mlp_out.add(kernels, &s.mixed, &mut s.acts, &mut s.x)?;
+            let mixed = room(&mut s.mixed, n * hidden);
+            kernels.attention(qkv, shape, &mut s.attention, mixed)?;
+            block.attn_out.add(kernels, RowSource::Plain(mixed), &mut s.operand, &mut s.x)?;
+            let normed = block.mlp_norm.of(&s.x);
+            block.mlp_in.store(kernels, normed, None, &mut s.operand, &mut s.wide)?;
+            let gated = RowSource::GeGlu(&s.wide[..n * 2 * config.intermediate_size]);
+            block.mlp_out.add(kernels, gated, &mut s.operand, &mut s.x)?;
         }
         self.final_norm.apply(kernels, &s.x, &mut s.normed)
     }

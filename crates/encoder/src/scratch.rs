@@ -9,13 +9,30 @@ pub(crate) struct Scratch {
     pub(crate) x: Vec<f32>,
     /// `[n, hidden]`; the final hidden states, when a transformer is done.
     pub(crate) normed: Vec<f32>,
-    /// `[n, 3 hidden]`, `[n, 2 inner]`
+    /// `[n, 3 hidden]`, `[n, 2 inner]` and what was longer before: see [`room`].
     pub(crate) wide: Vec<f32>,
-    /// `[n, hidden]`, `[n, inner]`
+    /// `[n, hidden]`, likewise.
     pub(crate) mixed: Vec<f32>,
     pub(crate) attention: Vec<f32>,
-    pub(crate) acts: Activations,
+    pub(crate) operand: Operand,
     pub(crate) rope: Vec<Rope>,
+}
+
+/// The left side of a product.
+#[derive(Debug)]
+pub(crate) struct Operand {
+    /// Of integer products.
+    pub(crate) acts: Activations,
+    /// Of f32 products, where the rows are made for it.
+    pub(crate) rows: Vec<f32>,
+}
+
+/// The first `len` numbers of a buffer that never shrinks: what a smaller use leaves behind needs no zeros when a larger one comes.
+pub(crate) fn room(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    &mut buffer[..len]
 }
 
 /// Sines and cosines of one base, `[positions, head_dim / 2]`.
@@ -49,7 +66,7 @@ impl Scratch {
             wide: Vec::new(),
             mixed: Vec::new(),
             attention: Vec::new(),
-            acts: kernels.activations(),
+            operand: Operand { acts: kernels.activations(), rows: Vec::new() },
             rope: Vec::new(),
         }
     }

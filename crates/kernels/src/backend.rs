@@ -3,7 +3,7 @@
 use crate::int4::PackedI4;
 use crate::maxsim::{CompressedTokens, MaxsimQuery};
 use crate::pack::{Activations, Layout, PackedF32, PackedI8};
-use crate::{AttentionShape, BackendKind, Epilogue, KernelError, TokenRange};
+use crate::{AttentionShape, BackendKind, Epilogue, KernelError, RowSource, TokenRange};
 
 /// The kernels of one instruction set.
 ///
@@ -14,15 +14,19 @@ use crate::{AttentionShape, BackendKind, Epilogue, KernelError, TokenRange};
 pub(crate) trait Backend: Sync {
     fn kind(&self) -> BackendKind;
     fn layout(&self) -> Layout;
-    unsafe fn quantize(&self, x: &[f32], out: &mut Activations);
+    /// Rows of `width` from `source`, to `store` or `acts` or both; a source as it is goes to one of them. `acts.row` holds a row.
+    unsafe fn rows(
+        &self,
+        source: RowSource<'_>,
+        width: usize,
+        store: Option<&mut [f32]>,
+        acts: Option<&mut Activations>,
+    );
     #[cfg(feature = "yardstick")]
     unsafe fn peak_i8(&self, n_steps: usize) -> u64;
     unsafe fn gemm_i8(&self, a: &Activations, w: &PackedI8, epilogue: Epilogue<'_>, out: &mut [f32]);
     unsafe fn gemm_i4(&self, a: &Activations, w: &PackedI4, epilogue: Epilogue<'_>, out: &mut [f32]);
     unsafe fn gemm_f32(&self, a: &[f32], w: &PackedF32, epilogue: Epilogue<'_>, out: &mut [f32]);
-    unsafe fn layer_norm(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]);
-    unsafe fn geglu(&self, x: &[f32], width: usize, out: &mut [f32]);
-    unsafe fn gelu(&self, x: &mut [f32]);
     unsafe fn rope(
         &self,
         x: &mut [f32],

@@ -236,24 +236,29 @@ impl Suite {
                 })?;
             }
             let (weight, bias) = (self.floats(width), self.floats(width));
-            for bias in [None, Some(&bias[..])] {
-                self.check(&format!("layer_norm [{m}, {width}]"), &Tolerance::All(2e-5), |kernels| {
-                    let mut out = vec![0.0; x.len()];
-                    kernels.layer_norm(&x, &weight, bias, 1e-5, &mut out)?;
+            let wide: Vec<f32> = self.floats(2 * m * width).iter().map(|v| v * 5.0).collect();
+            let norm = |bias| RowSource::Norm { x: &x, weight: &weight, bias, eps: 1e-5 };
+            for (name, source, bound) in [
+                ("as they are", RowSource::Plain(&x), 0.0),
+                ("layer norm", norm(None), 2e-5),
+                ("layer norm with bias", norm(Some(&bias)), 2e-5),
+                ("geglu", RowSource::GeGlu(&wide), 5.0 * SMOOTH),
+                ("gelu", RowSource::Gelu(&wide[..m * width]), 5.0 * SMOOTH),
+            ] {
+                let what = format!("rows [{m}, {width}], {name}");
+                let mut other = None;
+                self.check(&what, &Tolerance::All(bound), |kernels| {
+                    let mut out = vec![0.0; m * width];
+                    kernels.rows(source, width, &mut out)?;
+                    if !fused_is_the_same(kernels, source, width, &out)? {
+                        other = Some(kernels.kind());
+                    }
                     Ok(out)
                 })?;
+                if let Some(kind) = other {
+                    return Err(format!("{what} on {kind}: other bits when quantised on the way"));
+                }
             }
-            let wide: Vec<f32> = self.floats(2 * m * width).iter().map(|v| v * 5.0).collect();
-            self.check(&format!("geglu [{m}, 2 x {width}]"), &Tolerance::All(5.0 * SMOOTH), |kernels| {
-                let mut out = vec![0.0; m * width];
-                kernels.geglu(&wide, width, &mut out)?;
-                Ok(out)
-            })?;
-            self.check(&format!("gelu of {}", wide.len()), &Tolerance::All(5.0 * SMOOTH), |kernels| {
-                let mut out = wide.clone();
-                kernels.gelu(&mut out);
-                Ok(out)
-            })?;
             // Row 2 is all zeros: it must stay so.
             self.check(&format!("l2_normalize [{m}, {width}]"), &Tolerance::All(1e-6), |kernels| {
                 let mut out = x.clone();
@@ -265,7 +270,7 @@ impl Suite {
         let far: Vec<f32> = (-200..=200).flat_map(|i| [i as f32 / 10.0, 1.0]).collect();
         self.check("geglu from -20 to 20", &Tolerance::All(10.0 * SMOOTH), |kernels| {
             let mut out = vec![0.0; far.len() / 2];
-            kernels.geglu(&far, 1, &mut out)?;
+            kernels.rows(RowSource::GeGlu(&far), 1, &mut out)?;
             Ok(out)
         })?;
         for &(n, head_dim, n_heads, extra) in
@@ -451,6 +456,27 @@ impl Suite {
         }
         Ok(())
     }
+}
+
+/// Whether values and integers of [`Kernels::quantize_from`], with and without a place for the values, are those of one step after the other.
+fn fused_is_the_same(
+    kernels: Kernels,
+    source: RowSource<'_>,
+    width: usize,
+    expected: &[f32],
+) -> Result<bool, KernelError> {
+    let m = expected.len() / width;
+    let [mut apart, mut fused, mut alone] = [(); 3].map(|()| kernels.activations());
+    kernels.quantize(expected, m, width, &mut apart)?;
+    let mut values = vec![f32::NAN; expected.len()];
+    kernels.quantize_from(source, width, Some(&mut values), &mut fused)?;
+    kernels.quantize_from(source, width, None, &mut alone)?;
+    let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    let same = |acts: &Activations| {
+        let ints = (0..m).all(|i| (0..width).all(|j| acts.get(i, j) == apart.get(i, j)));
+        ints && bits(acts.scale()) == bits(apart.scale())
+    };
+    Ok(bits(&values) == bits(expected) && same(&fused) && same(&alone))
 }
 
 fn quantized(kernels: Kernels, x: &[f32], m: usize, k: usize) -> Result<Vec<f32>, KernelError> {

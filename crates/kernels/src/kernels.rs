@@ -74,6 +74,54 @@ impl Epilogue<'_> {
     pub const ADD: Self = Self { bias: None, add: true };
 }
 
+/// What stands between two products, row by row: the values `v` that [`Kernels::rows`] makes, `width` a row.
+#[derive(Clone, Copy, Debug)]
+pub enum RowSource<'a> {
+    /// `v = x`, `x [m, width]`.
+    Plain(&'a [f32]),
+    /// Layer norm of `x [m, width]`: mean taken away, divided by `sqrt(variance + eps)`, times `weight [width]`, plus `bias [width]` if there is one.
+    Norm {
+        /// `[m, width]`
+        x: &'a [f32],
+        /// `[width]`
+        weight: &'a [f32],
+        /// `[width]`
+        bias: Option<&'a [f32]>,
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// `v = gelu(x[.., ..width]) * x[.., width..]` for `x [m, 2 * width]`, with the exact (erf) GELU.
+    GeGlu(&'a [f32]),
+    /// `v = gelu(x)`, `x [m, width]`, with the exact (erf) GELU.
+    Gelu(&'a [f32]),
+}
+
+impl RowSource<'_> {
+    /// How many rows of `width` it makes; what is less than a row does not count.
+    pub fn n_rows(&self, width: usize) -> usize {
+        let (x, pitch) = self.input(width);
+        x.len() / pitch.max(1)
+    }
+
+    fn input(&self, width: usize) -> (&[f32], usize) {
+        match *self {
+            Self::Plain(x) | Self::Gelu(x) | Self::Norm { x, .. } => (x, width),
+            Self::GeGlu(x) => (x, 2 * width),
+        }
+    }
+
+    fn check(&self, kernel: &'static str, width: usize) -> Result<usize, KernelError> {
+        check_limit(kernel, "width", width, crate::MAX_K)?;
+        if let Self::Norm { weight, bias, .. } = *self {
+            check_len(kernel, "weight", weight.len(), width)?;
+            check_len(kernel, "bias", bias.map_or(width, <[f32]>::len), width)?;
+        }
+        let ((x, pitch), m) = (self.input(width), self.n_rows(width));
+        check_len(kernel, "x", x.len(), m * pitch)?;
+        Ok(m)
+    }
+}
+
 /// Shape of one attention block over one sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionShape {
@@ -254,7 +302,46 @@ impl Kernels {
         }
         out.resize(m, k);
         // SAFETY: lengths and form checked above; `resize` made `out` [m, k].
-        unsafe { self.backend.quantize(x, out) };
+        unsafe { self.backend.rows(RowSource::Plain(x), k, None, Some(out)) };
+        Ok(())
+    }
+
+    /// Rows of `width` from `source`, quantised as [`Self::quantize`] does: `acts [m, width]`. With `store [m, width]` the values are kept there too.
+    /// The same bits as norm or activation first and quantising after it, without the pass over memory between them.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`], [`KernelError::Limit`], [`KernelError::Layout`].
+    pub fn quantize_from(
+        &self,
+        source: RowSource<'_>,
+        width: usize,
+        store: Option<&mut [f32]>,
+        acts: &mut Activations,
+    ) -> Result<(), KernelError> {
+        let kernel = "quantize_from";
+        let m = source.check(kernel, width)?;
+        if let Some(store) = &store {
+            check_len(kernel, "store", store.len(), m * width)?;
+        }
+        if acts.form != self.backend.layout().form {
+            return Err(KernelError::Layout { kernel, what: "acts" });
+        }
+        acts.resize(m, width);
+        // SAFETY: lengths and form checked above; `resize` made `acts` [m, width], with a row of scratch.
+        unsafe { self.backend.rows(source, width, store, Some(acts)) };
+        Ok(())
+    }
+
+    /// Rows of `width` from `source`, written to `out [m, width]`.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`], [`KernelError::Limit`].
+    pub fn rows(&self, source: RowSource<'_>, width: usize, out: &mut [f32]) -> Result<(), KernelError> {
+        let kernel = "rows";
+        let m = source.check(kernel, width)?;
+        check_len(kernel, "out", out.len(), m * width)?;
+        // SAFETY: lengths checked above.
+        unsafe { self.backend.rows(source, width, Some(out), None) };
         Ok(())
     }
 
@@ -343,52 +430,6 @@ impl Kernels {
         // SAFETY: lengths checked above.
         unsafe { self.backend.gemm_f32(a, weights, epilogue, out) };
         Ok(())
-    }
-
-    /// Layer norm of each row of `x [m, width]`, `width = weight.len()`: mean taken away, divided by `sqrt(variance + eps)`, times `weight`,
-    /// plus `bias` if there is one. Written to `out [m, width]`.
-    ///
-    /// # Errors
-    /// [`KernelError::Shape`], [`KernelError::Limit`] when `weight` is empty.
-    pub fn layer_norm(
-        &self,
-        x: &[f32],
-        weight: &[f32],
-        bias: Option<&[f32]>,
-        eps: f32,
-        out: &mut [f32],
-    ) -> Result<(), KernelError> {
-        let kernel = "layer_norm";
-        let width = weight.len();
-        check_limit(kernel, "width", width, crate::MAX_K)?;
-        check_len(kernel, "x", x.len(), x.len() / width * width)?;
-        check_len(kernel, "out", out.len(), x.len())?;
-        if let Some(bias) = bias {
-            check_len(kernel, "bias", bias.len(), width)?;
-        }
-        // SAFETY: lengths checked above.
-        unsafe { self.backend.layer_norm(x, weight, bias, eps, out) };
-        Ok(())
-    }
-
-    /// `out [m, width] = gelu(x[.., ..width]) * x[.., width..]` for `x [m, 2 * width]`, with the exact (erf) GELU.
-    ///
-    /// # Errors
-    /// [`KernelError::Shape`], [`KernelError::Limit`] when `width` is 0.
-    pub fn geglu(&self, x: &[f32], width: usize, out: &mut [f32]) -> Result<(), KernelError> {
-        let kernel = "geglu";
-        check_limit(kernel, "width", width, crate::MAX_K)?;
-        check_len(kernel, "out", out.len(), out.len() / width * width)?;
-        check_len(kernel, "x", x.len(), 2 * out.len())?;
-        // SAFETY: lengths checked above.
-        unsafe { self.backend.geglu(x, width, out) };
-        Ok(())
-    }
-
-    /// `x = gelu(x)` for each number, in place, with the exact (erf) GELU.
-    pub fn gelu(&self, x: &mut [f32]) {
-        // SAFETY: every length will do.
-        unsafe { self.backend.gelu(x) };
     }
 
     /// Rotary positions in place on the first `n_heads` heads of each row of `x [n_tokens, stride]`: with `h = head_dim / 2`, the pair

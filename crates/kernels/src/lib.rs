@@ -36,7 +36,7 @@ pub mod maxsim;
 
 pub use error::KernelError;
 pub use int4::{GROUP, GroupedI4, MAX_K_I4, PackedI4};
-pub use kernels::{AttentionShape, BackendKind, Epilogue, Kernels};
+pub use kernels::{AttentionShape, BackendKind, Epilogue, Kernels, RowSource};
 pub use maxsim::{
     Codebooks, CompressedTokens, EMPTY_DOCUMENT, MAX_DIM, MAX_QUERY_TOKENS, MAX_RUN, MaxsimQuery,
     ResidualTable, TokenMatch, TokenRange, quantize_centroid_scores,

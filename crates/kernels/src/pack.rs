@@ -143,11 +143,22 @@ pub struct Activations {
     pub(crate) words: Vec<i16>,
     /// `[m]`
     pub(crate) scale: Vec<f32>,
+    /// One row of values on their way to integers.
+    pub(crate) row: Vec<f32>,
 }
 
 impl Activations {
     pub(crate) fn new(form: Form) -> Self {
-        Self { form, m: 0, k: 0, k_padded: 0, bytes: Vec::new(), words: Vec::new(), scale: Vec::new() }
+        Self {
+            form,
+            m: 0,
+            k: 0,
+            k_padded: 0,
+            bytes: Vec::new(),
+            words: Vec::new(),
+            scale: Vec::new(),
+            row: Vec::new(),
+        }
     }
 
     /// `ints [m, k]` as they are, with scales of 0.
@@ -185,6 +196,9 @@ impl Activations {
             Form::I8 | Form::U8 => self.bytes.resize(m * k_padded, 0),
         }
         self.scale.resize(m, 0.0);
+        if self.row.len() < k {
+            self.row.resize(k, 0.0);
+        }
     }
 
     /// Rows.

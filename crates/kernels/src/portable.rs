@@ -60,8 +60,8 @@ impl Lanes for Arrays {
         zip(a, b, |a, b| a / b)
     }
     #[inline(always)]
-    unsafe fn abs(a: [f32; 4]) -> [f32; 4] {
-        map(a, f32::abs)
+    unsafe fn magnitude(a: [f32; 4]) -> [i32; 4] {
+        a.map(|a| a.abs().to_bits().cast_signed())
     }
     #[inline(always)]
     unsafe fn max(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
@@ -79,6 +79,22 @@ impl Lanes for Arrays {
     unsafe fn exp2(a: [f32; 4]) -> [f32; 4] {
         map(a, |a| f32::from_bits((a as i32 + 127).cast_unsigned() << 23))
     }
+    #[inline(always)]
+    unsafe fn sum(a: [f32; 4]) -> f32 {
+        (a[0] + a[2]) + (a[1] + a[3])
+    }
+    #[inline(always)]
+    unsafe fn top(a: [f32; 4]) -> f32 {
+        a.iter().fold(f32::MIN, |m, &v| if v > m { v } else { m })
+    }
+    #[inline(always)]
+    unsafe fn max_i(a: [i32; 4], b: [i32; 4]) -> [i32; 4] {
+        core::array::from_fn(|i| a[i].max(b[i]))
+    }
+    #[inline(always)]
+    unsafe fn top_i(a: [i32; 4]) -> i32 {
+        a[0].max(a[1]).max(a[2].max(a[3]))
+    }
 
     #[inline(always)]
     unsafe fn load_i(p: *const i32) -> [i32; 4] {
@@ -92,7 +108,9 @@ impl Lanes for Arrays {
     #[inline(always)]
     unsafe fn store_act(p: *mut i16, x: [f32; 4]) {
         // SAFETY: 4 activations have room, see `Lanes`.
-        unsafe { p.cast::<[i16; 4]>().write_unaligned(core::array::from_fn(|i| x[i] as i16)) };
+        unsafe {
+            p.cast::<[i16; 4]>().write_unaligned(core::array::from_fn(|i| x[i].round_ties_even() as i16))
+        };
     }
     fn acts(a: &Activations) -> *const i16 {
         a.words.as_ptr()

@@ -3,7 +3,7 @@
 use shirube_core::Packing;
 use shirube_kernels::{
     AttentionShape, BackendKind, CompressedTokens, EMPTY_DOCUMENT, Epilogue, GroupedI4, KernelError, Kernels,
-    MAX_DIM, MAX_K, MAX_K_I4, MAX_QUERY_TOKENS, ResidualTable, TokenMatch, TokenRange,
+    MAX_DIM, MAX_K, MAX_K_I4, MAX_QUERY_TOKENS, ResidualTable, RowSource, TokenMatch, TokenRange,
 };
 
 const TABLE: ResidualTable = ResidualTable { packing: Packing::Bits4, ints: [1; 16], step: 0.1 };
@@ -39,11 +39,20 @@ fn every_kernel_refuses_lengths_that_do_not_fit() {
         shape("weights", k.pack_i8(&[1; 11], &[1.0; 3], 3, 4).map(|_| ()));
         shape("scale", k.pack_i8(&[1; 12], &[1.0; 4], 3, 4).map(|_| ()));
         shape("weights", k.pack_f32(&[1.0; 11], 3, 4).map(|_| ()));
-        shape("x", k.layer_norm(&[0.0; 7], &[1.0; 4], None, 1e-5, &mut [0.0; 7]));
-        shape("out", k.layer_norm(&[0.0; 8], &[1.0; 4], None, 1e-5, &mut [0.0; 4]));
-        shape("bias", k.layer_norm(&[0.0; 8], &[1.0; 4], Some(&[0.0; 3]), 1e-5, &mut [0.0; 8]));
-        shape("x", k.geglu(&[0.0; 8], 2, &mut [0.0; 6]));
-        shape("out", k.geglu(&[0.0; 8], 3, &mut [0.0; 4]));
+        for (what, x, weight, bias, out) in [
+            ("x", 7, 4, None, 4),
+            ("weight", 8, 3, None, 8),
+            ("bias", 8, 4, Some(3), 8),
+            ("out", 8, 4, None, 4),
+        ] {
+            let (x, weight, bias) = (vec![0.0; x], vec![1.0; weight], bias.map(|n| vec![0.0; n]));
+            let norm = RowSource::Norm { x: &x, weight: &weight, bias: bias.as_deref(), eps: 1e-5 };
+            shape(what, k.rows(norm, 4, &mut vec![0.0; out]));
+            let what = if what == "out" { "store" } else { what };
+            shape(what, k.quantize_from(norm, 4, Some(&mut vec![0.0; out]), &mut acts));
+        }
+        shape("x", k.rows(RowSource::GeGlu(&[0.0; 10]), 2, &mut [0.0; 4]));
+        shape("out", k.rows(RowSource::GeGlu(&[0.0; 8]), 2, &mut [0.0; 6]));
         shape("head_dim", k.rope(&mut [0.0; 6], 6, 3, 1, &[0.0; 1], &[0.0; 1]));
         shape("cos", k.rope(&mut [0.0; 8], 4, 4, 1, &[0.0; 3], &[0.0; 4]));
         shape("sin", k.rope(&mut [0.0; 8], 4, 4, 1, &[0.0; 4], &[0.0; 3]));

@@ -7,7 +7,7 @@ use crate::program::{AttentionShape, Batch, Program};
 use crate::shaders::{self, RowSource};
 use crate::weights::{Linear, Norm, Tensors, act_bytes};
 use shirube_format::model::{Tensor, WeightKind, Weights};
-use shirube_kernels::{Epilogue, Kernels, quantize_rows};
+use shirube_kernels::{Epilogue, Kernels, RowSource as Rows, quantize_rows};
 use shirube_testkit::Random;
 
 /// Runs a program for `n_rows` rows and reads the start of some buffers back.
@@ -156,16 +156,12 @@ fn row_kernels_agree_with_the_oracle() {
                     RowSource::Plain => {}
                     RowSource::Norm => {
                         let bias = with_bias.then_some(&bias[..]);
-                        kernels.layer_norm(&x[..m * width], &weight, bias, 1e-5, &mut expected).unwrap();
+                        let source = Rows::Norm { x: &x[..m * width], weight: &weight, bias, eps: 1e-5 };
+                        kernels.rows(source, width, &mut expected).unwrap();
                     }
-                    RowSource::GeGlu => kernels.geglu(&x, width, &mut expected).unwrap(),
+                    RowSource::GeGlu => kernels.rows(Rows::GeGlu(&x), width, &mut expected).unwrap(),
                     RowSource::Gelu => {
-                        // GeGLU with gates of 1.
-                        let gated: Vec<f32> = x[..m * width]
-                            .chunks_exact(width)
-                            .flat_map(|row| [row, &vec![1.0; width]].concat())
-                            .collect();
-                        kernels.geglu(&gated, width, &mut expected).unwrap();
+                        kernels.rows(Rows::Gelu(&x[..m * width]), width, &mut expected).unwrap();
                     }
                 }
                 let norm = Norm::load(gpu, &tensors, "n", width, with_bias).unwrap();

@@ -20,7 +20,7 @@ impl Lanes for Vectors {
 
     #[inline(always)]
     unsafe fn store_act(p: *mut i8, x: float32x4_t) {
-        let words = vmovn_s32(vcvtq_s32_f32(x));
+        let words = vmovn_s32(vcvtnq_s32_f32(x));
         let bytes = vmovn_s16(vcombine_s16(words, words));
         p.cast::<i32>().write_unaligned(vget_lane_s32::<0>(vreinterpret_s32_s8(bytes)));
     }

@@ -61,8 +61,8 @@ macro_rules! shared {
             vdivq_f32(a, b)
         }
         #[inline(always)]
-        unsafe fn abs(a: float32x4_t) -> float32x4_t {
-            vabsq_f32(a)
+        unsafe fn magnitude(a: float32x4_t) -> int32x4_t {
+            vreinterpretq_s32_f32(vabsq_f32(a))
         }
         #[inline(always)]
         unsafe fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t {
@@ -80,6 +80,23 @@ macro_rules! shared {
         unsafe fn exp2(a: float32x4_t) -> float32x4_t {
             let n = vaddq_s32(vcvtq_s32_f32(a), vdupq_n_s32(127));
             vreinterpretq_f32_s32(vshlq_n_s32::<23>(n))
+        }
+        #[inline(always)]
+        unsafe fn sum(a: float32x4_t) -> f32 {
+            let pairs = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+            vget_lane_f32::<0>(pairs) + vget_lane_f32::<1>(pairs)
+        }
+        #[inline(always)]
+        unsafe fn top(a: float32x4_t) -> f32 {
+            vmaxvq_f32(a)
+        }
+        #[inline(always)]
+        unsafe fn max_i(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+            vmaxq_s32(a, b)
+        }
+        #[inline(always)]
+        unsafe fn top_i(a: int32x4_t) -> i32 {
+            vmaxvq_s32(a)
         }
         #[inline(always)]
         unsafe fn load_i(p: *const i32) -> int32x4_t {
@@ -120,7 +137,7 @@ impl Lanes for Vectors {
 
     #[inline(always)]
     unsafe fn store_act(p: *mut i16, x: float32x4_t) {
-        vst1_s16(p, vmovn_s32(vcvtq_s32_f32(x)));
+        vst1_s16(p, vmovn_s32(vcvtnq_s32_f32(x)));
     }
     fn acts(a: &Activations) -> *const i16 {
         a.words.as_ptr()

@@ -10,7 +10,7 @@ use crate::backend::Backend;
 use crate::int4::PackedI4;
 use crate::maxsim::{CompressedTokens, MaxsimQuery, TokenRange};
 use crate::pack::{Activations, Form, Layout, PackedF32, PackedI8};
-use crate::{AttentionShape, BackendKind, Epilogue, KernelError};
+use crate::{AttentionShape, BackendKind, Epilogue, KernelError, RowSource};
 
 pub(crate) struct Scalar;
 
@@ -24,8 +24,20 @@ impl Backend for Scalar {
         Layout { lanes: 1, group: 1, form: Form::I8 }
     }
 
-    unsafe fn quantize(&self, x: &[f32], out: &mut Activations) {
-        rows::quantize(x, out);
+    unsafe fn rows(
+        &self,
+        source: RowSource<'_>,
+        width: usize,
+        store: Option<&mut [f32]>,
+        acts: Option<&mut Activations>,
+    ) {
+        let values = rows::values(source, width);
+        if let Some(acts) = acts {
+            rows::quantize(&values, acts);
+        }
+        if let Some(store) = store {
+            store.copy_from_slice(&values);
+        }
     }
 
     #[cfg(feature = "yardstick")]
@@ -43,18 +55,6 @@ impl Backend for Scalar {
 
     unsafe fn gemm_f32(&self, a: &[f32], w: &PackedF32, epilogue: Epilogue<'_>, out: &mut [f32]) {
         gemm::gemm_f32(a, w, epilogue, out);
-    }
-
-    unsafe fn layer_norm(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]) {
-        rows::layer_norm(x, weight, bias, eps, out);
-    }
-
-    unsafe fn geglu(&self, x: &[f32], width: usize, out: &mut [f32]) {
-        rows::geglu(x, width, out);
-    }
-
-    unsafe fn gelu(&self, x: &mut [f32]) {
-        rows::gelu(x);
     }
 
     unsafe fn rope(

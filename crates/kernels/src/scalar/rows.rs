@@ -1,7 +1,18 @@
 //! Row kernels: quantise, layer norm, GELU, GeGLU, rotary positions, L2.
 
 use super::math::erf;
+use crate::RowSource;
 use crate::pack::{Activations, SMALLEST_MAX};
+
+/// The rows of a source.
+pub(super) fn values(source: RowSource<'_>, width: usize) -> Vec<f32> {
+    match source {
+        RowSource::Plain(x) => x.to_vec(),
+        RowSource::Norm { x, weight, bias, eps } => layer_norm(x, weight, bias, eps),
+        RowSource::GeGlu(x) => geglu(x, width),
+        RowSource::Gelu(x) => x.iter().map(|&v| gelu_of(f64::from(v)) as f32).collect(),
+    }
+}
 
 /// `int = round(x * 127 / max |x|)`, ties to even; `scale = max |x| / 127`, NaN when the row is not finite.
 pub(super) fn quantize(x: &[f32], out: &mut Activations) {
@@ -21,8 +32,9 @@ pub(super) fn quantize(x: &[f32], out: &mut Activations) {
 }
 
 /// `(x - mean) / sqrt(variance + eps) * weight + bias`
-pub(super) fn layer_norm(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32, out: &mut [f32]) {
+fn layer_norm(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f32) -> Vec<f32> {
     let width = weight.len();
+    let mut out = vec![0.0; x.len()];
     for (row, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
         let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / width as f64;
         let variance = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / width as f64;
@@ -31,23 +43,22 @@ pub(super) fn layer_norm(x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps: f
             *out = (normed * f64::from(weight[j]) + f64::from(bias.map_or(0.0, |b| b[j]))) as f32;
         }
     }
+    out
 }
 
 /// `gelu(x) * gate`, `gelu(x) = x/2 (1 + erf(x / √2))`
-pub(super) fn geglu(x: &[f32], width: usize, out: &mut [f32]) {
+fn geglu(x: &[f32], width: usize) -> Vec<f32> {
+    let mut out = vec![0.0; x.len() / 2];
     for (row, out) in x.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
         for (j, out) in out.iter_mut().enumerate() {
             let (v, gate) = (f64::from(row[j]), f64::from(row[width + j]));
             *out = (gelu_of(v) * gate) as f32;
         }
     }
+    out
 }
 
 /// `gelu(x) = x/2 (1 + erf(x / √2))`
-pub(super) fn gelu(x: &mut [f32]) {
-    x.iter_mut().for_each(|v| *v = gelu_of(f64::from(*v)) as f32);
-}
-
 fn gelu_of(v: f64) -> f64 {
     0.5 * v * (1.0 + erf(v / core::f64::consts::SQRT_2))
 }

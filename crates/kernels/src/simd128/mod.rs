@@ -63,7 +63,7 @@ macro_rules! shared {
             f32x4_div(a, b)
         }
         #[inline(always)]
-        unsafe fn abs(a: v128) -> v128 {
+        unsafe fn magnitude(a: v128) -> v128 {
             f32x4_abs(a)
         }
         #[inline(always)]
@@ -81,6 +81,43 @@ macro_rules! shared {
         #[inline(always)]
         unsafe fn exp2(a: v128) -> v128 {
             i32x4_shl(i32x4_add(i32x4_trunc_sat_f32x4(a), i32x4_splat(127)), 23)
+        }
+        #[inline(always)]
+        unsafe fn sum(a: v128) -> f32 {
+            let pairs = f32x4_add(a, i32x4_shuffle::<2, 3, 2, 3>(a, a));
+            f32x4_extract_lane::<0>(pairs) + f32x4_extract_lane::<1>(pairs)
+        }
+        #[inline(always)]
+        unsafe fn top(a: v128) -> f32 {
+            let pairs = f32x4_pmax(a, i32x4_shuffle::<2, 3, 2, 3>(a, a));
+            f32x4_extract_lane::<0>(f32x4_pmax(pairs, i32x4_shuffle::<1, 1, 1, 1>(pairs, pairs)))
+        }
+        #[inline(always)]
+        unsafe fn transpose4(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+            let a = v128_load(from.cast());
+            let b = v128_load(from.add(stride).cast());
+            let c = v128_load(from.add(2 * stride).cast());
+            let d = v128_load(from.add(3 * stride).cast());
+            let (ab, cd) = (i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<0, 4, 1, 5>(c, d));
+            v128_store(to.cast(), i64x2_shuffle::<0, 2>(ab, cd));
+            v128_store(to.add(to_stride).cast(), i64x2_shuffle::<1, 3>(ab, cd));
+            let (ab, cd) = (i32x4_shuffle::<2, 6, 3, 7>(a, b), i32x4_shuffle::<2, 6, 3, 7>(c, d));
+            v128_store(to.add(2 * to_stride).cast(), i64x2_shuffle::<0, 2>(ab, cd));
+            v128_store(to.add(3 * to_stride).cast(), i64x2_shuffle::<1, 3>(ab, cd));
+        }
+        #[inline(always)]
+        unsafe fn max_i(a: v128, b: v128) -> v128 {
+            i32x4_max(a, b)
+        }
+        #[inline(always)]
+        unsafe fn top_i(a: v128) -> i32 {
+            let pairs = i32x4_max(a, i32x4_shuffle::<2, 3, 2, 3>(a, a));
+            i32x4_extract_lane::<0>(pairs).max(i32x4_extract_lane::<1>(pairs))
+        }
+        /// A load, since there is no hint; it is kept because it could trap.
+        #[inline(always)]
+        unsafe fn touch(p: *const u8) {
+            let _ = p.read_volatile();
         }
         #[inline(always)]
         unsafe fn load_i(p: *const i32) -> v128 {
@@ -117,7 +154,7 @@ impl Lanes for Vectors {
 
     #[inline(always)]
     unsafe fn store_act(p: *mut i16, x: v128) {
-        let i = i32x4_trunc_sat_f32x4(x);
+        let i = i32x4_trunc_sat_f32x4(f32x4_nearest(x));
         v128_store64_lane::<0>(i16x8_narrow_i32x4(i, i), p.cast());
     }
     fn acts(a: &Activations) -> *const i16 {

@@ -77,7 +77,7 @@ macro_rules! relaxed {
 
             #[inline(always)]
             unsafe fn store_act(p: *mut i8, x: v128) {
-                let i = i32x4_trunc_sat_f32x4(x);
+                let i = i32x4_trunc_sat_f32x4(f32x4_nearest(x));
                 let words = i16x8_narrow_i32x4(i, i);
                 let bytes = v128_xor(i8x16_narrow_i16x8(words, words), i8x16_splat($flip));
                 v128_store32_lane::<0>(bytes, p.cast());

@@ -1,18 +1,16 @@
 #![expect(unsafe_op_in_unsafe_fn, reason = "see the module docs of `wide`")]
 //! `out_i = Σ_j softmax_j(q_i · k_j / √head_dim) v_j` over the keys `j` that `i` sees, one head after the other.
 //!
-//! A head's keys are turned into panels of 16 once; a block of 4 queries then works on the panels its windows touch, so windowed layers cost
-//! `n * window`. Scores of the block stay in the scratch buffer, `[4][keys]`; keys outside a query's own window get weight 0. The values are
+//! A head's keys are turned into panels of 16 once; a block of 4 or 8 queries then works on the panels its windows touch, so windowed layers cost
+//! `n * window`. Scores of the block stay in the scratch buffer, `[8][keys]`; keys outside a query's own window get weight 0. The values are
 //! read in place. Softmax is over f32 with the row's maximum taken away; the division by its sum comes last, per output.
 
-use super::gemm::sum_tile;
+use super::gemm::{by_rows, sum_tile};
 use super::{Lanes, SUM_LANES, math, reduce};
 use crate::AttentionShape;
 use crate::pack::F32_PANEL;
 
-/// Queries per block.
-const BLOCK: usize = 4;
-const _: () = assert!(BLOCK <= crate::kernels::ATTENTION_ROWS);
+const _: () = assert!(crate::kernels::ATTENTION_ROWS == 8, "the largest block of `by_rows`");
 
 #[inline(always)]
 pub(crate) unsafe fn attention<L: Lanes>(
@@ -26,55 +24,69 @@ pub(crate) unsafe fn attention<L: Lanes>(
     let stride = 3 * width;
     let keys = n_keys.next_multiple_of(F32_PANEL);
     let (panels, rows) = scratch.split_at_mut(keys * head_dim);
-    let scale = 1.0 / (head_dim as f32).sqrt();
     for head in 0..n_heads {
-        pack_keys(qkv.as_ptr().add(width + head * head_dim), stride, n_keys, head_dim, panels);
-        for i in (0..n_tokens).step_by(BLOCK) {
-            let n_rows = BLOCK.min(n_tokens - i);
-            let q = qkv.as_ptr().add(i * stride + head * head_dim);
-            let window = shape.window(i).start..shape.window(i + n_rows - 1).end;
-            let first = window.start / F32_PANEL * F32_PANEL;
-            let end = window.end.next_multiple_of(F32_PANEL).max(first);
-            if n_rows == BLOCK {
-                score_block::<L, BLOCK>(q, stride, panels, head_dim, first, end, rows, keys);
-            } else {
-                for r in 0..n_rows {
-                    let row = &mut rows[r * keys..];
-                    score_block::<L, 1>(q.add(r * stride), stride, panels, head_dim, first, end, row, keys);
-                }
-            }
-            let mut inverse = [0.0_f32; BLOCK];
-            for r in 0..n_rows {
-                let row = &mut rows[r * keys..][..keys];
-                inverse[r] = softmax_row::<L>(row, first, end, shape.window(i + r), scale);
-            }
-            let v = qkv.as_ptr().add(2 * width + head * head_dim);
+        let qkv = qkv.as_ptr().add(head * head_dim);
+        pack_keys::<L>(qkv.add(width), stride, n_keys, head_dim, panels);
+        by_rows!(L, n_tokens, |i, ROWS| {
             let out = out.as_mut_ptr().add(i * width + head * head_dim);
-            if n_rows == BLOCK {
-                mix::<L, BLOCK>(v, stride, window, rows.as_ptr(), keys, inverse, head_dim, out, width);
-            } else {
-                for r in 0..n_rows {
-                    let inverse = [inverse[r]];
-                    let (row, out) = (rows.as_ptr().add(r * keys), out.add(r * width));
-                    mix::<L, 1>(v, stride, window.clone(), row, keys, inverse, head_dim, out, width);
-                }
-            }
-        }
+            block::<L, ROWS>(qkv, shape, i, panels, rows, out);
+        });
     }
+}
+
+/// `ROWS` queries of one head from `i` on.
+#[inline(always)]
+unsafe fn block<L: Lanes, const ROWS: usize>(
+    qkv: *const f32,
+    shape: AttentionShape,
+    i: usize,
+    panels: &[f32],
+    rows: &mut [f32],
+    out: *mut f32,
+) {
+    let AttentionShape { n_keys, n_heads, head_dim, .. } = shape;
+    let width = n_heads * head_dim;
+    let stride = 3 * width;
+    let keys = n_keys.next_multiple_of(F32_PANEL);
+    let window = shape.window(i).start..shape.window(i + ROWS - 1).end;
+    let first = window.start / F32_PANEL * F32_PANEL;
+    let end = window.end.next_multiple_of(F32_PANEL).max(first);
+    score_block::<L, ROWS>(qkv.add(i * stride), stride, panels, head_dim, first, end, rows, keys);
+    // Softmax in powers of two.
+    let scale = core::f32::consts::LOG2_E / (head_dim as f32).sqrt();
+    let mut inverse = [0.0_f32; ROWS];
+    for r in 0..ROWS {
+        let row = &mut rows[r * keys..][..keys];
+        inverse[r] = softmax_row::<L>(row, first, end, shape.window(i + r), scale);
+    }
+    mix::<L, ROWS>(qkv.add(2 * width), stride, window, rows.as_ptr(), keys, inverse, head_dim, out, width);
 }
 
 /// Keys `[n_keys, head_dim]`, `stride` apart, to panels `[n_keys / 16][head_dim][16]`, padded with zeros.
 #[inline(always)]
-unsafe fn pack_keys(k: *const f32, stride: usize, n_keys: usize, head_dim: usize, panels: &mut [f32]) {
+unsafe fn pack_keys<L: Lanes>(
+    k: *const f32,
+    stride: usize,
+    n_keys: usize,
+    head_dim: usize,
+    panels: &mut [f32],
+) {
     for (p, panel) in panels.chunks_exact_mut(F32_PANEL * head_dim).enumerate() {
         let n = F32_PANEL.min(n_keys - p * F32_PANEL);
         if n < F32_PANEL {
             panel.fill(0.0);
         }
+        let (keys, panel) = (k.add(p * F32_PANEL * stride), panel.as_mut_ptr());
+        // Squares of 4, then what is left of the depth and of the keys.
+        let (deep, whole) = (head_dim / 4 * 4, n / 4 * 4);
+        for c in (0..whole).step_by(4) {
+            for d in (0..deep).step_by(4) {
+                L::transpose4(keys.add(c * stride + d), stride, panel.add(d * F32_PANEL + c), F32_PANEL);
+            }
+        }
         for c in 0..n {
-            let key = k.add((p * F32_PANEL + c) * stride);
-            for d in 0..head_dim {
-                *panel.get_unchecked_mut(d * F32_PANEL + c) = *key.add(d);
+            for d in if c < whole { deep } else { 0 }..head_dim {
+                *panel.add(d * F32_PANEL + c) = *keys.add(c * stride + d);
             }
         }
     }
@@ -97,7 +109,7 @@ unsafe fn score_block<L: Lanes, const ROWS: usize>(
     while column < end {
         let panel = panels.as_ptr().add(column / F32_PANEL * F32_PANEL * head_dim + column % F32_PANEL);
         let to = rows.as_mut_ptr().add(column);
-        if L::N < F32_PANEL {
+        if L::N < F32_PANEL || column + F32_PANEL < end {
             let acc = sum_tile::<L, ROWS, 2>(q, stride, panel, head_dim);
             for r in 0..ROWS {
                 L::store(to.add(r * keys), acc[r][0]);
@@ -114,7 +126,7 @@ unsafe fn score_block<L: Lanes, const ROWS: usize>(
     }
 }
 
-/// `row[j] = e^(scale (row[j] - max))` inside the window, 0 elsewhere in `first..end`; returns the inverse of the sum, 0 for an empty window.
+/// `row[j] = 2^(scale (row[j] - max))` inside the window, 0 elsewhere in `first..end`; returns the inverse of the sum, 0 for an empty window.
 #[inline(always)]
 unsafe fn softmax_row<L: Lanes>(
     row: &mut [f32],
@@ -134,15 +146,13 @@ unsafe fn softmax_row<L: Lanes>(
     for j in (first..end).step_by(L::N) {
         largest = L::max(largest, L::load(p.add(j)));
     }
-    let mut t = [f32::MIN; SUM_LANES];
-    L::store(t.as_mut_ptr(), largest);
-    let largest = t.iter().fold(f32::MIN, |m, &v| if v > m { v } else { m });
+    let largest = L::top(largest);
     let mut parts = [L::splat(0.0); 4];
     for j in (first..end).step_by(SUM_LANES) {
         for (v, part) in parts.iter_mut().enumerate().take(SUM_LANES / L::N) {
             let p = p.add(j + v * L::N);
             let x = L::mul(L::sub(L::load(p), L::splat(largest)), L::splat(scale));
-            let e = math::exp::<L>(x);
+            let e = math::exp2::<L>(x);
             L::store(p, e);
             *part = L::add(*part, e);
         }

@@ -18,6 +18,8 @@ const WIDE_K: usize = 1024;
 const WIDE_COLUMNS: usize = 16;
 /// Most values of one step: 16 lanes of 4.
 const MAX_STEP: usize = 64;
+/// Rows whose tiles ask for the next panels; by then the last has arrived.
+const AHEAD_ROWS: usize = 32;
 /// Fewer rows than this do not repay the widening pass.
 const WIDE_ROWS: usize = 8;
 
@@ -68,6 +70,7 @@ pub(super) unsafe fn dot_tile<L: Lanes, const ROWS: usize, const PANELS: usize, 
     panel_stride: usize,
     groups: usize,
     start: *const i32,
+    ahead: Option<Ahead>,
 ) -> [[L::I; PANELS]; ROWS] {
     let group = L::LAYOUT.group;
     let mut acc = [[L::load_i(start); PANELS]; ROWS];
@@ -79,6 +82,9 @@ pub(super) unsafe fn dot_tile<L: Lanes, const ROWS: usize, const PANELS: usize, 
     }
     let step = L::N * group;
     for g in 0..groups {
+        if let Some(ahead) = &ahead {
+            L::touch(ahead.from.add(g * ahead.step));
+        }
         let mut w = [weights_at::<L, WIDE>(panels, g * step); PANELS];
         for (v, w) in w.iter_mut().enumerate().skip(1) {
             *w = weights_at::<L, WIDE>(panels, v * panel_stride + g * step);
@@ -156,6 +162,34 @@ pub(crate) unsafe fn gemm_i8<L: Lanes>(
     }
 }
 
+/// What a tile asks for while it computes: a byte every `step` from `from` on, one for each group of `k`.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    from: *const u8,
+    step: usize,
+}
+
+/// The `bytes` of the panels that come next. Products of a query's few rows are over before their weights have come from memory, unless these are
+/// asked for while the panels before them are in use; in the loop over `k`, because a burst of requests would stand in the way of its loads.
+struct Next {
+    from: *const u8,
+    bytes: usize,
+    m: usize,
+}
+
+impl Next {
+    /// The share of the tile of rows `i..i + rows`, spread over `groups` steps.
+    #[inline(always)]
+    unsafe fn share(&self, i: usize, rows: usize, groups: usize) -> Ahead {
+        let m = self.m.min(AHEAD_ROWS);
+        if i + rows > m {
+            return Ahead { from: self.from, step: 0 };
+        }
+        let (at, end) = (self.bytes * i / m, self.bytes * (i + rows) / m);
+        Ahead { from: self.from.add(at), step: (end - at) / groups }
+    }
+}
+
 /// All rows against `PANELS` panels from `panel` on.
 #[inline(always)]
 unsafe fn panel_pair<L: Lanes, const PANELS: usize>(
@@ -170,6 +204,9 @@ unsafe fn panel_pair<L: Lanes, const PANELS: usize>(
     let data = w.data.as_ptr().add(panel * panel_stride);
     let start = w.start.as_ptr().add(panel * L::N);
     let acts = L::acts(a);
+    let bytes = (w.data.len() - (panel + PANELS) * panel_stride).min(PANELS * panel_stride);
+    let from = if bytes == 0 { data } else { data.add(PANELS * panel_stride) };
+    let next = Next { from: from.cast(), bytes, m: a.m };
     if L::WIDEN && a.m >= WIDE_ROWS && w.k_padded <= WIDE_K {
         let mut wide = [MaybeUninit::<i16>::uninit(); WIDE_COLUMNS * WIDE_K];
         let wide = wide.as_mut_ptr().cast::<i16>();
@@ -178,22 +215,20 @@ unsafe fn panel_pair<L: Lanes, const PANELS: usize>(
             L::store_wide(wide.add(at), L::weights(data.add(at)));
         }
         by_rows!(L, a.m, |i, ROWS| {
+            let ahead = Some(next.share(i, ROWS, groups));
             let rows = acts.add(i * a.k_padded);
+            let (stride, panels) = (a.k_padded, wide.cast());
             let acc =
-                dot_tile::<L, ROWS, PANELS, true>(rows, a.k_padded, wide.cast(), panel_stride, groups, start);
+                dot_tile::<L, ROWS, PANELS, true>(rows, stride, panels, panel_stride, groups, start, ahead);
             finish::<L, ROWS, PANELS>(acc, a, (&w.scale, w.n), epilogue, out, i, panel);
         });
     } else {
         by_rows!(L, a.m, |i, ROWS| {
+            let ahead = Some(next.share(i, ROWS, groups));
             let rows = acts.add(i * a.k_padded);
-            let acc = dot_tile::<L, ROWS, PANELS, false>(
-                rows,
-                a.k_padded,
-                data.cast(),
-                panel_stride,
-                groups,
-                start,
-            );
+            let (stride, panels) = (a.k_padded, data.cast());
+            let acc =
+                dot_tile::<L, ROWS, PANELS, false>(rows, stride, panels, panel_stride, groups, start, ahead);
             finish::<L, ROWS, PANELS>(acc, a, (&w.scale, w.n), epilogue, out, i, panel);
         });
     }
@@ -240,12 +275,17 @@ unsafe fn panel_pair_i4<L: Lanes, const PANELS: usize>(
     }
     let start = w.start.as_ptr().add(panel * L::N);
     let steps = w.k_padded / L::LAYOUT.group;
+    let packed = w.data.len() / (w.scale.len() / L::N);
+    let bytes = (w.data.len() - (panel + PANELS) * packed).min(PANELS * packed);
+    let at = if bytes == 0 { panel } else { panel + PANELS };
+    let next = Next { from: w.data.as_ptr().add(at * packed), bytes, m: a.m };
     by_rows!(L, a.m, |i, ROWS| {
+        let ahead = Some(next.share(i, ROWS, steps));
         let rows = L::acts(a).add(i * a.k_padded);
         let acc = if L::WIDEN {
-            dot_tile::<L, ROWS, PANELS, true>(rows, a.k_padded, unpacked, panel_stride, steps, start)
+            dot_tile::<L, ROWS, PANELS, true>(rows, a.k_padded, unpacked, panel_stride, steps, start, ahead)
         } else {
-            dot_tile::<L, ROWS, PANELS, false>(rows, a.k_padded, unpacked, panel_stride, steps, start)
+            dot_tile::<L, ROWS, PANELS, false>(rows, a.k_padded, unpacked, panel_stride, steps, start, ahead)
         };
         finish::<L, ROWS, PANELS>(acc, a, (&w.scale, w.n), epilogue, out, i, panel);
     });
@@ -385,7 +425,7 @@ unsafe fn put<L: Lanes>(
     }
 }
 
-/// f32 sums of `ROWS` rows of `a` (`stride` apart) with `VECTORS` vectors of columns of one panel of 16.
+/// f32 sums of `ROWS` rows of `a` (`stride` apart) with `VECTORS` vectors of columns from a vector of a panel of 16 on.
 #[inline(always)]
 pub(super) unsafe fn sum_tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
     a: *const f32,
@@ -393,11 +433,13 @@ pub(super) unsafe fn sum_tile<L: Lanes, const ROWS: usize, const VECTORS: usize>
     panel: *const f32,
     k: usize,
 ) -> [[L::F; VECTORS]; ROWS] {
+    // A vector as wide as a panel is followed by that of the next panel.
+    let next = if L::N < F32_PANEL { L::N } else { F32_PANEL * k };
     let mut acc = [[L::splat(0.0); VECTORS]; ROWS];
     for kk in 0..k {
         let mut w = [L::load(panel.add(kk * F32_PANEL)); VECTORS];
         for (v, w) in w.iter_mut().enumerate().skip(1) {
-            *w = L::load(panel.add(kk * F32_PANEL + v * L::N));
+            *w = L::load(panel.add(kk * F32_PANEL + v * next));
         }
         for r in 0..ROWS {
             let x = L::splat(*a.add(r * stride + kk));
@@ -414,7 +456,7 @@ pub(crate) unsafe fn gemm_f32<L: Lanes>(a: &[f32], w: &PackedF32, epilogue: Epil
     let mut column = 0;
     while column < w.n {
         let panel = w.data.as_ptr().add(column / F32_PANEL * F32_PANEL * w.k + column % F32_PANEL);
-        if L::N < F32_PANEL {
+        if L::N < F32_PANEL || column + F32_PANEL < w.n {
             gemm_columns::<L, 2>(a, w, epilogue, out, panel, column);
             column += 2 * L::N;
         } else {

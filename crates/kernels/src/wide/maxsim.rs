@@ -193,6 +193,7 @@ unsafe fn similar<L: Lanes, const TOKENS: usize, const PANELS: usize, const STOR
         panel_stride,
         packed.k_padded / L::LAYOUT.group,
         packed.start.as_ptr().add(panel * L::N),
+        None,
     );
     for v in 0..PANELS {
         let column = (panel + v) * L::N;

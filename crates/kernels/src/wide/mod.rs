@@ -64,7 +64,8 @@ pub(crate) trait Lanes {
     unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn div(a: Self::F, b: Self::F) -> Self::F;
-    unsafe fn abs(a: Self::F) -> Self::F;
+    /// `|a|` as bits: ordered like the numbers, infinity and NaN above all.
+    unsafe fn magnitude(a: Self::F) -> Self::I;
     /// `if b > a { b } else { a }`: a NaN in `a` stays, one in `b` is dropped.
     unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
     /// `if b < a { b } else { a }`.
@@ -73,10 +74,32 @@ pub(crate) trait Lanes {
     unsafe fn round(a: Self::F) -> Self::F;
     /// `2^a` for whole `a` in -127..=127; 2^-127 counts as 0.
     unsafe fn exp2(a: Self::F) -> Self::F;
+    /// The sum of the lanes: lane `i` takes lane `i + width` for widths `N / 2`, `N / 4`, .., 1.
+    unsafe fn sum(a: Self::F) -> f32;
+    /// The largest lane; none is NaN.
+    unsafe fn top(a: Self::F) -> f32;
+    /// `to[c * to_stride + r] = from[r * stride + c]` for `r` and `c` below 4.
+    #[inline(always)]
+    unsafe fn transpose4(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+        for r in 0..4 {
+            for c in 0..4 {
+                // SAFETY: four rows of four are there and have room, see `Lanes`.
+                unsafe { *to.add(c * to_stride + r) = *from.add(r * stride + c) };
+            }
+        }
+    }
 
     unsafe fn load_i(p: *const i32) -> Self::I;
     unsafe fn to_f(a: Self::I) -> Self::F;
-    /// Stores whole numbers of -127..=127 as activations.
+    unsafe fn max_i(a: Self::I, b: Self::I) -> Self::I;
+    /// The largest lane.
+    unsafe fn top_i(a: Self::I) -> i32;
+    /// Asks for the cache line of `p`, one that will be read soon.
+    #[inline(always)]
+    unsafe fn touch(p: *const u8) {
+        let _ = p;
+    }
+    /// Stores numbers of -127..=127 as activations, rounded to the nearest integer, ties to even.
     unsafe fn store_act(p: *mut Self::Act, x: Self::F);
     /// Row-major activations.
     fn acts(a: &Activations) -> *const Self::Act;
@@ -109,20 +132,18 @@ pub(crate) trait Lanes {
     unsafe fn decode(t: Self::Table, bytes: *const u8, out: *mut Self::Act);
 }
 
-/// The sum of 16 partial sums, joined as a tree.
+/// The sum of 16 partial sums, joined as a tree: `i` takes `i + width` for widths 8, 4, 2, 1.
 #[inline(always)]
 pub(crate) unsafe fn reduce<L: Lanes>(parts: [L::F; 4]) -> f32 {
-    let mut t = [0.0_f32; SUM_LANES];
-    for (i, part) in parts.iter().enumerate().take(SUM_LANES / L::N) {
-        // SAFETY: `t` holds 16 and `i` stays below 16 / N.
-        unsafe { L::store(t.as_mut_ptr().add(i * L::N), *part) };
-    }
-    for width in [8, 4, 2, 1] {
-        for i in 0..width {
-            t[i] += t[i + width];
+    let [a, b, c, d] = parts;
+    // SAFETY: the instructions are the caller's promise.
+    unsafe {
+        match L::N {
+            4 => L::sum(L::add(L::add(a, c), L::add(b, d))),
+            8 => L::sum(L::add(a, b)),
+            _ => L::sum(a),
         }
     }
-    t[0]
 }
 
 /// A backend struct over a [`Lanes`] type, with entry points carrying `target_feature`s.
@@ -146,7 +167,12 @@ macro_rules! backend {
             }
 
             $crate::wide::entry! { [$($feature),*] $lanes;
-                quantize => rows::quantize(x: &[f32], out: &mut $crate::pack::Activations);
+                rows => rows::rows(
+                    source: $crate::RowSource<'_>,
+                    width: usize,
+                    store: Option<&mut [f32]>,
+                    acts: Option<&mut $crate::pack::Activations>
+                );
                 gemm_i8 => gemm::gemm_i8(
                     a: &$crate::pack::Activations,
                     w: &$crate::pack::PackedI8,
@@ -165,15 +191,6 @@ macro_rules! backend {
                     epilogue: $crate::Epilogue<'_>,
                     out: &mut [f32]
                 );
-                layer_norm => rows::layer_norm(
-                    x: &[f32],
-                    weight: &[f32],
-                    bias: Option<&[f32]>,
-                    eps: f32,
-                    out: &mut [f32]
-                );
-                geglu => rows::geglu(x: &[f32], width: usize, out: &mut [f32]);
-                gelu => rows::gelu(x: &mut [f32]);
                 rope => rows::rope(
                     x: &mut [f32],
                     stride: usize,

@@ -1,9 +1,10 @@
 #![expect(unsafe_op_in_unsafe_fn, reason = "see the module docs of `wide`")]
 //! Row kernels: quantise, layer norm, GELU, GeGLU, rotary positions, L2. Row ends that fill no vector go through a small padded copy.
 //!
-//! Quantising is not fused into layer norm or GeGLU: a row of a few hundred numbers is still in the first-level cache.
+//! What stands between two products is one kernel, [`rows`]: norm or activation, and quantising.
 
 use super::{Lanes, SUM_LANES, math, reduce};
+use crate::RowSource;
 use crate::pack::{Activations, SMALLEST_MAX};
 
 /// Loads `N` numbers at `p`; if not `FULL`, only the `left` that are there, and `fill` for the rest.
@@ -60,24 +61,65 @@ enum Term {
     Square,
 }
 
-/// `Σ term(x)` over a row in 16 partial sums. Padding adds 0.
+/// Runs the body for all of `$m` rows, several at a time where a row of wide vectors alone is too short a chain of additions to keep the units busy:
+/// `ROWS * 16 / N` vectors of partial sums are four.
+macro_rules! together {
+    ($l:ty, $m:expr, |$i:ident, $rows:ident| $body:expr) => {{
+        let m = $m;
+        let mut $i = 0;
+        if <$l>::N >= 16 {
+            const $rows: usize = 4;
+            while $i + 4 <= m {
+                $body;
+                $i += 4;
+            }
+        }
+        if <$l>::N >= 8 {
+            const $rows: usize = 2;
+            while $i + 2 <= m {
+                $body;
+                $i += 2;
+            }
+        }
+        {
+            const $rows: usize = 1;
+            while $i < m {
+                $body;
+                $i += 1;
+            }
+        }
+    }};
+}
+
+/// `Σ term(x)` over each of `ROWS` rows of `width` numbers from `x` on, in 16 partial sums a row. Padding adds 0.
 #[inline(always)]
-unsafe fn row_sum<L: Lanes>(row: &[f32], term: Term, shift: f32) -> f32 {
-    let mut parts = [L::splat(0.0); 4];
-    let full = row.len() / SUM_LANES * SUM_LANES;
+unsafe fn row_sums<L: Lanes, const ROWS: usize>(
+    x: *const f32,
+    width: usize,
+    term: Term,
+    shift: [f32; ROWS],
+) -> [f32; ROWS] {
+    let mut parts = [[L::splat(0.0); 4]; ROWS];
+    let full = width / SUM_LANES * SUM_LANES;
     for at in (0..full).step_by(SUM_LANES) {
-        add_block::<L>(&mut parts, row.as_ptr().add(at), term, shift);
+        for r in 0..ROWS {
+            add_block::<L>(&mut parts[r], x.add(r * width + at), term, shift[r]);
+        }
     }
-    if full < row.len() {
-        let fill = match term {
-            Term::Value => 0.0,
-            Term::Square => shift,
-        };
-        let mut t = [fill; SUM_LANES];
-        core::ptr::copy_nonoverlapping(row.as_ptr().add(full), t.as_mut_ptr(), row.len() - full);
-        add_block::<L>(&mut parts, t.as_ptr(), term, shift);
+    let mut sums = [0.0; ROWS];
+    for r in 0..ROWS {
+        if full < width {
+            let fill = match term {
+                Term::Value => 0.0,
+                Term::Square => shift[r],
+            };
+            let mut t = [fill; SUM_LANES];
+            core::ptr::copy_nonoverlapping(x.add(r * width + full), t.as_mut_ptr(), width - full);
+            add_block::<L>(&mut parts[r], t.as_ptr(), term, shift[r]);
+        }
+        sums[r] = reduce::<L>(parts[r]);
     }
-    reduce::<L>(parts)
+    sums
 }
 
 /// Adds 16 terms to 16 partial sums.
@@ -96,109 +138,139 @@ unsafe fn add_block<L: Lanes>(parts: &mut [L::F; 4], p: *const f32, term: Term, 
     }
 }
 
+/// All sources of [`crate::RowSource`]: values are made row by row, kept in `store` or in a row of scratch, and quantised while they are in the
+/// first-level cache. Their largest magnitude is found on the way as bits: ordered like the numbers, and a NaN, which a maximum of numbers would
+/// drop, above all.
 #[inline(always)]
-pub(crate) unsafe fn quantize<L: Lanes>(x: &[f32], out: &mut Activations) {
-    let (k, k_padded) = (out.k, out.k_padded);
-    let acts = L::acts_mut(out);
-    for (i, row) in x.chunks_exact(k).enumerate() {
-        let (largest, poison) = largest_and_poison::<L>(row);
-        let usable = largest >= SMALLEST_MAX && poison == 0.0;
-        let inverse = if usable { 127.0 / largest } else { 0.0 };
-        out.scale[i] = if usable { largest / 127.0 } else { poison };
-        let acts = acts.add(i * k_padded);
-        if poison != 0.0 {
-            // Not finite: the integers do not matter, but converting must not see a NaN.
-            core::slice::from_raw_parts_mut(acts, k).fill(L::Act::default());
-            continue;
-        }
-        vectors!(L, k, |at, left, FULL| {
-            let v = load_some::<L, FULL>(row.as_ptr().add(at), left, 0.0);
-            let rounded = L::round(L::mul(v, L::splat(inverse)));
-            if FULL {
-                L::store_act(acts.add(at), rounded);
-            } else {
-                let mut t = [L::Act::default(); SUM_LANES];
-                L::store_act(t.as_mut_ptr(), rounded);
-                core::ptr::copy_nonoverlapping(t.as_ptr(), acts.add(at), left);
-            }
-        });
-    }
-}
-
-/// The largest magnitude of a row, and 0 for a finite row, NaN for another: a maximum alone would drop a NaN.
-#[inline(always)]
-unsafe fn largest_and_poison<L: Lanes>(row: &[f32]) -> (f32, f32) {
-    let mut largest = [L::splat(0.0); 4];
-    let mut poison = [L::splat(0.0); 4];
-    let full = row.len() / SUM_LANES * SUM_LANES;
-    for at in (0..full).step_by(SUM_LANES) {
-        look_at_block::<L>(&mut largest, &mut poison, row.as_ptr().add(at));
-    }
-    if full < row.len() {
-        let mut t = [0.0; SUM_LANES];
-        core::ptr::copy_nonoverlapping(row.as_ptr().add(full), t.as_mut_ptr(), row.len() - full);
-        look_at_block::<L>(&mut largest, &mut poison, t.as_ptr());
-    }
-    let mut t = [0.0_f32; SUM_LANES];
-    for v in 0..SUM_LANES / L::N {
-        L::store(t.as_mut_ptr().add(v * L::N), largest[v]);
-    }
-    (t.iter().fold(0.0_f32, |m, &v| if v > m { v } else { m }), reduce::<L>(poison))
-}
-
-#[inline(always)]
-unsafe fn look_at_block<L: Lanes>(largest: &mut [L::F; 4], poison: &mut [L::F; 4], p: *const f32) {
-    for v in 0..SUM_LANES / L::N {
-        let x = L::load(p.add(v * L::N));
-        largest[v] = L::max(largest[v], L::abs(x));
-        poison[v] = L::add(poison[v], L::mul(x, L::splat(0.0)));
-    }
-}
-
-#[inline(always)]
-pub(crate) unsafe fn layer_norm<L: Lanes>(
-    x: &[f32],
-    weight: &[f32],
-    bias: Option<&[f32]>,
-    eps: f32,
-    out: &mut [f32],
+pub(crate) unsafe fn rows<L: Lanes>(
+    source: RowSource<'_>,
+    width: usize,
+    store: Option<&mut [f32]>,
+    acts: Option<&mut Activations>,
 ) {
-    let width = weight.len();
-    for (row, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-        let mean = row_sum::<L>(row, Term::Value, 0.0) / width as f32;
-        let variance = row_sum::<L>(row, Term::Square, mean) / width as f32;
-        let inverse = 1.0 / (variance + eps).sqrt();
-        vectors!(L, width, |at, left, FULL| {
-            let x = L::sub(load_some::<L, FULL>(row.as_ptr().add(at), left, 0.0), L::splat(mean));
-            let mut y = L::mul(
-                L::mul(x, L::splat(inverse)),
-                load_some::<L, FULL>(weight.as_ptr().add(at), left, 0.0),
-            );
-            if let Some(bias) = bias {
-                y = L::add(y, load_some::<L, FULL>(bias.as_ptr().add(at), left, 0.0));
+    let store = store.map(|store| store.as_mut_ptr());
+    match (source, store, acts) {
+        (RowSource::Plain(x), store, acts) => {
+            if let Some(store) = store {
+                core::ptr::copy_nonoverlapping(x.as_ptr(), store, x.len());
             }
-            store_some::<L, FULL>(out.as_mut_ptr().add(at), left, y);
-        });
+            let Some(acts) = acts else { return };
+            for i in 0..x.len() / width {
+                let row = x.as_ptr().add(i * width);
+                let mut largest = nothing::<L>();
+                vectors!(L, width, |at, left, FULL| {
+                    let v = load_some::<L, FULL>(row.add(at), left, 0.0);
+                    largest = L::max_i(largest, L::magnitude(v));
+                });
+                quantize_row::<L>(row, largest, i, acts);
+            }
+        }
+        (RowSource::Norm { x, weight, bias, eps }, store, acts) => {
+            let (mut acts, m) = (acts, x.len() / width);
+            together!(L, m, |i, ROWS| {
+                let x = x.as_ptr().add(i * width);
+                let mean = row_sums::<L, ROWS>(x, width, Term::Value, [0.0; ROWS]).map(|s| s / width as f32);
+                let squares = row_sums::<L, ROWS>(x, width, Term::Square, mean);
+                let inverse = squares.map(|s| 1.0 / (s / width as f32 + eps).sqrt());
+                for r in 0..ROWS {
+                    let row = x.add(r * width);
+                    finish_row::<L>(width, i + r, store, &mut acts, |at, left, full| {
+                        let x = L::sub(load_part::<L>(row.add(at), left, full), L::splat(mean[r]));
+                        let weight = load_part::<L>(weight.as_ptr().add(at), left, full);
+                        let y = L::mul(L::mul(x, L::splat(inverse[r])), weight);
+                        match bias {
+                            Some(bias) => L::add(y, load_part::<L>(bias.as_ptr().add(at), left, full)),
+                            None => y,
+                        }
+                    });
+                }
+            });
+        }
+        (RowSource::GeGlu(x), store, mut acts) => {
+            for (i, row) in x.chunks_exact(2 * width).enumerate() {
+                let row = row.as_ptr();
+                finish_row::<L>(width, i, store, &mut acts, |at, left, full| {
+                    let value = load_part::<L>(row.add(at), left, full);
+                    L::mul(math::gelu::<L>(value), load_part::<L>(row.add(width + at), left, full))
+                });
+            }
+        }
+        (RowSource::Gelu(x), store, mut acts) => {
+            for (i, row) in x.chunks_exact(width).enumerate() {
+                let row = row.as_ptr();
+                finish_row::<L>(width, i, store, &mut acts, |at, left, full| {
+                    math::gelu::<L>(load_part::<L>(row.add(at), left, full))
+                });
+            }
+        }
     }
 }
 
+/// The bits of 0.
 #[inline(always)]
-pub(crate) unsafe fn geglu<L: Lanes>(x: &[f32], width: usize, out: &mut [f32]) {
-    for (row, out) in x.chunks_exact(2 * width).zip(out.chunks_exact_mut(width)) {
-        vectors!(L, width, |at, left, FULL| {
-            let value = load_some::<L, FULL>(row.as_ptr().add(at), left, 0.0);
-            let gate = load_some::<L, FULL>(row.as_ptr().add(width + at), left, 0.0);
-            store_some::<L, FULL>(out.as_mut_ptr().add(at), left, L::mul(math::gelu::<L>(value), gate));
-        });
+unsafe fn nothing<L: Lanes>() -> L::I {
+    L::load_i([0; SUM_LANES].as_ptr())
+}
+
+/// [`load_some`] with 0 for what is not there, for closures, which take no constant.
+#[inline(always)]
+unsafe fn load_part<L: Lanes>(p: *const f32, left: usize, full: bool) -> L::F {
+    if full { load_some::<L, true>(p, left, 0.0) } else { load_some::<L, false>(p, left, 0.0) }
+}
+
+/// Row `i`: its values, vector by vector, to `store` or scratch, and to `acts`.
+#[inline(always)]
+unsafe fn finish_row<L: Lanes>(
+    width: usize,
+    i: usize,
+    store: Option<*mut f32>,
+    acts: &mut Option<&mut Activations>,
+    mut value: impl FnMut(usize, usize, bool) -> L::F,
+) {
+    let to = match (store, &mut *acts) {
+        (Some(store), _) => store.add(i * width),
+        (None, Some(acts)) => acts.row.as_mut_ptr(),
+        (None, None) => return,
+    };
+    let mut largest = nothing::<L>();
+    vectors!(L, width, |at, left, FULL| {
+        let v = value(at, left, FULL);
+        largest = L::max_i(largest, L::magnitude(v));
+        store_some::<L, FULL>(to.add(at), left, v);
+    });
+    if let Some(acts) = acts {
+        quantize_row::<L>(to, largest, i, acts);
     }
 }
 
+/// Row `i` of `acts` from its values and the bits of their largest magnitude.
 #[inline(always)]
-pub(crate) unsafe fn gelu<L: Lanes>(x: &mut [f32]) {
-    let p = x.as_mut_ptr();
-    vectors!(L, x.len(), |at, left, FULL| {
-        let value = load_some::<L, FULL>(p.add(at), left, 0.0);
-        store_some::<L, FULL>(p.add(at), left, math::gelu::<L>(value));
+unsafe fn quantize_row<L: Lanes>(row: *const f32, largest: L::I, i: usize, out: &mut Activations) {
+    let (k, k_padded) = (out.k, out.k_padded);
+    let largest = f32::from_bits(L::top_i(largest).cast_unsigned());
+    let finite = largest < f32::INFINITY;
+    let usable = finite && largest >= SMALLEST_MAX;
+    let inverse = if usable { 127.0 / largest } else { 0.0 };
+    *out.scale.get_unchecked_mut(i) = match (finite, usable) {
+        (false, _) => f32::NAN,
+        (true, true) => largest / 127.0,
+        (true, false) => 0.0,
+    };
+    let acts = L::acts_mut(out).add(i * k_padded);
+    if !finite {
+        // The integers do not matter, but converting must not see a NaN.
+        core::slice::from_raw_parts_mut(acts, k).fill(L::Act::default());
+        return;
+    }
+    vectors!(L, k, |at, left, FULL| {
+        let v = L::mul(load_some::<L, FULL>(row.add(at), left, 0.0), L::splat(inverse));
+        if FULL {
+            L::store_act(acts.add(at), v);
+        } else {
+            let mut t = [L::Act::default(); SUM_LANES];
+            L::store_act(t.as_mut_ptr(), v);
+            core::ptr::copy_nonoverlapping(t.as_ptr(), acts.add(at), left);
+        }
     });
 }
 
@@ -232,7 +304,8 @@ pub(crate) unsafe fn rope<L: Lanes>(
 #[inline(always)]
 pub(crate) unsafe fn l2_normalize<L: Lanes>(x: &mut [f32], dim: usize) {
     for row in x.chunks_exact_mut(dim) {
-        let norm = row_sum::<L>(row, Term::Square, 0.0).sqrt();
+        let [square] = row_sums::<L, 1>(row.as_ptr(), dim, Term::Square, [0.0]);
+        let norm = square.sqrt();
         // Written so that a NaN norm stays NaN.
         let norm = if norm < 1e-12 { 1e-12 } else { norm };
         vectors!(L, dim, |at, left, FULL| {

@@ -59,8 +59,8 @@ macro_rules! shared {
             _mm256_div_ps(a, b)
         }
         #[inline(always)]
-        unsafe fn abs(a: __m256) -> __m256 {
-            _mm256_andnot_ps(_mm256_set1_ps(-0.0), a)
+        unsafe fn magnitude(a: __m256) -> __m256i {
+            _mm256_and_si256(_mm256_castps_si256(a), _mm256_set1_epi32(i32::MAX))
         }
         #[inline(always)]
         unsafe fn max(a: __m256, b: __m256) -> __m256 {
@@ -78,6 +78,31 @@ macro_rules! shared {
         unsafe fn exp2(a: __m256) -> __m256 {
             let n = _mm256_add_epi32(_mm256_cvtps_epi32(a), _mm256_set1_epi32(127));
             _mm256_castsi256_ps(_mm256_slli_epi32::<23>(n))
+        }
+        #[inline(always)]
+        unsafe fn sum(a: __m256) -> f32 {
+            $crate::x86::narrow::sum(_mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a)))
+        }
+        #[inline(always)]
+        unsafe fn top(a: __m256) -> f32 {
+            $crate::x86::narrow::top(_mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a)))
+        }
+        #[inline(always)]
+        unsafe fn transpose4(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+            $crate::x86::narrow::transpose4(from, stride, to, to_stride);
+        }
+        #[inline(always)]
+        unsafe fn max_i(a: __m256i, b: __m256i) -> __m256i {
+            _mm256_max_epi32(a, b)
+        }
+        #[inline(always)]
+        unsafe fn top_i(a: __m256i) -> i32 {
+            let halves = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a));
+            $crate::x86::narrow::top_i(halves)
+        }
+        #[inline(always)]
+        unsafe fn touch(p: *const u8) {
+            _mm_prefetch::<_MM_HINT_T1>(p.cast());
         }
         #[inline(always)]
         unsafe fn load_i(p: *const i32) -> __m256i {

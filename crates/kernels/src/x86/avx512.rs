@@ -5,12 +5,18 @@
 //! the exact signed one. It does not saturate.
 
 use super::avx2::look_up;
+use super::narrow;
 use crate::BackendKind;
 use crate::pack::{Activations, Form, Layout};
 use crate::wide::{Lanes, backend};
 use core::arch::x86_64::*;
 
 pub(crate) enum Vectors {}
+
+#[inline(always)]
+unsafe fn halves(a: __m512i) -> [__m256i; 2] {
+    [_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64::<1>(a)]
+}
 
 impl Lanes for Vectors {
     const N: usize = 16;
@@ -54,8 +60,8 @@ impl Lanes for Vectors {
         _mm512_div_ps(a, b)
     }
     #[inline(always)]
-    unsafe fn abs(a: __m512) -> __m512 {
-        _mm512_abs_ps(a)
+    unsafe fn magnitude(a: __m512) -> __m512i {
+        _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(i32::MAX))
     }
     #[inline(always)]
     unsafe fn max(a: __m512, b: __m512) -> __m512 {
@@ -73,6 +79,37 @@ impl Lanes for Vectors {
     unsafe fn exp2(a: __m512) -> __m512 {
         let n = _mm512_add_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(127));
         _mm512_castsi512_ps(_mm512_slli_epi32::<23>(n))
+    }
+
+    #[inline(always)]
+    unsafe fn sum(a: __m512) -> f32 {
+        let [low, high] = halves(_mm512_castps_si512(a));
+        let a = _mm256_add_ps(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high));
+        narrow::sum(_mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a)))
+    }
+    #[inline(always)]
+    unsafe fn top(a: __m512) -> f32 {
+        let [low, high] = halves(_mm512_castps_si512(a));
+        let a = _mm256_max_ps(_mm256_castsi256_ps(low), _mm256_castsi256_ps(high));
+        narrow::top(_mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a)))
+    }
+    #[inline(always)]
+    unsafe fn transpose4(from: *const f32, stride: usize, to: *mut f32, to_stride: usize) {
+        narrow::transpose4(from, stride, to, to_stride);
+    }
+    #[inline(always)]
+    unsafe fn max_i(a: __m512i, b: __m512i) -> __m512i {
+        _mm512_max_epi32(a, b)
+    }
+    #[inline(always)]
+    unsafe fn top_i(a: __m512i) -> i32 {
+        let [low, high] = halves(a);
+        let a = _mm256_max_epi32(low, high);
+        narrow::top_i(_mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256::<1>(a)))
+    }
+    #[inline(always)]
+    unsafe fn touch(p: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(p.cast());
     }
 
     #[inline(always)]

@@ -3,6 +3,7 @@
 mod avx2;
 mod avx512;
 mod avx_vnni;
+mod narrow;
 
 pub(crate) use avx_vnni::AvxVnni;
 pub(crate) use avx2::Avx2;
