@@ -70,7 +70,7 @@ fn an_unbounded_lazy_search_answers_as_from_memory() {
 fn a_bounded_lazy_search_fetches_little_and_gives_exact_scores() {
     let files = with_lists();
     let mut resident = open(&files, model()).unwrap();
-    let options = LazyOptions { n_list_blocks: 1, n_full_scores: 5, ..LazyOptions::default() };
+    let options = LazyOptions { n_list_requests: 1, n_full_scores: 5, gap_bytes: 0, ..LazyOptions::default() };
     let every = SearchOptions { limit: 100, ..SearchOptions::default() };
     let few = SearchOptions { limit: 3, ..SearchOptions::default() };
     for query in QUERIES {
@@ -85,7 +85,8 @@ fn a_bounded_lazy_search_fetches_little_and_gives_exact_scores() {
             .unwrap();
         let of = |folder: &str| asked.iter().filter(|path| path.starts_with(folder)).count();
         assert!(of("ivf/") == 1 && (1..=5).contains(&of("codes/")), "{asked:?}");
-        assert_eq!(found.n_scored, 5);
+        // The documents asked for, and those in the same blocks.
+        assert!(found.n_scored >= 5, "{}", found.n_scored);
         let whole = resident.search(query, &every).unwrap();
         for hit in &found.hits {
             let exact = whole.hits.iter().find(|other| other.document == hit.document).unwrap();

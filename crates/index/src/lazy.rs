@@ -10,7 +10,8 @@
 //! Candidates by centroids alone are PLAID's (Santhanam et al. 2022, section 4); a value assumed for what was not read is WARP's (Scheerer et al. 2025,
 //! section 4.2), here from the distribution of the centroids' scores. A score at or below u_i says nothing: other documents may have it from lists that
 //! were not read. The unit of cost is another than theirs: not documents scored but requests and bytes. So whole blocks are read, every centroid in
-//! them counts for every query token, and a centroid in a block already chosen costs nothing.
+//! them counts for every query token, and a centroid in a block already chosen costs nothing; blocks that lie near each other are one request
+//! ([`crate::runs`]); requests that the lists leave over go to documents; and every document of a block of codes that came is scored, asked for or not.
 //!
 //! Nothing here reads a file or a network. Each step answers, or says what it [needs](Step::Needs): whoever has the files fetches that, gives it to
 //! [`LazyIndex::provide`], and asks again. What one query brought stays for the next.
@@ -21,11 +22,12 @@
 use crate::codec::ResidualCodec;
 use crate::error::IndexError;
 use crate::index::{ScoredDocument, best};
+use crate::runs::Runs;
 use crate::scorer::{PreparedQuery, Scorer};
 use shirube_core::DocId;
 use shirube_format::FormatError;
 use shirube_format::bundle::{BlockTable, CodecTables, CodesBlock, CodesDirectory, IvfDirectory, Need};
-use shirube_kernels::{CompressedTokens, Kernels, TokenMatch, TokenRange};
+use shirube_kernels::{CompressedTokens, EMPTY_DOCUMENT, Kernels, TokenMatch, TokenRange};
 use std::collections::{BTreeMap, HashMap};
 
 /// Bytes of lists and codes kept between queries; what was not used for longest goes first.
@@ -38,11 +40,15 @@ pub struct LazyOptions {
     pub n_probe: usize,
     /// Share, 0 to 1, of a query token's best centroid score below which a centroid is not probed.
     pub centroid_score_threshold: f32,
-    /// Blocks of lists read at most; each is a request.
-    pub n_list_blocks: usize,
+    /// Requests for lists at most.
+    pub n_list_requests: usize,
     /// Bytes of lists read at most; the first block is read in any case.
     pub list_bytes: u64,
-    /// Documents whose codes are read and scored exactly.
+    /// Bytes between two blocks of one shard that are read along, up to which one request fetches both.
+    pub gap_bytes: u64,
+    /// Requests for lists and codes at most, counted as if nothing were here yet, so that an answer does not depend on what came before.
+    pub n_requests: usize,
+    /// Documents whose codes are asked for at most.
     pub n_full_scores: usize,
 }
 
@@ -51,9 +57,11 @@ impl Default for LazyOptions {
         Self {
             n_probe: 64,
             centroid_score_threshold: 0.4,
-            n_list_blocks: 18,
+            n_list_requests: 16,
             list_bytes: 320 << 10,
-            n_full_scores: 22,
+            gap_bytes: 6 << 10,
+            n_requests: 40,
+            n_full_scores: 32,
         }
     }
 }
@@ -63,8 +71,10 @@ impl LazyOptions {
     pub const UNBOUNDED: Self = Self {
         n_probe: usize::MAX,
         centroid_score_threshold: f32::MIN,
-        n_list_blocks: usize::MAX,
+        n_list_requests: usize::MAX,
         list_bytes: u64::MAX,
+        gap_bytes: 0,
+        n_requests: usize::MAX,
         n_full_scores: usize::MAX,
     };
 }
@@ -205,39 +215,60 @@ impl LazyIndex {
         Ok(())
     }
 
-    /// The blocks of lists that a query reads, ascending.
-    fn plan(&self, query: &PreparedQuery, options: &LazyOptions) -> Vec<usize> {
-        let mut chosen: BTreeMap<usize, ()> = BTreeMap::new();
-        let mut bytes = 0;
+    /// The blocks of lists that a query reads.
+    fn plan(&self, query: &PreparedQuery, options: &LazyOptions) -> Runs<'_> {
+        let mut runs = Runs::new(&self.ivf.table, options.gap_bytes);
         for centroid in self.scorer.ranked(query, options.n_probe, options.centroid_score_threshold) {
             let block = self.ivf.block_of(centroid);
-            let need = self.ivf.need(block);
-            let size = need.range.end - need.range.start;
-            let fits = chosen.len() < options.n_list_blocks && bytes + size <= options.list_bytes;
-            if !chosen.contains_key(&block) && (fits || chosen.is_empty()) {
-                chosen.insert(block, ());
-                bytes += size;
+            let (n_requests, bytes) = runs.with(block);
+            let fits = n_requests <= options.n_list_requests && bytes <= options.list_bytes;
+            if fits || runs.n_requests() == 0 {
+                runs.insert(block);
             }
         }
-        chosen.into_keys().collect()
+        runs
     }
 
     /// What of the lists is not here yet; asking for it beside other needs saves a round.
     pub fn list_needs(&self, query: &PreparedQuery, options: &LazyOptions) -> Vec<Need> {
-        let missing = self.plan(query, options).into_iter().filter(|&block| !self.lists.has(block));
-        missing.map(|block| self.ivf.need(block)).collect()
+        self.plan(query, options).needs(|block| self.lists.has(block))
     }
 
-    /// What of the codes of `documents` is not here yet, each block once.
+    /// What of the codes of `documents` is not here yet.
     ///
     /// # Errors
     /// [`IndexError::UnknownDocument`].
-    pub fn code_needs(&self, documents: &[DocId]) -> Result<Vec<Need>, IndexError> {
-        let mut blocks = documents.iter().map(|&d| self.block_of(d)).collect::<Result<Vec<_>, _>>()?;
-        blocks.sort_unstable();
-        blocks.dedup();
-        blocks.retain(|&block| !self.blocks.has(block));
-        Ok(blocks.into_iter().map(|block| self.codes.documents.need(block)).collect())
+    pub fn code_needs(&self, documents: &[DocId], options: &LazyOptions) -> Result<Vec<Need>, IndexError> {
+        let mut runs = Runs::new(&self.codes.documents.table, options.gap_bytes);
+        for &document in documents {
+            runs.insert(self.block_of(document)?);
+        }
+        Ok(runs.needs(|block| self.blocks.has(block)))
+    }
+
+    /// The documents to score exactly, ascending, of documents `ranked` best first: the first ones, as many as the requests that the lists left over
+    /// fetch, but `least` in any case; and all that share a block of codes with one of them, for those cost nothing more.
+    ///
+    /// # Errors
+    /// [`IndexError::UnknownDocument`].
+    pub fn affordable(
+        &self,
+        query: &PreparedQuery,
+        options: &LazyOptions,
+        ranked: impl IntoIterator<Item = DocId>,
+        least: usize,
+    ) -> Result<Vec<DocId>, IndexError> {
+        let left = options.n_requests.saturating_sub(self.plan(query, options).n_requests());
+        let mut runs = Runs::new(&self.codes.documents.table, options.gap_bytes);
+        let most = options.n_full_scores.max(least);
+        for (rank, document) in ranked.into_iter().take(most).enumerate() {
+            let block = self.block_of(document)?;
+            if rank >= least && runs.with(block).0 > left {
+                break;
+            }
+            runs.insert(block);
+        }
+        Ok(runs.blocks().flat_map(|block| self.codes.documents.documents_of(block)).map(DocId).collect())
     }
 
     /// Every document that a list read names, by its centroids alone.
@@ -253,7 +284,7 @@ impl LazyIndex {
         if !needs.is_empty() {
             return Ok(Step::Needs(needs));
         }
-        let plan = self.plan(query, options);
+        let plan: Vec<usize> = self.plan(query, options).blocks().collect();
         self.clock += 1;
         let mut read = vec![false; self.tables().n_centroids()];
         for &block in &plan {
@@ -308,9 +339,10 @@ impl LazyIndex {
     pub fn score(
         &mut self,
         query: &PreparedQuery,
+        options: &LazyOptions,
         documents: &[DocId],
     ) -> Result<Step<Vec<f32>>, IndexError> {
-        let needs = self.code_needs(documents)?;
+        let needs = self.code_needs(documents, options)?;
         if !needs.is_empty() {
             return Ok(Step::Needs(needs));
         }
@@ -350,12 +382,14 @@ impl LazyIndex {
             Step::Done(approximate) => approximate.found,
             Step::Needs(needs) => return Ok(Step::Needs(needs)),
         };
-        let candidates: Vec<DocId> =
-            best(found, options.n_full_scores.max(top_k)).iter().map(|scored| scored.document).collect();
-        Ok(match self.score(query, &candidates)? {
+        let ranked = best(found, options.n_full_scores.max(top_k));
+        let ranked = ranked.iter().map(|scored| scored.document);
+        let candidates = self.affordable(query, options, ranked, top_k)?;
+        Ok(match self.score(query, options, &candidates)? {
             Step::Needs(needs) => Step::Needs(needs),
             Step::Done(scores) => {
-                let scored = candidates.into_iter().zip(scores);
+                // A block may hold documents without tokens, which no list names.
+                let scored = candidates.into_iter().zip(scores).filter(|(_, score)| *score > EMPTY_DOCUMENT);
                 Step::Done(best(
                     scored.map(|(document, score)| ScoredDocument { document, score }).collect(),
                     top_k,
@@ -536,16 +570,17 @@ mod tests {
 
         #[test]
         fn a_bounded_search_keeps_its_bounds_and_its_scores_are_exact(
-            lengths in prop::collection::vec(1_usize..40, 60..120), n_query in 1_usize..7, seed in 0_u64..1000, n_list_blocks in 1_usize..4, n_full_scores in 1_usize..9,
+            lengths in prop::collection::vec(1_usize..40, 60..120), n_query in 1_usize..7, seed in 0_u64..1000, n_list_requests in 1_usize..4, n_full_scores in 1_usize..9, n_requests in 1_usize..12, gap_bytes in 0_u64..3000,
         ) {
             let (index, mut lazy, files) = both(&lengths, CodecKind::Bits2);
-            let options = LazyOptions { n_list_blocks, n_full_scores, ..LazyOptions::default() };
+            let options = LazyOptions { n_list_requests, n_full_scores, n_requests, gap_bytes, ..LazyOptions::default() };
             let query = rows(seed + 5000, n_query);
             let (prepared, same) = (lazy.prepare(&query).unwrap(), index.prepare(&query).unwrap());
             let mut fetched = Vec::new();
             let found = ask(&mut lazy, &files, &mut fetched, |lazy| lazy.search(&prepared, &options, 3));
             let of = |folder: &str| fetched.iter().filter(|need| need.path.starts_with(folder)).count();
-            prop_assert!(of("ivf/") <= n_list_blocks && of("codes/") <= n_full_scores.max(3));
+            prop_assert!(of("ivf/") <= n_list_requests && of("codes/") <= n_full_scores.max(3));
+            prop_assert!(of("codes/") <= 3 || fetched.len() <= n_requests);
             prop_assert!(found.len() <= 3);
             for hit in &found {
                 prop_assert_eq!(index.score(&same, &[hit.document]).unwrap(), vec![hit.score]);
@@ -567,7 +602,7 @@ mod tests {
         let mut n_first = 0;
         for document in (0..3000).step_by(100) {
             let prepared = lazy.prepare(&rows(document, 8)).unwrap();
-            let options = LazyOptions { n_list_blocks: 8, ..LazyOptions::default() };
+            let options = LazyOptions { n_list_requests: 8, ..LazyOptions::default() };
             let found = ask(&mut lazy, &files, &mut Vec::new(), |lazy| lazy.search(&prepared, &options, 1));
             n_first += usize::from(found[0].document.0 == document as u32);
         }
@@ -584,7 +619,7 @@ mod tests {
             assert!(lazy.provide(path, 0, &bytes[1..]).is_err());
         }
         let prepared = lazy.prepare(&rows(1, 3)).unwrap();
-        let unknown = lazy.score(&prepared, &[DocId(50)]);
+        let unknown = lazy.score(&prepared, &LazyOptions::default(), &[DocId(50)]);
         assert!(matches!(unknown, Err(IndexError::UnknownDocument { n_documents: 50, .. })));
         let (_, other, _) = both(&[20; 51], CodecKind::Bits2);
         let tables = lazy.tables().clone();

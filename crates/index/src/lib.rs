@@ -31,6 +31,7 @@ mod lazy;
 mod order;
 mod parallel;
 mod pooling;
+mod runs;
 mod scorer;
 mod search;
 mod store;

@@ -128,10 +128,9 @@ impl Vectors {
         wanted.facets.weigh(&mut fused);
         let passes = |&d: &u32| wanted.allowed.is_none_or(|allowed| allowed[d as usize]);
         let all = (0..maxsim.len() as u32).filter(passes).collect();
-        let mut candidates: Vec<DocId> =
-            top_k(all, &fused, options.n_full_scores.max(wanted.limit)).into_iter().map(DocId).collect();
-        candidates.sort_unstable();
-        let exact = match index.score(query, &candidates)? {
+        let ranked = top_k(all, &fused, options.n_full_scores.max(wanted.limit)).into_iter().map(DocId);
+        let candidates = index.affordable(query, options, ranked, wanted.limit)?;
+        let exact = match index.score(query, options, &candidates)? {
             Step::Done(exact) => exact,
             Step::Needs(needs) => return Ok(Step::Needs(needs)),
         };
@@ -143,7 +142,8 @@ impl Vectors {
         let mut scored = vec![false; maxsim.len()];
         for (document, score) in candidates.into_iter().zip(exact) {
             maxsim[document.0 as usize] = score;
-            scored[document.0 as usize] = true;
+            // Some came along with their block though the filter leaves them out: their scores only tell the scale.
+            scored[document.0 as usize] = passes(&document.0);
         }
         Ok(Step::Done(Scores { maxsim, scored: Some(scored) }))
     }

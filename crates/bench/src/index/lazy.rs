@@ -10,9 +10,7 @@ use crate::corpus::Source;
 use crate::frame::{Cell, Ratio, Report, Row, Settings};
 use anyhow::Context as _;
 use shirube_format::bundle::{CodesBlock, CodesDirectory, IvfDirectory, Need};
-use shirube_index::{
-    BuiltIndex, Index, IndexBuilder, IndexOptions, LazyIndex, LazyOptions, Packed, Step, n_centroids_for,
-};
+use shirube_index::{Index, LazyIndex, LazyOptions, Step};
 use shirube_kernels::Kernels;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -46,7 +44,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<Report> {
 
 fn measure(growth: &mut Growth, n: usize, report: &mut Report) -> anyhow::Result<()> {
     let questions_of = growth.corpus(0);
-    let built = grown(growth, n)?;
+    let built = growth.index(n)?;
     let n_tokens = built.packed.codes.len();
     let resident = Index::from_built(&built, Kernels::detect())?;
     let tables = built.codec.tables().clone();
@@ -81,8 +79,11 @@ fn measure(growth: &mut Growth, n: usize, report: &mut Report) -> anyhow::Result
     let d = LazyOptions::default();
     let settings = [
         ("default", d),
-        ("half the lists", LazyOptions { n_list_blocks: d.n_list_blocks / 2, ..d }),
-        ("twice the documents", LazyOptions { n_full_scores: 2 * d.n_full_scores, ..d }),
+        ("half the lists", LazyOptions { n_list_requests: d.n_list_requests / 2, ..d }),
+        (
+            "twice the requests",
+            LazyOptions { n_requests: 2 * d.n_requests, n_full_scores: 2 * d.n_full_scores, ..d },
+        ),
     ];
     for (what, options) in settings {
         let (mut rankings, mut fetched, mut times) = (Vec::new(), Vec::new(), Vec::new());
@@ -95,8 +96,8 @@ fn measure(growth: &mut Growth, n: usize, report: &mut Report) -> anyhow::Result
         }
         let found = quality(&rankings, &relevant);
         let what = format!(
-            "{n} passages, {what}: {} blocks of lists, {} documents",
-            options.n_list_blocks, options.n_full_scores
+            "{n} passages, {what}: {} requests for lists, {} in all, {} documents",
+            options.n_list_requests, options.n_requests, options.n_full_scores
         );
         report.rows.push(Row { what, unit: "", cells: cells(&fetched, times, found, whole) });
         if options == d {
@@ -119,29 +120,6 @@ fn measure(growth: &mut Growth, n: usize, report: &mut Report) -> anyhow::Result
         cells: sizes.map(cell).to_vec(),
     });
     Ok(())
-}
-
-/// The index of `n` passages: centroids and codewords for so many, fitted to the real ones among them, whose codes the others copy with their rows. That is
-/// what packing every passage gives, because a row's code depends on the row alone.
-fn grown(growth: &mut Growth, n: usize) -> anyhow::Result<BuiltIndex> {
-    let pieces: Vec<_> = (0..n).map(|p| growth.pieces(p)).collect();
-    let lengths: Vec<usize> = pieces.iter().map(|rows| rows.iter().map(|r| r.len()).sum()).collect();
-    let n_tokens: usize = lengths.iter().sum();
-    let real = growth.real();
-    let options = IndexOptions { n_centroids: Some(n_centroids_for(n_tokens)), ..IndexOptions::site() };
-    let mut builder = IndexBuilder::new(real.dim, options)?;
-    for p in 0..real.len() {
-        builder.push(real.of(p))?;
-    }
-    let BuiltIndex { codec, packed: of_real, .. } = builder.finish(|_| {})?;
-    let row_bytes = codec.row_bytes();
-    let mut packed = Packed::default();
-    for rows in pieces.into_iter().flatten() {
-        packed.codes.extend_from_slice(&of_real.codes[rows.clone()]);
-        packed.residuals.extend_from_slice(&of_real.residuals[rows.start * row_bytes..rows.end * row_bytes]);
-    }
-    let lengths = lengths.into_iter().map(|n| n as u16).collect();
-    Ok(BuiltIndex { codec, lengths, packed, tokens_before_pooling: n_tokens as u64 })
 }
 
 fn ask(
