@@ -27,7 +27,7 @@ struct Bench {
 }
 
 /// Every bench.
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     Bench {
         name: "engine",
         what: "kernels, query encoding and MaxSim: every backend of this machine",
@@ -47,6 +47,11 @@ const BENCHES: [Bench; 6] = [
         name: "index-search",
         what: "the second half of `index` alone: search beside next-plaid and fast-plaid",
         run: index::run_search,
+    },
+    Bench {
+        name: "crossover",
+        what: "the modes of a search on indexes of growing size: where they cross",
+        run: index::crossover::run,
     },
     Bench {
         name: "million",
@@ -91,6 +96,12 @@ fn main() -> anyhow::Result<()> {
     match name.as_str() {
         "engine-models" => return peers::write_models(&arguments.out),
         "engine-server" => return peers::serve(&arguments.out),
+        // And what `crates/bench/index/run.mjs` searches in a browser.
+        "index-parts" => {
+            let (data, model) = (arguments.data, arguments.model);
+            let settings = Settings { quick: arguments.quick, data, model, out: arguments.out };
+            return index::parts::write(&settings);
+        }
         _ => {}
     }
     let Some(bench) = BENCHES.iter().find(|b| b.name == name) else {

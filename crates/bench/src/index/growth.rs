@@ -6,7 +6,7 @@ use crate::corpus::{Corpus, Embeddings, Source};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 use rayon::prelude::*;
-use shirube_index::pool;
+use shirube_index::{BuiltIndex, IndexBuilder, IndexOptions, Packed, n_centroids_for, pool};
 
 /// Pooling factor of the engines' common input.
 pub(crate) const POOL_FACTOR: usize = 2;
@@ -86,6 +86,32 @@ impl Growth {
             pieces.push(first..first + wanted);
         }
         pieces
+    }
+
+    /// The index of `n` passages: centroids and codewords for so many, fitted to the real ones among them, whose codes the others copy with their rows. That is
+    /// what packing every passage gives, because a row's code depends on the row alone.
+    pub(crate) fn index(&mut self, n: usize) -> anyhow::Result<BuiltIndex> {
+        self.rng = ChaCha8Rng::seed_from_u64(7);
+        let pieces: Vec<_> = (0..n).map(|p| self.pieces(p)).collect();
+        let lengths: Vec<usize> = pieces.iter().map(|rows| rows.iter().map(|r| r.len()).sum()).collect();
+        let n_tokens: usize = lengths.iter().sum();
+        let real = &self.real;
+        let options = IndexOptions { n_centroids: Some(n_centroids_for(n_tokens)), ..IndexOptions::site() };
+        let mut builder = IndexBuilder::new(real.dim, options)?;
+        for p in 0..real.len().min(n) {
+            builder.push(real.of(p))?;
+        }
+        let BuiltIndex { codec, packed: of_real, .. } = builder.finish(|_| {})?;
+        let row_bytes = codec.row_bytes();
+        let mut packed = Packed::default();
+        for rows in pieces.into_iter().flatten() {
+            packed.codes.extend_from_slice(&of_real.codes[rows.clone()]);
+            packed
+                .residuals
+                .extend_from_slice(&of_real.residuals[rows.start * row_bytes..rows.end * row_bytes]);
+        }
+        let lengths = lengths.into_iter().map(|n| n as u16).collect();
+        Ok(BuiltIndex { codec, lengths, packed, tokens_before_pooling: n_tokens as u64 })
     }
 
     /// The first `n` passages with the questions.

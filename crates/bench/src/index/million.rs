@@ -18,8 +18,8 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<Report> {
     let questions_of = growth.corpus(1);
     let mut growth = Growth::new(&source)?;
     let start = Instant::now();
-    // Twice the square root of the tokens, not four times: packing compares each token with each centroid.
-    let options = IndexOptions { pool_factor: 1, n_centroids: Some(8192), ..IndexOptions::default() };
+    // About the square root of the tokens, not four times that: packing compares each token with each centroid.
+    let options = IndexOptions { n_centroids: Some(8192), ..IndexOptions::site() };
     let spill = settings.out.join(format!("million-{}.spill", std::process::id()));
     let mut builder = IndexBuilder::new(source.dim(), options)?.spill_to(&spill, MEMORY)?;
     for p in 0..n {

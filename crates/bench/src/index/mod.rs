@@ -2,17 +2,20 @@
 //!
 //! | part | data |
 //! |---|---|
-//! | table | each codec x pooling factor on three retrieval sets; all questions (`--quick`: 300 a set), all documents scored exactly |
+//! | table | codec x pooling factor x dimensions on three retrieval sets; at most 2,000 questions (`--quick`: 300) a set, all documents scored exactly |
 //! | search | 10,000 and 100,000 passages, the modes of our search, next-plaid and fast-plaid on the same token embeddings |
 //!
 //! nDCG@10 and R@1 stand beside those of uncompressed f32 embeddings without pooling, scored by our own kernel. Bytes are those of the files
 //! (tables, centroids, lengths, codes, residuals); sections and words are not counted. Token embeddings are made once and kept under
 //! `target/bench/embeddings`. Left out: encoding a query, reading files.
 
+pub(crate) mod crossover;
 pub(crate) mod growth;
 pub(crate) mod lazy;
 pub(crate) mod million;
+pub(crate) mod parts;
 mod peers;
+mod principal;
 mod search;
 mod table;
 

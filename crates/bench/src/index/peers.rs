@@ -1,6 +1,7 @@
 //! Other engines as processes of their own, each with one thread: a Rust program around the crate `next-plaid` and a Python script around the package
-//! `fast-plaid`, both in `crates/bench/peers`. They read the same embeddings from a file, build an index, and then answer all questions once for each
-//! line they are given. Programs and packages are made under `target/peers` on first use; that needs the package registries.
+//! `fast-plaid`, both in `crates/bench/peers`. They read the same embeddings from a file, build an index with all threads, and then, with one, answer all
+//! questions once for each line they are given. Programs, packages and indexes are made under `target/peers` on first use; that needs the package
+//! registries, and next-plaid OpenBLAS. An index stays for the next run of the same embeddings.
 
 use crate::corpus::{Corpus, Embeddings};
 use crate::frame::Settings;
@@ -44,25 +45,33 @@ impl Drop for Peer {
 }
 
 impl Peer {
+    /// `command` makes the program anew: it is started to build, and again to search.
     fn start(
         name: &'static str,
-        mut command: Command,
+        command: impl Fn() -> Command,
         corpus: &Corpus,
         asked: &[usize],
         folder: &Path,
     ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
-        let documents = folder.join("documents.bin");
-        write(&documents, &corpus.passages, &(0..corpus.passages.len()).collect::<Vec<_>>())?;
         let queries = folder.join("queries.bin");
         write(&queries, &corpus.queries, asked)?;
-        let index = folder.join(format!("{name}-index"));
-        if index.exists() {
-            std::fs::remove_dir_all(&index)?;
+        let index = folder.join(format!("index-{}", fingerprint(&corpus.passages)));
+        let ready = index.with_extension("json");
+        if !ready.exists() {
+            if index.exists() {
+                std::fs::remove_dir_all(&index)?;
+            }
+            let documents = folder.join("documents.bin");
+            write(&documents, &corpus.passages, &(0..corpus.passages.len()).collect::<Vec<_>>())?;
+            run(command().arg("build").args([&documents, &index]), &format!("building with {name}"))?;
+            std::fs::remove_file(documents)?;
         }
+        let ready: Ready = serde_json::from_slice(&std::fs::read(ready)?)?;
         let one = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"];
-        let mut child = command
-            .args([&documents, &queries, &index])
+        let mut child = command()
+            .arg("search")
+            .args([&queries, &index])
             .envs(one.map(|name| (name, "1")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -70,11 +79,8 @@ impl Peer {
             .with_context(|| format!("starting {name}"))?;
         let ask = child.stdin.take().context("its input is piped")?;
         let answers = BufReader::new(child.stdout.take().context("its output is piped")?);
-        let mut peer = Self { name, index_bytes: 0, build_seconds: 0.0, child, ask, answers };
-        let ready: Ready = peer.read()?;
-        peer.index_bytes = ready.index_bytes;
-        peer.build_seconds = ready.build_seconds;
-        Ok(peer)
+        let Ready { index_bytes, build_seconds } = ready;
+        Ok(Self { name, index_bytes, build_seconds, child, ask, answers })
     }
 
     fn read<T: serde::de::DeserializeOwned>(&mut self) -> anyhow::Result<T> {
@@ -94,6 +100,16 @@ impl Peer {
         let Answer { ms, hits } = self.read()?;
         Ok((hits, ms))
     }
+}
+
+/// A name for these embeddings: FNV-1a over lengths and values.
+fn fingerprint(all: &Embeddings) -> String {
+    let starts = all.starts.iter().map(|&n| n as u64);
+    let values = all.values.iter().map(|v| u64::from(v.to_bits()));
+    let hash = starts
+        .chain(values)
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, v| (hash ^ v).wrapping_mul(0x0100_0000_01b3));
+    format!("{hash:016x}")
 }
 
 /// `u32` dim, `u32` texts, `u32[texts]` rows of each, then `f32` values.
@@ -130,7 +146,7 @@ pub(super) fn next_plaid(corpus: &Corpus, asked: &[usize], settings: &Settings) 
         .args(["build", "--quiet", "--release", "--manifest-path"])
         .arg(sources("next-plaid").join("Cargo.toml"));
     run(cargo.arg("--target-dir").arg(folder.join("target")), "building next-plaid")?;
-    let program = Command::new(folder.join("target/release/peer-next-plaid"));
+    let program = || Command::new(folder.join("target/release/peer-next-plaid"));
     Peer::start("next-plaid", program, corpus, asked, &folder)
 }
 
@@ -149,7 +165,10 @@ pub(super) fn fast_plaid(corpus: &Corpus, asked: &[usize], settings: &Settings) 
         run(pip.args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements), "installing fast-plaid")?;
         std::fs::write(folder.join("venv/installed"), "")?;
     }
-    let mut program = Command::new(python);
-    program.arg(sources("fast-plaid").join("run.py"));
+    let program = || {
+        let mut program = Command::new(&python);
+        program.arg(sources("fast-plaid").join("run.py"));
+        program
+    };
     Peer::start("fast-plaid", program, corpus, asked, &folder)
 }

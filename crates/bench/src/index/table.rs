@@ -1,5 +1,6 @@
-//! Every codec and pooling factor by bytes and quality.
+//! Codecs, pooling factors and dimensions by bytes and quality.
 
+use super::principal::reduced;
 use super::{Quality, SETS, exact, file_bytes, median, quality, questions};
 use crate::corpus::{Corpus, Embeddings, Source};
 use crate::frame::{Cell, Ratio, Report, Row, Settings};
@@ -24,34 +25,68 @@ struct Measured {
     kept: f64,
 }
 
-fn variants() -> Vec<(CodecKind, BucketRule, usize)> {
+/// One row of the table.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Variant {
+    kind: CodecKind,
+    buckets: BucketRule,
+    pool_factor: usize,
+    /// Dimensions kept; `None` is all of the model's.
+    dim: Option<usize>,
+}
+
+/// Dimensions beside the model's own.
+const DIMS: [usize; 2] = [48, 32];
+/// Codecs tried with more pooling, and with fewer dimensions.
+const FEW: [CodecKind; 5] = [
+    CodecKind::Bits4,
+    CodecKind::Bits2,
+    CodecKind::Product { dims: 4 },
+    CodecKind::Product { dims: 8 },
+    CodecKind::Product { dims: 10 },
+];
+/// Questions of a set at most, evenly from all.
+const QUESTIONS: usize = 2000;
+
+fn variants() -> Vec<Variant> {
     let mut all = Vec::new();
+    let buckets = BucketRule::Uniform;
     for pool_factor in 1..=4 {
-        for kind in CodecKind::ALL {
-            all.push((kind, BucketRule::Uniform, pool_factor));
+        let kinds: &[CodecKind] = if pool_factor <= 2 { &CodecKind::ALL } else { &FEW };
+        for &kind in kinds {
+            let variant = Variant { kind, buckets, pool_factor, dim: None };
+            all.push(variant);
             if matches!(kind, CodecKind::Bits4 | CodecKind::Bits2) && pool_factor == 2 {
-                all.push((kind, BucketRule::Quantile, pool_factor));
+                all.push(Variant { buckets: BucketRule::Quantile, ..variant });
             }
+        }
+    }
+    for dim in DIMS {
+        for pool_factor in 1..=2 {
+            all.extend(FEW.map(|kind| Variant { kind, buckets, pool_factor, dim: Some(dim) }));
         }
     }
     all
 }
 
-fn options(kind: CodecKind, buckets: BucketRule, pool_factor: usize) -> IndexOptions {
-    IndexOptions {
-        pool_factor,
-        codec: CodecOptions { kind, buckets, ..CodecOptions::default() },
-        ..IndexOptions::default()
+impl Variant {
+    fn options(self) -> IndexOptions {
+        IndexOptions {
+            pool_factor: self.pool_factor,
+            codec: CodecOptions { kind: self.kind, buckets: self.buckets, ..CodecOptions::default() },
+            ..IndexOptions::default()
+        }
     }
-}
 
-fn name(kind: CodecKind, buckets: BucketRule, pool_factor: usize) -> String {
-    let rule = if buckets == BucketRule::Quantile { " quantile" } else { "" };
-    let kind = match kind {
-        CodecKind::Product { dims } => format!("product {dims}"),
-        kind => format!("{kind:?}").to_lowercase(),
-    };
-    format!("{kind}{rule}, pool {pool_factor}")
+    fn name(self) -> String {
+        let rule = if self.buckets == BucketRule::Quantile { " quantile" } else { "" };
+        let kind = match self.kind {
+            CodecKind::Product { dims } => format!("product {dims}"),
+            kind => format!("{kind:?}").to_lowercase(),
+        };
+        let dim = self.dim.map_or(String::new(), |dim| format!(", {dim} dimensions"));
+        format!("{kind}{rule}, pool {}{dim}", self.pool_factor)
+    }
 }
 
 pub(super) fn run(source: &Source, settings: &Settings, report: &mut Report) -> anyhow::Result<Vec<Ratio>> {
@@ -62,7 +97,7 @@ pub(super) fn run(source: &Source, settings: &Settings, report: &mut Report) -> 
     let (mut default_bytes, mut default_kept) = (f64::MAX, f64::MAX);
     for set in SETS {
         let corpus = source.corpus(set)?;
-        let asked = questions(&corpus, if settings.quick { 300 } else { usize::MAX });
+        let asked = questions(&corpus, if settings.quick { 300 } else { QUESTIONS });
         let relevant: Vec<&[u32]> = asked.iter().map(|&q| corpus.relevant[q].as_slice()).collect();
         let reference = quality(&exact(&corpus, &asked)?, &relevant);
         let n_tokens = corpus.passages.n_rows() as f64;
@@ -74,15 +109,26 @@ pub(super) fn run(source: &Source, settings: &Settings, report: &mut Report) -> 
         ));
         let values = [f32_bytes / n_tokens, f32_bytes, reference.ndcg, 100.0, reference.recall_1, 100.0];
         report.rows.push(row(set, "f32", corpus.passages.len(), &values, None));
-        let mut pooled: Option<(usize, Pooled)> = None;
-        for (v, &(kind, buckets, pool_factor)) in variants.iter().enumerate() {
-            let options = options(kind, buckets, pool_factor);
-            if pooled.as_ref().is_none_or(|(factor, _)| *factor != pool_factor) {
-                pooled = Some((pool_factor, Pooled::new(&corpus, pool_factor)?));
+        let mut narrow: Option<(usize, Corpus)> = None;
+        let mut pooled: Option<((usize, Option<usize>), Pooled)> = None;
+        for (v, &variant) in variants.iter().enumerate() {
+            let options = variant.options();
+            if let Some(dim) = variant.dim
+                && narrow.as_ref().is_none_or(|(of, _)| *of != dim)
+            {
+                narrow = Some((dim, reduced(&corpus, dim)));
+            }
+            let of_dim = match &narrow {
+                Some((_, narrow)) if variant.dim.is_some() => narrow,
+                _ => &corpus,
+            };
+            let key = (variant.pool_factor, variant.dim);
+            if pooled.as_ref().is_none_or(|(of, _)| *of != key) {
+                pooled = Some((key, Pooled::new(of_dim, variant.pool_factor)?));
             }
             let (_, with_factor) = pooled.as_ref().expect("made above");
             let built = with_factor.with(options.codec)?;
-            let (bytes, found, p50) = measure(&corpus, &asked, &relevant, &built)?;
+            let (bytes, found, p50) = measure(of_dim, &asked, &relevant, &built)?;
             let (bytes, kept) = (bytes as f64, found.ndcg / reference.ndcg);
             let values = [
                 bytes / n_tokens,
@@ -92,10 +138,10 @@ pub(super) fn run(source: &Source, settings: &Settings, report: &mut Report) -> 
                 found.recall_1,
                 100.0 * found.recall_1 / reference.recall_1,
             ];
-            let name = name(kind, buckets, pool_factor);
+            let name = variant.name();
             report.rows.push(row(set, &name, corpus.passages.len(), &values, Some(p50)));
             measured[v].push(Measured { token_bytes: bytes / n_tokens, kept });
-            if options == default {
+            if options == default && variant.dim.is_none() {
                 default_bytes = default_bytes.min(PLAID2_TOKEN_BYTES * n_tokens / bytes);
                 default_kept = default_kept.min(kept);
                 of_default = Some(name);
@@ -115,8 +161,7 @@ pub(super) fn run(source: &Source, settings: &Settings, report: &mut Report) -> 
             + &good
                 .iter()
                 .map(|&v| {
-                    let (kind, buckets, pool_factor) = variants[v];
-                    format!("{} ({:.2} B, {:.4})", name(kind, buckets, pool_factor), most(&measured[v]), least(&measured[v]))
+                    format!("{} ({:.2} B, {:.4})", variants[v].name(), most(&measured[v]), least(&measured[v]))
                 })
                 .collect::<Vec<_>>()
                 .join("; ")
