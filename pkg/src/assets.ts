@@ -34,7 +34,7 @@ export interface Need {
 }
 
 /** Takes the bytes of a shard from `start`, or throws where they are not what the bundle's directories say. */
-export type AcceptShard = (path: string, start: number, bytes: Uint8Array) => void;
+export type AcceptShard = (path: string, start: number, bytes: Uint8Array) => void | Promise<void>;
 
 /** Takes a file's bytes, or throws where they are not what the manifest says. */
 export type Accept = (path: string, bytes: Uint8Array) => void;
@@ -158,7 +158,7 @@ export class Assets {
       const stored = await cache?.match(key);
       if (!cache || !stored) continue;
       try {
-        accept(need.path, start, new Uint8Array(await stored.arrayBuffer()));
+        await accept(need.path, start, new Uint8Array(await stored.arrayBuffer()));
         return;
       } catch {
         await cache.delete(key);
@@ -171,7 +171,7 @@ export class Assets {
         const { start, bytes } = await this.part(url, ranged ? need : undefined, mode, signal);
         if (ranged && start === 0 && bytes.length === need.fileBytes) this.noRanges.add(folder);
         if (signal.aborted) throw aborted();
-        accept(need.path, start, bytes);
+        await accept(need.path, start, bytes);
         const all = start === 0 && bytes.length === need.fileBytes;
         if (cache) await this.store(cache, all ? `${url}${SHARD_MARK}` : `${url}${SHARD_MARK}=${need.start}-${need.end}`, bytes);
         return;

@@ -1,20 +1,19 @@
 /** What runs in the worker (or on the page's own thread): the WebAssembly engine and its files. */
 
 import init, { Engine } from "../dist/shirube_wasm.js";
-import initWords, { Engine as WordsEngine } from "../dist/shirube_words.js";
 import { Assets, type FileEntry, type Need } from "./assets.js";
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { GpuSide, noGpu, onCpu, prepare, probe, type Files } from "./gpu.js";
 import type { Call, HostOptions, Results } from "./protocol.js";
 import type { DeviceStatus, Embeddings, ProgressEvent, SearchResult } from "./types.js";
 import { compileWasm, engineUrl, type EngineUrls } from "./wasm.js";
+import { WordsEngine } from "./words/engine.js";
 
 async function startWasm(urls: EngineUrls, signal: AbortSignal): Promise<void> {
   await init({ module_or_path: await compileWasm(engineUrl(urls), signal) });
 }
 
 let wasmStarted: Promise<void> | undefined;
-let wordsStarted: Promise<void> | undefined;
 
 /** The engine's module, once. */
 async function wholeEngine(urls: EngineUrls, signal: AbortSignal): Promise<Engine> {
@@ -25,16 +24,7 @@ async function wholeEngine(urls: EngineUrls, signal: AbortSignal): Promise<Engin
   return new Engine();
 }
 
-/** The module that searches by words alone: less than half of the whole, and all that is needed until the model is here. */
-async function smallEngine(url: string, signal: AbortSignal): Promise<WordsEngine> {
-  wordsStarted ??= compileWasm(url, signal).then(async (module) => void (await initWords({ module_or_path: module })));
-  const started = wordsStarted;
-  started.catch(() => (wordsStarted = undefined));
-  await started;
-  return new WordsEngine();
-}
-
-/** What the small module was given, for the engine that takes its place. */
+/** What the engine of words was given, for the one in WebAssembly that takes its place. */
 interface Given {
   entry: Uint8Array;
   files: [path: string, bytes: Uint8Array][];
@@ -70,7 +60,7 @@ interface LoadedParts {
 
 export class Host {
   private engine: Engine | WordsEngine | undefined;
-  /** While the small module answers. */
+  /** While words alone are searched. */
   private given: Given | undefined;
   private assets: Assets | undefined;
   private bundle: LoadedParts["bundle"] | undefined;
@@ -79,10 +69,10 @@ export class Host {
   private device: DeviceStatus = onCpu("the model is not loaded");
   private options: HostOptions | undefined;
 
-  /** Loads wasm and what every search by words needs of the bundle. */
+  /** Loads what every search by words needs of the bundle; WebAssembly only where meaning is waited for anyway. */
   async load(options: HostOptions, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
     const assets = new Assets(options.cache, signal, report, options.renamed);
-    const engine = await (options.words === undefined ? wholeEngine(options.wasm, signal) : smallEngine(options.words, signal));
+    const engine = options.wordsFirst ? new WordsEngine() : await wholeEngine(options.wasm, signal);
     const given: Given = { entry: new Uint8Array(), files: [], shards: [] };
     try {
       const { words, meaning, lazy } = await assets.manifest(
@@ -95,13 +85,13 @@ export class Host {
       const [cached = false] = await assets.files([
         { name: "bundle", folder: options.bundle, files: words, keep: meaning, accept: (path, bytes) => (engine.provideBundle(path, bytes), void given.files.push([path, bytes])) },
       ]);
-      engine.open();
+      await engine.open();
       await assets.forgetShards(options.bundle, ["lexical/", "sections/"], engine.shards() as Need[]);
       this.bundle = { folder: options.bundle, words, meaning, lazy, cached };
       this.model = { folder: options.model, cached: false };
       this.options = options;
       this.engine = engine;
-      this.given = options.words === undefined ? undefined : given;
+      this.given = options.wordsFirst ? given : undefined;
       this.assets = assets;
       return this.status();
     } catch (error) {
@@ -115,7 +105,7 @@ export class Host {
   async meaning(signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
     const { assets, bundle, model, options } = this;
     if (!this.engine || !assets || !bundle || !options) throw new ShirubeError("INTERNAL", "the engine is not loaded", "Call Shirube.load() again.");
-    // The engine is made ready beside the small module, which answers meanwhile.
+    // The engine is made ready beside that of words, which answers meanwhile.
     const engine = this.given ? await wholeEngine(options.wasm, signal) : (this.engine as Engine);
     try {
       return await this.loadMeaning(engine, { assets, bundle, model, options }, signal, report);
@@ -229,8 +219,8 @@ export class Host {
       );
       if (!("needs" in answer)) return stage === "meaning" && this.gpu ? { ...answer, device: this.gpu.status } : answer;
       if (!this.assets || !this.bundle) break;
-      const accept = (path: string, start: number, bytes: Uint8Array) => {
-        this.call((engine) => engine.provide(path, start, bytes));
+      const accept = async (path: string, start: number, bytes: Uint8Array) => {
+        await this.call((engine) => engine.provide(path, start, bytes));
         if (this.given && this.given.shards.length < MOST_GIVEN) this.given.shards.push([path, start, bytes]);
       };
       await this.assets.shards(this.bundle.folder, answer.needs, accept, signal);

@@ -86,12 +86,7 @@ export class Shirube {
             relaxed: isInline(import.meta.url) ? undefined : absolute(new URL("./shirube_relaxed_bg.wasm", import.meta.url).href),
           },
       // Who waits for meaning needs the whole engine at once; a page opened from a file has it already.
-      words:
-        when === "wait" || isInline(import.meta.url)
-          ? undefined
-          : base
-            ? new URL("shirube_words_bg.wasm", base).href
-            : absolute(new URL("./shirube_words_bg.wasm", import.meta.url).href),
+      wordsFirst: when !== "wait" && !isInline(import.meta.url),
       gpu: base
         ? { module: new URL("gpu.js", base).href, wasm: new URL("shirube_gpu_bg.wasm", base).href }
         : { module: absolute(new URL("./gpu.js", import.meta.url).href), wasm: absolute(new URL("./shirube_gpu_bg.wasm", import.meta.url).href) },

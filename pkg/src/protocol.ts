@@ -9,8 +9,8 @@ export interface HostOptions {
   /** Where files of the model really are, by their URL inside `model`; others are where they seem to be. */
   renamed: Record<string, string>;
   wasm: EngineUrls;
-  /** The small module that searches by words until the engine is here; `undefined` where the engine itself is waited for. */
-  words: string | undefined;
+  /** Whether words are searched until the engine is here; false where the engine itself is waited for. */
+  wordsFirst: boolean;
   /** The GPU's module and its WebAssembly. */
   gpu: { module: string; wasm: string };
   cache: boolean;

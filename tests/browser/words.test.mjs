@@ -163,7 +163,7 @@ test("何度たずねても、順も点も最後の桁まで同じになる", as
   });
 });
 
-test("モデルが来るまでは語だけの小さな部品が答え、来たあとは同じ答えを大きな部品が引き継ぐ", async () => {
+test("モデルが来るまではスクリプトだけで答え、来たあとは同じ答えをWebAssemblyが引き継ぐ", async () => {
   await visit({}, async (page, { url, requests }) => {
     const report = await inPage(page, url, async (Shirube, _error, options) => {
       const shirube = await Shirube.load({ ...options, meaning: "off" });
@@ -180,11 +180,11 @@ test("モデルが来るまでは語だけの小さな部品が答え、来た�
     assert.deepEqual(report.after.map(([stage]) => stage), ["words", "meaning"]);
     assert.deepEqual(report.after[0][1], report.before, "the same hits by words from both");
     const order = requests.filter((path) => path.endsWith(".wasm"));
-    assert.deepEqual(order, ["/shirube/shirube_words_bg.wasm", "/shirube/shirube_relaxed_bg.wasm"]);
+    assert.deepEqual(order, ["/shirube/shirube_relaxed_bg.wasm"]);
   });
 });
 
-test("モデルを使わないページは、大きな部品もモデルも読み込まない", async () => {
+test("モデルを使わないページは、WebAssemblyもモデルも読み込まない", async () => {
   await visit({}, async (page, { url, requests }) => {
     await inPage(page, url, async (Shirube, _error, options) => {
       const shirube = await Shirube.load({ ...options, meaning: "off" });
@@ -192,7 +192,7 @@ test("モデルを使わないページは、大きな部品もモデルも読�
       shirube.dispose();
       return stage;
     });
-    assert.deepEqual(requests.filter((path) => /shirube_(wasm|relaxed)_bg\.wasm$/.test(path) || path.endsWith(".safetensors")), []);
+    assert.deepEqual(requests.filter((path) => /\.(wasm|safetensors)$/.test(path)), []);
   });
 });
 

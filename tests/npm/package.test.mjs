@@ -42,7 +42,7 @@ test("publint finds nothing to mend", async () => {
 });
 
 test("the types are right for every way of resolving them (attw)", () => {
-  tool("@arethetypeswrong/cli/dist/index.js", pack(), "--profile", "esm-only", "--exclude-entrypoints", "ui.css", "shirube_wasm_bg.wasm", "shirube_relaxed_bg.wasm", "shirube_words_bg.wasm", "starlight/Search.astro");
+  tool("@arethetypeswrong/cli/dist/index.js", pack(), "--profile", "esm-only", "--exclude-entrypoints", "ui.css", "shirube_wasm_bg.wasm", "shirube_relaxed_bg.wasm", "starlight/Search.astro");
 });
 
 for (const [module, moduleResolution] of [["ESNext", "Bundler"], ["NodeNext", "NodeNext"]]) {
@@ -112,7 +112,7 @@ test("サービスワーカーの一覧は、ページが読むコードをす�
   cpSync(bundle, out, { recursive: true });
   const { precache } = await import(installed(folder, "offline.mjs"));
   const list = await precache(out, { base: "/shirube/" });
-  for (const name of ["ui.js", "shirube.js", "worker.js", "shirube_wasm_bg.wasm", "shirube_relaxed_bg.wasm", "shirube_words_bg.wasm"]) assert.ok(list.some(({ url }) => url === `/shirube/${name}`), name);
+  for (const name of ["ui.js", "shirube.js", "worker.js", "shirube_wasm_bg.wasm", "shirube_relaxed_bg.wasm"]) assert.ok(list.some(({ url }) => url === `/shirube/${name}`), name);
   assert.ok(!list.some(({ url }) => /codes|shirube\.json/.test(url)), "data is kept by the package itself");
   writeFileSync(join(out, "ui.js"), "// changed");
   const again = await precache(out, { base: "/shirube/" });

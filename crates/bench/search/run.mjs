@@ -76,7 +76,6 @@ function ratio(report, ours, theirs) {
 export async function benchSearch({ quick = false, resume = false, minutes = 15, data = "../shared/data", binary, only } = {}) {
   ensureNodePackages();
   buildEngine();
-  buildWasm("--words");
   buildWasm("--gpu");
   buildWasm("--node");
   await buildPackage();

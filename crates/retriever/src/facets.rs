@@ -62,7 +62,8 @@ impl Facets {
             facets.log_weights = vec![0.0; n_documents];
             for (document, weight) in table.weights {
                 let weight = if weight.is_finite() { weight } else { 1.0 };
-                facets.log_weights[document as usize] = weight.clamp(*WEIGHTS.start(), *WEIGHTS.end()).ln();
+                facets.log_weights[document as usize] =
+                    f64::from(weight.clamp(*WEIGHTS.start(), *WEIGHTS.end())).ln() as f32;
             }
         }
         facets

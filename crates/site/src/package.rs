@@ -3,13 +3,13 @@
 /// Whether a file of the package's `dist` folder goes beside a bundle: what pages load by an address, not what only bundlers and Node take.
 pub fn is_package_file(name: &str) -> bool {
     let ours = [".js", ".css", ".wasm"].iter().any(|end| name.ends_with(end));
-    ours && !["inline.js", "slim.js", "shirube_wasm.js", "shirube_words.js", "shirube_gpu.js"].contains(&name)
+    ours && !["inline.js", "slim.js", "shirube_wasm.js", "shirube_gpu.js"].contains(&name)
 }
 
 /// Whether a page that searches by words loads the file beside a bundle in any case: `host-*` comes only where no worker starts, the style sheet where a
 /// page asks for it.
 pub fn is_page_code(name: &str) -> bool {
-    let always = ["ui.js", "shirube.js", "worker.js", "shirube_words_bg.wasm"];
+    let always = ["ui.js", "shirube.js", "worker.js"];
     always.contains(&name) || is_chunk(name) && name.starts_with("chunk-")
 }
 
@@ -49,14 +49,7 @@ mod tests {
         for name in ["ui.js", "ui.css", "gpu.js", "shirube_gpu_bg.wasm", "host-64CO6B53.js"] {
             assert!(is_package_file(name), "{name}");
         }
-        for name in [
-            "inline.js",
-            "slim.js",
-            "shirube_wasm.js",
-            "shirube_words.js",
-            "shirube_wasm.d.ts",
-            "shirube_wasm.stamp",
-        ] {
+        for name in ["inline.js", "slim.js", "shirube_wasm.js", "shirube_wasm.d.ts", "shirube_wasm.stamp"] {
             assert!(!is_package_file(name), "{name}");
         }
         assert!(is_page_code("chunk-DRZHVMIN.js") && !is_page_code("host-64CO6B53.js"));

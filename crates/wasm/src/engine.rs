@@ -5,10 +5,9 @@ use js_sys::{Object, Reflect};
 use serde::Serialize;
 use shirube_format::model::FileEntry;
 use shirube_retriever::{
-    Answer, BundleLoader, Filters, Need, RESIDENT_BYTES, Retriever, RetrieverError, SearchOptions, SortBy,
+    Answer, BundleLoader, Computed, Filters, ModelLoader, Need, RESIDENT_BYTES, Retriever, RetrieverError,
+    SearchOptions, SortBy,
 };
-#[cfg(feature = "meaning")]
-use shirube_retriever::{Computed, ModelLoader};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen]
@@ -25,7 +24,6 @@ extern "C" {
 #[wasm_bindgen]
 #[derive(Debug, Default)]
 pub struct Engine {
-    #[cfg(feature = "meaning")]
     pub(crate) model: Option<ModelLoader>,
     pub(crate) bundle: Option<BundleLoader>,
     /// Whether the bundle's codes stay on their host.
@@ -39,7 +37,6 @@ pub(crate) struct Loaded {
     pub(crate) license: String,
     pub(crate) model_bytes: u64,
     /// What a GPU computed for the query that comes next.
-    #[cfg(feature = "meaning")]
     pub(crate) computed: Option<(String, Computed)>,
 }
 
@@ -109,7 +106,6 @@ impl Engine {
     #[wasm_bindgen(js_name = openBundle)]
     pub fn open_bundle(&mut self, entry: &[u8], resident_bytes: Option<f64>) -> Result<JsValue, JsValue> {
         let loader = BundleLoader::new(entry).map_err(Failure::from)?;
-        #[cfg(feature = "meaning")]
         crate::meaning::check_pair(Some(&loader), self.model.as_ref())?;
         // Infinity becomes the largest number there is.
         self.lazy = loader.entry().suits_lazy(resident_bytes.map_or(RESIDENT_BYTES, |bytes| bytes as u64));
@@ -145,13 +141,7 @@ impl Engine {
         let bundle =
             self.bundle.as_ref().ok_or_else(|| Failure::bad_argument("openBundle comes before open"))?;
         let retriever = bundle.open().map_err(Failure::from)?;
-        self.loaded = Some(Loaded {
-            retriever,
-            license: String::new(),
-            model_bytes: 0,
-            #[cfg(feature = "meaning")]
-            computed: None,
-        });
+        self.loaded = Some(Loaded { retriever, license: String::new(), model_bytes: 0, computed: None });
         Ok(())
     }
 

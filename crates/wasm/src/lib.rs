@@ -3,8 +3,7 @@
 //! JavaScript fetches the files, because it has `fetch`, progress and Cache Storage; this side says which files it needs and refuses
 //! those that are not what their manifest promises. Nothing here computes: the crates below do.
 //!
-//! Without the feature `meaning` it is a module of about half the size that searches by words alone: what a page needs first, and all that it needs
-//! where the model is never loaded.
+//! A page's first words are found without it: `pkg/src/words` searches by words in JavaScript, and gives the same answers.
 //!
 //! Strings arrive through `TextEncoder`, which turns lone surrogates into U+FFFD, so no JavaScript string can be refused.
 
@@ -12,7 +11,6 @@
 
 mod engine;
 mod error;
-#[cfg(feature = "meaning")]
 mod meaning;
 
 #[cfg(feature = "bench")]
@@ -21,5 +19,5 @@ pub mod bench;
 mod conformance;
 
 #[cfg(feature = "conformance")]
-pub use conformance::conformance;
+pub use conformance::{conformance, normalized};
 pub use engine::Engine;

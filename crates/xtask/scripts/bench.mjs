@@ -6,6 +6,7 @@ import { fugashiParity } from "../../bench/segment/run.mjs";
 import { makeCheckpoints } from "./bench-checkpoints.mjs";
 import { benchSite } from "./bench-site.mjs";
 import { benchTrain } from "./bench-train.mjs";
+import { benchVisit } from "./bench-visit.mjs";
 import { ensureRust, run, say } from "./lib.mjs";
 
 const args = process.argv.slice(2);
@@ -20,6 +21,7 @@ try {
     await benchSearch({ quick: args.includes("--quick"), resume: args.includes("--resume"), minutes: Number(value("--minutes") ?? 15), data: value("--data"), binary: value("--binary"), only: value("--only") });
   }
   else if (args[0] === "site") await benchSite({ quick: args.includes("--quick"), only: ["native", "npm"].find((name) => args.includes(`--${name}`)) });
+  else if (args[0] === "visit") await benchVisit({ quick: args.includes("--quick"), bundle: args.includes("--bundle") ? args[args.indexOf("--bundle") + 1] : undefined });
   else {
     if (args[0] === "checkpoints") makeCheckpoints({ quick: args.includes("--quick"), data: args.includes("--data") ? args[args.indexOf("--data") + 1] : "../shared/data" });
     run("cargo", ["run", "--quiet", "--release", "-p", "shirube-bench", "--", ...args.filter((a) => a !== "--no-peers")]);
@@ -29,6 +31,7 @@ try {
     if (args.length === 0) console.log("segment    words beside fugashi's on a million characters, in Chromium (installs it)");
     if (args.length === 0) console.log("search     the npm package beside Pagefind, MiniSearch, lunr, Orama and FlexSearch (installs them)");
     if (args.length === 0) console.log("train      one distillation step beside PyLate on PyTorch (installs them)");
+    if (args.length === 0) console.log("visit      what a visitor waits for and fetches on a slow line, in Chromium");
     if (args.length === 0) console.log("site       shirube build over the documentation corpus, natively and through npm");
   }
 } catch (error) {

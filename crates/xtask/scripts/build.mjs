@@ -63,7 +63,7 @@ const noModelFiles = {
 export async function buildPackage() {
   const { build, transform } = await import("esbuild");
   const out = join(root, "pkg", "dist");
-  const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/model/manifest.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts", "pkg/dist/shirube_words.js", "pkg/dist/shirube_words.d.ts", "pkg/dist/shirube_gpu.js", "pkg/dist/shirube_gpu.d.ts", "crates/xtask/scripts/build.mjs");
+  const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/model/manifest.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts", "pkg/dist/shirube_gpu.js", "pkg/dist/shirube_gpu.d.ts", "crates/xtask/scripts/build.mjs");
   await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/gpu.js", "pkg/dist/ui.js", "pkg/dist/ui.css", "pkg/dist/inline.js", "pkg/dist/slim.js", "pkg/dist/types/ui/index.d.ts"], async () => {
     say("building the npm package (esbuild, tsc)");
     for (const name of readdirSync(out)) if (/^(chunk|host)-/.test(name)) rmSync(join(out, name));
@@ -118,7 +118,7 @@ export async function buildPage(bundle) {
     for (const name of ["index.html", "style.css", "icon.svg"]) cpSync(join(root, "www", name), join(out, name));
     mkdirSync(join(out, "shirube"));
     for (const name of readdirSync(join(root, "pkg", "dist"))) {
-      if (/^(?!shirube_(wasm|words|gpu)\.|inline\.|slim\.).*\.js$|_bg\.wasm$/.test(name)) cpSync(join(root, "pkg", "dist", name), join(out, "shirube", name));
+      if (/^(?!shirube_(wasm|gpu)\.|inline\.|slim\.).*\.js$|_bg\.wasm$/.test(name)) cpSync(join(root, "pkg", "dist", name), join(out, "shirube", name));
     }
     const model = join(root, "pkg", "model");
     for (const [from, to] of [[model, "model"], [join(root, bundle), "bundle"]]) {
@@ -176,7 +176,6 @@ async function buildWholeSet() {
 export async function buildAll({ all = false } = {}) {
   ensureNodePackages();
   buildEngine();
-  buildWasm("--words");
   buildWasm("--gpu");
   buildWasm("--node");
   const bundle = all ? await buildWholeSet() : buildSample();

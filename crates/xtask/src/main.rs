@@ -19,7 +19,6 @@ Builds crates/wasm for the browser: cargo, wasm-bindgen (web target), wasm-opt. 
   --out DIR       where the files go (default pkg/dist)
   --gpu           the GPU's module (crates/wasm-gpu) instead of the engine (crates/wasm)
   --node          what `npx shirube` runs on (crates/node) instead; goes to pkg/dist/node unless --out follows
-  --words         the engine's part that needs no model, as shirube_words
   --no-simd       plain WebAssembly, without simd128; tests compare it with the normal build
   --relaxed       with the relaxed-simd instructions too
   --bench         with the kernels' own face, for benches
@@ -49,7 +48,6 @@ fn main() -> Result<()> {
                 options.face = wasm::Face::Node;
                 options.out = "pkg/dist/node".into();
             }
-            "--words" => options.face = wasm::Face::Words,
             "--no-simd" => options.simd = wasm::Simd::None,
             "--relaxed" => options.simd = wasm::Simd::Relaxed,
             "--bench" => options.bench = true,

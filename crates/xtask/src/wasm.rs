@@ -43,8 +43,6 @@ impl Default for Options {
 pub(crate) enum Face {
     /// `crates/wasm`: searches in a browser.
     Browser,
-    /// `crates/wasm` without its feature `meaning`: searches by words.
-    Words,
     /// `crates/wasm-gpu`: the GPU's module.
     Gpu,
     /// `crates/node`: builds in Node.
@@ -56,7 +54,6 @@ impl Face {
     fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Browser => ("shirube-wasm", "shirube_wasm", "shirube_wasm"),
-            Self::Words => ("shirube-wasm", "shirube_wasm", "shirube_words"),
             Self::Gpu => ("shirube-wasm-gpu", "shirube_wasm_gpu", "shirube_gpu"),
             Self::Node => ("shirube-node", "shirube_node", "shirube_node"),
         }
@@ -131,7 +128,6 @@ pub(crate) fn build(options: &Options) -> Result<()> {
         if options.conformance { ", conformance suite" } else { "" }
     );
     // Each set of flags has its own folder: cargo would otherwise rebuild everything at every change of flags.
-    let folder = if options.face == Face::Words { "words" } else { folder };
     let target_dir = root.join("target").join(format!("wasm-{}-{}", toolchain.name(), folder));
     let mut cargo = toolchain.cargo_build();
     cargo
@@ -143,10 +139,6 @@ pub(crate) fn build(options: &Options) -> Result<()> {
     // The same for every kind of build, so that test builds share the compiled dependencies.
     for setting in ["panic=\"abort\"", "debug=false", "strip=\"none\"", "lto=\"fat\"", "codegen-units=1"] {
         cargo.arg("--config").arg(format!("profile.release.{setting}"));
-    }
-    if options.face == Face::Words {
-        // For size: words are looked up, not computed.
-        cargo.args(["--no-default-features", "--config", "profile.release.opt-level=\"s\""]);
     }
     if options.conformance {
         cargo.args(["--features", "conformance"]);
@@ -182,9 +174,6 @@ pub(crate) fn build(options: &Options) -> Result<()> {
         let small = out.join(format!("{name}_bg.opt.wasm"));
         let mut command = Command::new("node");
         command.arg(tool).args(WASM_OPT);
-        if options.face == Face::Words {
-            command.arg("-Oz");
-        }
         if options.simd != Simd::None {
             command.arg("--enable-simd");
         }
