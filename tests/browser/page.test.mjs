@@ -268,6 +268,46 @@ test("語ごとの近さが、質問の語の数だけ並ぶ", async () => {
   });
 });
 
+test("計算する装置を選べ、選んでも同じ節が見つかる", async () => {
+  await visit({}, async (page, { url }) => {
+    await page.goto(url);
+    await ready(page);
+    await ask(page, "所有権を渡す");
+    const before = (await hits(page)).map(({ id }) => id);
+    await page.locator("#lab summary").click();
+    await page.locator("#device-note", { hasText: "CPU" }).waitFor();
+    for (const device of ["wasm", "auto"]) {
+      await page.locator("#device").selectOption(device);
+      await page.waitForFunction((device) => document.querySelector("shirube-search").getAttribute("device") === device, device);
+      await ready(page);
+      await settled(page, "所有権を渡す");
+      await page.locator("#device-note", { hasText: "照合は CPU" }).waitFor({ timeout: 60_000 });
+      assert.deepEqual((await hits(page)).map(({ id }) => id), before, device);
+    }
+  });
+});
+
+test("圧縮した索引の点と圧縮する前の点が並び、違いはわずかである", async () => {
+  await visit({}, async (page, { url }) => {
+    await page.goto(url);
+    await ready(page);
+    await page.locator("#lab summary").click();
+    await page.locator("#compare").click();
+    await page.locator("#lab-note", { hasText: "先に何か" }).waitFor();
+    await ask(page, "再レンダリングを減らしたい");
+    await page.locator("#compare").click();
+    await page.locator("#compared:not([hidden])").waitFor({ timeout: 60_000 });
+    const rows = await page.$$eval("#compared tbody tr", (all) => all.map((row) => [...row.querySelectorAll("td")].map((cell) => Number(cell.textContent))));
+    assert.ok(rows.length >= 5, `${rows.length} rows`);
+    assert.deepEqual(rows.map(([, , , rank]) => rank).sort((a, b) => a - b), rows.map((_, i) => i + 1));
+    for (const [index, exact, difference] of rows) {
+      assert.ok(Math.abs(index - exact - difference) < 0.02);
+      assert.ok(Math.abs(difference) < 0.1 * exact, `${index} and ${exact}`);
+    }
+    assert.match(await page.locator("#lab-note").textContent(), /product.*バイト/);
+  });
+});
+
 test("この端末での時間が測れ、保存したファイルが消せる", async () => {
   await visit({}, async (page, { url }) => {
     await page.goto(url);

@@ -1,4 +1,4 @@
-/** The test bench below the results: weights by hand, times of this device, stored files. */
+/** The test bench below the results: weights and device by hand, what compression costs, times of this device, stored files. */
 
 import { Shirube, type Hit, type Place, type SearchResult } from "shirube";
 import type { ShirubeSearch } from "shirube/ui";
@@ -33,6 +33,23 @@ function heat(result: SearchResult | undefined): (HTMLElement | string)[] {
   return [element("thead", {}, head), element("tbody", {}, ...rows)];
 }
 
+/** What an entry says of its codes. */
+interface Entry {
+  codec: { kind: string; nbits: number };
+  counts: { tokens: number };
+  files: { kind: string; bytes: number; shard_bytes?: number }[];
+}
+
+async function codecOf(bundle: string): Promise<Entry> {
+  const folder = new URL(bundle.replace(/\/?$/, "/"), document.baseURI);
+  return (await fetch(new URL("shirube.json", folder))).json() as Promise<Entry>;
+}
+
+/** A section as the encoder read it for the index. */
+function documentOf({ title, headings, text }: Hit["section"]): string {
+  return [title, headings.filter((part) => part !== "").join(" > "), text].filter((part) => part !== "").join("\n");
+}
+
 function textAt({ section }: Hit, { part, heading, range }: Place): string {
   const text = part === "title" ? section.title : part === "heading" ? (section.headings[heading] ?? "") : section.text;
   return text.slice(range.start, range.end);
@@ -57,6 +74,53 @@ export function startLab(search: ShirubeSearch, words: () => Texts, milliseconds
   };
   search.addEventListener("shirube-result", paintHeat);
   search.addEventListener("shirube-state", paintHeat);
+
+  const device = byId<HTMLSelectElement>("device");
+  const paintDevice = () => {
+    const status = (search.engine as Shirube | undefined)?.status;
+    if (status?.meaning.state !== "ready") return;
+    const { encoder, maxsim } = status.device;
+    const name = ({ kind }: typeof encoder) => (kind === "webgpu" ? "GPU" : "CPU");
+    byId("device-note").textContent = words().deviceNow(name(encoder), name(maxsim));
+    byId("device-note").title = [encoder.reason, maxsim.reason].join("\n");
+  };
+  device.addEventListener("change", () => {
+    byId("device-note").textContent = "";
+    // Another device is another engine: the element loads it and searches again.
+    search.setAttribute("device", device.value);
+    search.preload();
+  });
+  for (const event of ["shirube-state", "shirube-meaning", "shirube-result"]) search.addEventListener(event, paintDevice);
+
+  const compared = byId<HTMLTableElement>("compared");
+  search.addEventListener("shirube-result", () => (compared.hidden = true));
+  byId("compare").addEventListener("click", async () => {
+    const shirube = search.engine as Shirube | undefined;
+    const hits = search.shown?.hits.filter(({ maxsim }) => maxsim > 0).slice(0, ROWS) ?? [];
+    const t = words();
+    if (!shirube || !search.shown || hits.length === 0) {
+      note.textContent = t.nothingToCompare;
+      return;
+    }
+    note.textContent = t.comparing;
+    try {
+      const { codec, counts, files } = await codecOf(search.getAttribute("bundle") ?? "./");
+      const codes = files.filter(({ kind }) => kind === "codes").reduce((sum, { bytes, shard_bytes = 0 }) => sum + bytes + shard_bytes, 0);
+      const exact = await shirube.rerank(search.shown.query, hits.map(({ section }) => documentOf(section)));
+      const rows = hits.map(({ section, maxsim }, i) => {
+        const rank = exact.findIndex(({ index }) => index === i);
+        const score = exact[rank]?.score ?? Number.NaN;
+        const cells = [maxsim.toFixed(2), score.toFixed(2), (maxsim - score).toFixed(2), String(rank + 1)];
+        return element("tr", {}, element("th", { scope: "row", lang: "ja" }, section.headings.at(-1) ?? section.title), ...cells.map((text) => element("td", {}, text)));
+      });
+      const head = element("tr", {}, ...t.compareColumns.map((name) => element("th", { scope: "col" }, name)));
+      compared.replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
+      compared.hidden = false;
+      note.textContent = t.compared(codec.kind === "product" ? "product" : `${codec.kind} (${codec.nbits} bit)`, (codes / counts.tokens).toFixed(1));
+    } catch (error) {
+      note.textContent = error instanceof Error ? error.message : String(error);
+    }
+  });
 
   byId("forget").addEventListener("click", async () => {
     await Shirube.clearCache();

@@ -4,7 +4,7 @@
 // Shirube is the engine of the package, once by words, once by meaning, once by both. R@1, R@10 and MRR@10 over all questions (`--quick`: 300 a set).
 //
 // Each engine has a process of its own and `--minutes` for a set (15); one that fails or does not end is a row that says so. Rows are recorded as they come,
-// and `--resume` takes those of an earlier run with the same settings.
+// and `--resume` takes those of an earlier run with the same settings. `--only NAME` is one engine, `--no-build` takes the package as it is built.
 //
 // Bytes are of the data, as a server sends it (gzip where the engine does not compress itself); code and model are told apart below the table. `start`: what
 // is read before the first question; `a query`: what a question by words reads beside that, with five excerpts, each as if it were the first (the mean of
@@ -50,7 +50,7 @@ async function rowsOf(asked, minutes) {
   clearTimeout(timer);
   const failed = (why) => [{ engine: asked.engine, failed: why }];
   if (late) return failed(`not done after ${minutes} minutes`);
-  if (status !== 0) return failed(/^\w*Error: .*|^FATAL ERROR: .*/m.exec(complained)?.[0] ?? (complained.trim().split("\n").at(-1) || `ended with ${status}`));
+  if (status !== 0) return failed(/^\w*Error: .*|^FATAL ERROR: .*|(?<=message: )'.*'/m.exec(complained)?.[0] ?? `ended with ${status}`);
   return JSON.parse(said.trim().split("\n").at(-1));
 }
 
@@ -73,12 +73,14 @@ function ratio(report, ours, theirs) {
   );
 }
 
-export async function benchSearch({ quick = false, resume = false, minutes = 15, data = "../shared/data", binary, only } = {}) {
-  ensureNodePackages();
-  buildEngine();
-  buildWasm("--gpu");
-  buildWasm("--node");
-  await buildPackage();
+export async function benchSearch({ quick = false, resume = false, minutes = 15, data = "../shared/data", binary, only, build = true } = {}) {
+  if (build) {
+    ensureNodePackages();
+    buildEngine();
+    buildWasm("--gpu");
+    buildWasm("--node");
+    await buildPackage();
+  }
   if (!binary) run("cargo", ["build", "--quiet", "--release", "-p", "shirube-cli"]);
   install();
   const most = quick ? QUICK : undefined;

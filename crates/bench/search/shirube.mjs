@@ -26,7 +26,11 @@ export async function openShirube(bundle, model) {
   for (const { path } of meaning) engine.provideBundle(path, readFileSync(join(bundle, path)));
   const manifest = readFileSync(join(model, "manifest.json"));
   for (const { path } of engine.openModel(manifest)) engine.provideModel(path, readFileSync(join(model, path)));
+  // None where the bundle is so large that a visitor fetches what a question needs of them.
+  for (const { path } of engine.codeShards()) engine.provideCodes(path, readFileSync(join(bundle, path)));
   engine.finish();
+  const entry = readFileSync(join(bundle, "shirube.json"));
+  const all = JSON.parse(entry).files.reduce((sum, file) => sum + file.bytes + (file.shard_bytes ?? 0), entry.length);
   const files = new Map();
   const file = (path) => files.get(path) ?? files.set(path, readFileSync(join(bundle, path))).get(path);
   const answer = (search, on, count) => {
@@ -42,7 +46,7 @@ export async function openShirube(bundle, model) {
   const ids = ({ hits }) => hits.map(({ section }) => section.id);
   return {
     start,
-    index: start + shards + meaning.reduce((sum, { bytes }) => sum + bytes, 0),
+    index: all,
     wordsIndex: start + shards,
     n: words.length,
     words: (text) => ids(answer(() => engine.searchWords(text, LIMIT), engine)),

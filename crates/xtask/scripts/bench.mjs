@@ -18,7 +18,7 @@ try {
   // What sites search with today: JavaScript, all of it.
   else if (args[0] === "search") {
     const value = (name) => (args.includes(name) ? args[args.indexOf(name) + 1] : undefined);
-    await benchSearch({ quick: args.includes("--quick"), resume: args.includes("--resume"), minutes: Number(value("--minutes") ?? 15), data: value("--data"), binary: value("--binary"), only: value("--only") });
+    await benchSearch({ quick: args.includes("--quick"), resume: args.includes("--resume"), minutes: Number(value("--minutes") ?? 15), data: value("--data"), binary: value("--binary"), only: value("--only"), build: !args.includes("--no-build") });
   }
   else if (args[0] === "site") await benchSite({ quick: args.includes("--quick"), only: ["native", "npm"].find((name) => args.includes(`--${name}`)) });
   else if (args[0] === "visit") await benchVisit({ quick: args.includes("--quick"), bundle: args.includes("--bundle") ? args[args.indexOf("--bundle") + 1] : undefined });
