@@ -3,7 +3,7 @@
 use crate::{Encoder, EncoderError, EncoderIds};
 use core::ops::Deref;
 use shirube_core::{InputRules, Role};
-use shirube_format::model::{ModelManifest, Weights};
+use shirube_format::model::{ModelManifest, Weights, WeightsReader};
 use shirube_format::{FormatError, Sha256Hex};
 use shirube_kernels::Kernels;
 use shirube_text::{Dictionary, EncoderInput, TextError, Tokenizer};
@@ -57,15 +57,14 @@ impl Model {
     /// of the weights are the caller's to check, as [`shirube_format::model::folder::read`] and the retriever's loader do.
     ///
     /// # Errors
-    /// [`FormatError::Missing`] without a tokenizer, [`FormatError::Mismatch`] when it is not the manifest's, else as [`Encoder::load`] and
-    /// [`Tokenizer::open`].
+    /// [`FormatError::Missing`] without a tokenizer or a part of the dictionary, else as [`WeightsReader`] and [`Self::assemble`].
     pub fn load<'a>(
         manifest: ModelManifest,
         files: impl IntoIterator<Item = (&'a str, &'a [u8])>,
         kernels: Kernels,
     ) -> Result<Self, EncoderError> {
         let mut tokenizer = None;
-        let mut parts = Vec::new();
+        let mut weights = WeightsReader::default();
         let mut dictionary: Vec<Option<&[u8]>> = vec![None; manifest.dictionary().count()];
         for (path, bytes) in files {
             if path == TOKENIZER {
@@ -73,23 +72,38 @@ impl Model {
             } else if let Some(at) = manifest.dictionary().position(|file| file.path == path) {
                 dictionary[at] = Some(bytes);
             } else if path.ends_with(".safetensors") {
-                parts.push((path, bytes));
+                weights.add(path, bytes)?;
             }
         }
-        let Some(bytes) = tokenizer else {
+        let Some(tokenizer) = tokenizer else {
             return Err(FormatError::Missing { path: TOKENIZER.to_owned() }.into());
         };
-        let found = Sha256Hex::of(bytes);
-        let info = &manifest.tokenizer;
-        same("SHA-256 of tokenizer.bin", &info.sha256.0, &found.0)?;
         let dictionary = manifest
             .dictionary()
             .zip(dictionary)
             .map(|(file, bytes)| bytes.ok_or_else(|| FormatError::Missing { path: file.path.clone() }))
             .collect::<Result<Vec<_>, _>>()?;
+        Self::assemble(manifest, tokenizer, &dictionary, weights.finish()?, kernels)
+    }
+
+    /// The model of a manifest, the content of `tokenizer.bin`, the parts of the dictionary in the manifest's order (none for most models) and the weights.
+    ///
+    /// # Errors
+    /// [`FormatError::Mismatch`] for a tokenizer that is not the manifest's, else as [`Encoder::load`] and [`Tokenizer::open`].
+    pub fn assemble(
+        manifest: ModelManifest,
+        tokenizer: &[u8],
+        dictionary: &[&[u8]],
+        weights: Weights,
+        kernels: Kernels,
+    ) -> Result<Self, EncoderError> {
+        let bytes = tokenizer;
+        let found = Sha256Hex::of(bytes);
+        let info = &manifest.tokenizer;
+        same("SHA-256 of tokenizer.bin", &info.sha256.0, &found.0)?;
         let dictionary = match dictionary.is_empty() {
             true => None,
-            false => Some(Arc::new(Dictionary::from_parts(&dictionary).map_err(TextError::from)?)),
+            false => Some(Arc::new(Dictionary::from_parts(dictionary).map_err(TextError::from)?)),
         };
         let tokenizer = Tokenizer::open(bytes, dictionary)?;
         let [normalizer, segmenter] = tokenizer.step_names();
@@ -100,7 +114,7 @@ impl Model {
             let most = format!("at most {}", manifest.encoder.vocab_size);
             return Err(mismatch("pieces of tokenizer.bin", &most, &tokenizer.vocab_size().to_string()));
         }
-        let encoder = Encoder::load(&manifest, Weights::read(parts)?, kernels)?;
+        let encoder = Encoder::load(&manifest, weights, kernels)?;
         Ok(Self { manifest: Arc::new(manifest), tokenizer: Arc::new(tokenizer), encoder })
     }
 

@@ -11,6 +11,8 @@ mod facets;
 mod fusion;
 mod loader;
 mod marks;
+mod matches;
+mod reranker;
 mod results;
 mod retriever;
 mod store;
@@ -21,6 +23,7 @@ pub use error::RetrieverError;
 pub use facets::{FilterCount, Filters, SortBy};
 pub use fusion::{LEXICAL_WEIGHT, fuse};
 pub use loader::{BundleLoader, ModelLoader};
+pub use reranker::Reranker;
 pub use results::{
     Answer, Highlight, Highlights, Hit, Match, PartName, Place, QueryToken, SearchOptions, SearchResults,
     Stage, Timings,

@@ -14,10 +14,13 @@ use shirube_format::bundle::{
     Bundle, BundleEntry, CodecTables, CodesDirectory, IvfDirectory, LexicalDirectory, Need, PartKind,
     SectionsDirectory,
 };
-use shirube_format::model::{FileEntry, ModelManifest, is_dictionary};
+use shirube_format::model::{FileEntry, ModelManifest, WeightsReader, is_dictionary};
 use shirube_index::{Index, LazyIndex};
 use shirube_kernels::Kernels;
 use std::collections::BTreeMap;
+
+/// Name of the compact tokenizer in a model folder.
+const TOKENIZER: &str = "tokenizer.bin";
 
 /// Files that a manifest names, some of them here already.
 #[derive(Debug)]
@@ -27,11 +30,13 @@ struct FileSet {
 }
 
 impl FileSet {
+    fn entry(&self, path: &str) -> Result<&FileEntry, RetrieverError> {
+        let found = self.required.iter().find(|f| f.path == path);
+        found.ok_or_else(|| RetrieverError::UnknownFile { path: path.to_owned() })
+    }
+
     fn provide(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), RetrieverError> {
-        let Some(entry) = self.required.iter().find(|f| f.path == path) else {
-            return Err(RetrieverError::UnknownFile { path: path.to_owned() });
-        };
-        entry.check(&bytes)?;
+        self.entry(path)?.check(&bytes)?;
         self.provided.insert(path.to_owned(), bytes);
         Ok(())
     }
@@ -48,11 +53,13 @@ impl FileSet {
     }
 }
 
-/// Collects the files of a model folder.
+/// Collects the files of a model folder. Weights are taken out of their files as these come, so that the model never stands in memory twice.
 #[derive(Debug)]
 pub struct ModelLoader {
     manifest: ModelManifest,
+    /// Of weights the paths alone are kept.
     files: FileSet,
+    weights: WeightsReader,
 }
 
 impl ModelLoader {
@@ -64,10 +71,11 @@ impl ModelLoader {
         let manifest = ModelManifest::parse(manifest_json)?;
         // `tokenizer.json` is for training tools; the compact form says the same in a fraction of the bytes.
         let needed = |f: &&FileEntry| {
-            f.path == "tokenizer.bin" || f.path.ends_with(".safetensors") || is_dictionary(&f.path)
+            f.path == TOKENIZER || f.path.ends_with(".safetensors") || is_dictionary(&f.path)
         };
         let required = manifest.files.iter().filter(needed).cloned().collect();
-        Ok(Self { manifest, files: FileSet { required, provided: BTreeMap::new() } })
+        let files = FileSet { required, provided: BTreeMap::new() };
+        Ok(Self { manifest, files, weights: WeightsReader::default() })
     }
 
     /// The parsed manifest.
@@ -85,22 +93,37 @@ impl ModelLoader {
         self.files.missing()
     }
 
-    /// Takes one file, checked by length and digest. A refused file can be provided again.
+    /// Takes one file, checked by length and digest. A refused file can be provided again; one that is here already is not looked at.
     ///
     /// # Errors
-    /// [`RetrieverError::UnknownFile`], or as [`FileEntry::check`].
+    /// [`RetrieverError::UnknownFile`], as [`FileEntry::check`], or for weights as [`WeightsReader::add`].
     pub fn provide(&mut self, path: &str, bytes: Vec<u8>) -> Result<(), RetrieverError> {
-        self.files.provide(path, bytes)
+        if self.files.provided.contains_key(path) {
+            return Ok(());
+        }
+        if !path.ends_with(".safetensors") {
+            return self.files.provide(path, bytes);
+        }
+        self.files.entry(path)?.check(&bytes)?;
+        self.weights.add(path, &bytes)?;
+        self.files.provided.insert(path.to_owned(), Vec::new());
+        Ok(())
     }
 
     /// The model.
     ///
     /// # Errors
-    /// [`FormatError::Missing`], or as [`Model::load`].
+    /// [`FormatError::Missing`], or as [`WeightsReader::finish`] and [`Model::assemble`].
     pub fn finish(self, kernels: Kernels) -> Result<Model, RetrieverError> {
         self.files.complete()?;
-        let files = self.files.provided.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
-        Ok(Model::load(self.manifest, files, kernels)?)
+        let file = |path: &str| {
+            let found = self.files.provided.get(path).map(Vec::as_slice);
+            found.ok_or_else(|| FormatError::Missing { path: path.to_owned() })
+        };
+        let dictionary =
+            self.manifest.dictionary().map(|part| file(&part.path)).collect::<Result<Vec<_>, _>>()?;
+        let (tokenizer, weights) = (file(TOKENIZER)?, self.weights.finish()?);
+        Ok(Model::assemble(self.manifest.clone(), tokenizer, &dictionary, weights, kernels)?)
     }
 }
 

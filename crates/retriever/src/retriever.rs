@@ -4,8 +4,9 @@ use crate::RetrieverError;
 use crate::facets::{Facets, Filters};
 use crate::fusion::{fuse, top_k};
 use crate::marks::mark;
+use crate::matches::{Word, matches_of, words_of};
 use crate::results::{
-    Answer, Highlights, Hit, Match, Place, QueryToken, SearchOptions, SearchResults, Stage, Timings,
+    Answer, Highlights, Hit, Match, QueryToken, SearchOptions, SearchResults, Stage, Timings,
 };
 use crate::store::SectionStore;
 use crate::vectors::{Scores, Vectors, Wanted};
@@ -17,13 +18,13 @@ use shirube_format::bundle::{
     BlockTable, BundleEntry, LexicalDirectory, ModelRef, Need, Section, SectionsDirectory,
 };
 use shirube_index::{Index, LazyOptions, PreparedQuery, Step};
-use shirube_kernels::{Kernels, TokenMatch};
+use shirube_kernels::Kernels;
 use shirube_lexical::{Held, ShardedIndex, WordScores};
 use shirube_text::{Normalizer, Rules};
 use std::collections::BTreeMap;
 
 /// Longest query that is tokenised, in bytes; what the model reads is far less.
-const MAX_QUERY_BYTES: usize = 1 << 18;
+pub(crate) const MAX_QUERY_BYTES: usize = 1 << 18;
 
 /// How often one search by words reads the texts on top to see whether they hold the query unbroken: each may wait for a fetch.
 const MOST_READS: usize = 3;
@@ -39,6 +40,15 @@ pub struct BackendChoice {
     pub kind: String,
     /// Why it was chosen, in a short sentence.
     pub reason: String,
+}
+
+impl BackendChoice {
+    pub(crate) fn of(kernels: Kernels) -> Self {
+        Self {
+            kind: kernels.kind().name().to_owned(),
+            reason: "the fastest instructions that this build and this machine share".to_owned(),
+        }
+    }
 }
 
 /// What a retriever runs on.
@@ -106,8 +116,7 @@ struct Meaning {
 struct Encoded {
     query: String,
     prepared: PreparedQuery,
-    /// Position among all embeddings and place in the query of those that stand for text; markers have no place.
-    words: Vec<(usize, core::ops::Range<usize>, f32)>,
+    words: Vec<Word>,
     truncated: bool,
     /// Scores, and what they were chosen for where not every document has one.
     scores: Option<(Scores, Option<Chosen>)>,
@@ -198,10 +207,7 @@ impl Retriever {
         self.status.model = model.manifest().name.clone();
         self.status.index_bytes = vectors.memory_bytes();
         self.status.lazy = matches!(vectors, Vectors::Lazy(_));
-        self.status.backend = BackendChoice {
-            kind: kernels.kind().name().to_owned(),
-            reason: "the fastest instructions that this build and this machine share".to_owned(),
-        };
+        self.status.backend = BackendChoice::of(kernels);
         self.meaning = Some(Meaning { model, vectors, lazy: LazyOptions::default(), last: None });
         Ok(())
     }
@@ -541,7 +547,7 @@ impl Retriever {
             query_tokens: encoded
                 .words
                 .iter()
-                .map(|(_, range, weight)| QueryToken { range: range.clone(), weight: *weight })
+                .map(|word| QueryToken { range: word.range.clone(), weight: word.weight })
                 .collect(),
             truncated: encoded.truncated || cut,
             n_scored: match scores.scored.as_ref().or(allowed.as_ref()) {
@@ -622,14 +628,7 @@ impl Meaning {
         };
         let end = clock();
         let dim = self.vectors.dim();
-        let words = input
-            .kept_ranges()
-            .enumerate()
-            .filter_map(|(i, range)| {
-                let weight = embeddings[i * dim..(i + 1) * dim].iter().map(|v| v * v).sum::<f32>().sqrt();
-                Some((i, range?, weight))
-            })
-            .collect();
+        let words = words_of(&input, &embeddings, dim);
         Ok(Encoded {
             query: query.to_owned(),
             prepared,
@@ -669,22 +668,14 @@ impl Meaning {
             }
             .into());
         }
-        let places = |token: u32| {
+        let members = |token: u32| {
             let members = ranges.iter().enumerate().filter(|(i, _)| match map {
                 Some(map) => u32::from(map[*i]) == token,
                 None => *i as u32 == token,
             });
-            join(members.filter_map(|(_, range)| range.clone()))
-                .into_iter()
-                .flat_map(|range| text.locate(&range).map(Place::new).collect::<Vec<_>>())
-                .collect()
+            members.filter_map(|(_, range)| range.clone()).collect()
         };
-        let matches = encoded.words.iter().enumerate().filter_map(|(query_token, (i, _, weight))| {
-            let TokenMatch { token, similarity } = *best.get(*i)?;
-            let cosine = if *weight > 1e-6 { similarity / weight } else { 0.0 };
-            Some(Match { query_token, similarity: cosine, contribution: similarity, places: places(token) })
-        });
-        Ok(matches.collect())
+        Ok(matches_of(&encoded.words, &best, &text, members))
     }
 }
 
@@ -692,19 +683,7 @@ fn check_computed(what: &'static str, found: usize, expected: usize) -> Result<(
     if found == expected { Ok(()) } else { Err(RetrieverError::Computed { what, found, expected }) }
 }
 
-/// Ascending ranges with touching neighbours made one.
-fn join(ranges: impl Iterator<Item = core::ops::Range<usize>>) -> Vec<core::ops::Range<usize>> {
-    let mut out: Vec<core::ops::Range<usize>> = Vec::new();
-    for range in ranges {
-        match out.last_mut() {
-            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
-            _ => out.push(range),
-        }
-    }
-    out
-}
-
 /// The largest character boundary of `text` at or below `at`.
-fn floor_char_boundary(text: &str, at: usize) -> usize {
+pub(crate) fn floor_char_boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0)
 }

@@ -4,7 +4,7 @@ use crate::error::{code, split};
 use js_sys::{Object, Reflect};
 use shirube_core::Packing;
 use shirube_format::FormatError;
-use shirube_format::model::{ModelManifest, Weights};
+use shirube_format::model::{ModelManifest, WeightsReader};
 use shirube_gpu::{Gpu, GpuEncoder, GpuError, GpuIndex, GpuOptions, GpuText, IndexParts};
 use shirube_kernels::{CompressedTokens, ResidualTable, TokenRange};
 use wasm_bindgen::prelude::*;
@@ -87,11 +87,14 @@ impl GpuEngine {
         names: Vec<String>,
         contents: Vec<js_sys::Uint8Array>,
     ) -> Result<(), JsValue> {
-        let contents: Vec<Vec<u8>> = contents.iter().map(js_sys::Uint8Array::to_vec).collect();
         let load = async {
             let manifest = ModelManifest::parse(&manifest)?;
-            let files = names.iter().map(String::as_str).zip(contents.iter().map(Vec::as_slice));
-            let weights = Weights::read(files)?;
+            let mut reader = WeightsReader::default();
+            // One file at a time: all of them at once would be the whole model once more.
+            for (name, content) in names.iter().zip(&contents) {
+                reader.add(name, &content.to_vec())?;
+            }
+            let weights = reader.finish()?;
             Ok::<_, Failure>(GpuEncoder::load(&self.gpu, &manifest, &weights).await?)
         };
         self.encoder = Some(load.await?);

@@ -71,11 +71,11 @@ struct Status<'a> {
 }
 
 #[derive(Serialize)]
-struct ModelStatus<'a> {
-    name: &'a str,
-    license: &'a str,
-    bytes: u64,
-    dim: usize,
+pub(crate) struct ModelStatus<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) license: &'a str,
+    pub(crate) bytes: u64,
+    pub(crate) dim: usize,
 }
 
 #[derive(Serialize)]

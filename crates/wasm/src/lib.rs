@@ -1,4 +1,4 @@
-//! Browser face: one class over [`shirube_retriever`], plain objects out, errors as `{code, message, cure}`.
+//! Browser face: two classes over [`shirube_retriever`], plain objects out, errors as `{code, message, cure}`.
 //!
 //! JavaScript fetches the files, because it has `fetch`, progress and Cache Storage; this side says which files it needs and refuses
 //! those that are not what their manifest promises. Nothing here computes: the crates below do.
@@ -12,6 +12,7 @@
 mod engine;
 mod error;
 mod meaning;
+mod reranker;
 
 #[cfg(feature = "bench")]
 pub mod bench;
@@ -21,3 +22,4 @@ mod conformance;
 #[cfg(feature = "conformance")]
 pub use conformance::{conformance, normalized};
 pub use engine::Engine;
+pub use reranker::Reranker;

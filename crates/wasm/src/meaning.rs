@@ -198,23 +198,10 @@ impl Engine {
     /// # Errors
     /// `BAD_ARGUMENT` for another role.
     pub fn encode(&mut self, text: &str, role: &str) -> Result<JsValue, JsValue> {
-        let role = match role {
-            "query" => Role::Query,
-            "document" => Role::Document,
-            _ => {
-                return Err(
-                    Failure::bad_argument(format!("role is {role:?}, expected query or document")).into()
-                );
-            }
-        };
+        let role = read_role(role)?;
         let loaded = self.loaded.as_mut().ok_or_else(not_loaded)?;
         let dim = loaded.retriever.status().dim;
-        let embeddings = loaded.retriever.encode(text, role).map_err(Failure::from)?;
-        let n_tokens = embeddings.len() / dim.max(1);
-        object(&[
-            ("dims", Array::of2(&(n_tokens as f64).into(), &(dim as f64).into()).into()),
-            ("data", Float32Array::from(embeddings.as_slice()).into()),
-        ])
+        embeddings_of(&loaded.retriever.encode(text, role).map_err(Failure::from)?, dim)
     }
 }
 
@@ -228,6 +215,23 @@ fn no_model() -> Failure {
     RetrieverError::NoModel.into()
 }
 
-fn required(files: &[FileEntry]) -> Result<JsValue, JsValue> {
+pub(crate) fn read_role(role: &str) -> Result<Role, Failure> {
+    match role {
+        "query" => Ok(Role::Query),
+        "document" => Ok(Role::Document),
+        _ => Err(Failure::bad_argument(format!("role is {role:?}, expected query or document"))),
+    }
+}
+
+/// `{dims, data}` of embeddings `[n_tokens, dim]`.
+pub(crate) fn embeddings_of(embeddings: &[f32], dim: usize) -> Result<JsValue, JsValue> {
+    let n_tokens = embeddings.len() / dim.max(1);
+    object(&[
+        ("dims", Array::of2(&(n_tokens as f64).into(), &(dim as f64).into()).into()),
+        ("data", Float32Array::from(embeddings).into()),
+    ])
+}
+
+pub(crate) fn required(files: &[FileEntry]) -> Result<JsValue, JsValue> {
     plain(&files.iter().map(RequiredFile::of).collect::<Vec<_>>())
 }

@@ -17,4 +17,4 @@ pub use manifest::{
     is_dictionary,
 };
 pub(crate) use manifest::{check_json_version, looks_like_html};
-pub use weights::{Tensor, TensorKind, TensorRole, Weights, pack_parts};
+pub use weights::{Tensor, TensorKind, TensorRole, Weights, WeightsReader, pack_parts};

@@ -56,6 +56,62 @@ pub struct Weights {
     tensors: BTreeMap<String, Tensor>,
 }
 
+/// Weights whose files come one by one: a file's bytes can go as soon as it is added, so that a model never stands in memory twice.
+#[derive(Clone, Debug, Default)]
+pub struct WeightsReader {
+    whole: Weights,
+    /// Tensors that are cut by rows, by name and first row.
+    rows: BTreeMap<String, BTreeMap<usize, Tensor>>,
+}
+
+impl WeightsReader {
+    /// Copies the tensors out of one part; `path` is only for messages. Parts may come in any order. A part that is refused leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`FormatError::Invalid`] for a part that is not safetensors, holds another element type or a non-finite float, or a tensor that is here already.
+    pub fn add(&mut self, path: &str, bytes: &[u8]) -> Result<(), FormatError> {
+        let invalid = |what: String| FormatError::Invalid { path: path.to_owned(), offset: 0, what };
+        let file = SafeTensors::deserialize(bytes).map_err(|e| invalid(format!("not safetensors: {e}")))?;
+        let mut found = Vec::with_capacity(file.len());
+        for (name, view) in file.tensors() {
+            let row = name.rsplit_once('@').and_then(|(base, row)| Some((base, row.parse::<usize>().ok()?)));
+            let known = match row {
+                Some((base, row)) => self.rows.get(base).is_some_and(|rows| rows.contains_key(&row)),
+                None => self.whole.contains(&name),
+            };
+            if known {
+                return Err(invalid(format!("tensor {name} stands in two files")));
+            }
+            let tensor = from_view(&view).map_err(|what| invalid(format!("tensor {name}: {what}")))?;
+            let place = row.map(|(base, row)| (base.to_owned(), row));
+            found.push((name, place, tensor));
+        }
+        for (name, place, tensor) in found {
+            match place {
+                Some((base, row)) => drop(self.rows.entry(base).or_default().insert(row, tensor)),
+                None => self.whole.insert(name, tensor),
+            }
+        }
+        Ok(())
+    }
+
+    /// All tensors, those cut by rows in one piece.
+    ///
+    /// # Errors
+    /// [`FormatError::Invalid`] for rows with gaps.
+    pub fn finish(mut self) -> Result<Weights, FormatError> {
+        while let Some((name, parts)) = self.rows.pop_first() {
+            let whole = join_rows(parts).map_err(|what| FormatError::Invalid {
+                path: "weights".to_owned(),
+                offset: 0,
+                what: format!("tensor {name}: {what}"),
+            })?;
+            self.whole.insert(name, whole);
+        }
+        Ok(self.whole)
+    }
+}
+
 impl Tensor {
     /// A float tensor.
     pub fn f32(shape: &[usize], data: Vec<f32>) -> Self {
@@ -73,6 +129,14 @@ impl Tensor {
     pub fn u8(shape: &[usize], data: Vec<u8>) -> Self {
         debug_assert_eq!(shape.iter().product::<usize>(), data.len());
         Self { shape: shape.to_vec(), data: TensorKind::U8(data) }
+    }
+
+    fn len(&self) -> usize {
+        match &self.data {
+            TensorKind::F32(data) => data.len(),
+            TensorKind::I8(data) => data.len(),
+            TensorKind::U8(data) => data.len(),
+        }
     }
 
     fn describe(&self) -> String {
@@ -104,33 +168,13 @@ impl Weights {
     /// Reads the parts of a model. Parts may come in any order.
     ///
     /// # Errors
-    /// [`FormatError::Invalid`] for a part that is not safetensors, holds another element type, a non-finite float, or row parts with gaps.
+    /// As [`WeightsReader::add`] and [`WeightsReader::finish`].
     pub fn read<'a>(parts: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Result<Self, FormatError> {
-        let mut weights = Self::default();
-        let mut rows: BTreeMap<String, BTreeMap<usize, Tensor>> = BTreeMap::new();
+        let mut reader = WeightsReader::default();
         for (path, bytes) in parts {
-            let invalid = |what: String| FormatError::Invalid { path: path.to_owned(), offset: 0, what };
-            let file =
-                SafeTensors::deserialize(bytes).map_err(|e| invalid(format!("not safetensors: {e}")))?;
-            for (name, view) in file.tensors() {
-                let tensor = from_view(&view).map_err(|what| invalid(format!("tensor {name}: {what}")))?;
-                match name.rsplit_once('@').map(|(base, row)| (base, row.parse::<usize>())) {
-                    Some((base, Ok(row))) => {
-                        rows.entry(base.to_owned()).or_default().insert(row, tensor);
-                    }
-                    _ => weights.insert(name, tensor),
-                }
-            }
+            reader.add(path, bytes)?;
         }
-        for (name, parts) in rows {
-            let whole = join_rows(parts).map_err(|what| FormatError::Invalid {
-                path: "weights".to_owned(),
-                offset: 0,
-                what: format!("tensor {name}: {what}"),
-            })?;
-            weights.insert(name, whole);
-        }
-        Ok(weights)
+        reader.finish()
     }
 
     /// Takes out an F32 tensor of exactly this shape.
@@ -193,12 +237,22 @@ fn from_view(view: &TensorView<'_>) -> Result<Tensor, String> {
     Ok(Tensor { shape, data })
 }
 
-fn join_rows(parts: BTreeMap<usize, Tensor>) -> Result<Tensor, String> {
-    let mut parts = parts.into_iter();
-    let (first, mut whole) = parts.next().ok_or("no rows")?;
-    if first != 0 || whole.shape.is_empty() {
-        return Err(format!("rows start at {first}, expected 0"));
+/// Rows of one tensor by their first row, in one piece.
+fn join_rows(mut parts: BTreeMap<usize, Tensor>) -> Result<Tensor, String> {
+    let Some((0, mut whole)) = parts.pop_first() else {
+        return Err("rows do not start at 0".to_owned());
+    };
+    if whole.shape.is_empty() {
+        return Err("rows of a number".to_owned());
     }
+    // Room for all rows at once: growing would hold two copies of a large table.
+    let more: usize = parts.values().map(Tensor::len).sum();
+    match &mut whole.data {
+        TensorKind::F32(a) => a.reserve_exact(more),
+        TensorKind::I8(a) => a.reserve_exact(more),
+        TensorKind::U8(a) => a.reserve_exact(more),
+    }
+    // Each part goes as soon as it is copied.
     for (row, part) in parts {
         if row != whole.shape[0]
             || part.shape.len() != whole.shape.len()
@@ -304,6 +358,17 @@ mod tests {
             let back = Weights::read(files.iter().rev().map(|(n, b)| (n.as_str(), b.as_slice()))).unwrap();
             assert_eq!(back, sample(), "parts of {part_bytes} bytes");
         }
+    }
+
+    #[test]
+    fn a_tensor_that_stands_in_two_files_is_refused_and_the_rest_stays() {
+        let files = pack_parts(&sample(), 9).unwrap();
+        let mut reader = WeightsReader::default();
+        for (name, bytes) in &files {
+            reader.add(name, bytes).unwrap();
+            assert!(matches!(reader.add(name, bytes), Err(FormatError::Invalid { .. })));
+        }
+        assert_eq!(reader.finish().unwrap(), sample());
     }
 
     #[test]
