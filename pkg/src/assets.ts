@@ -7,8 +7,9 @@
  */
 
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
+import { isLocal, localResponse } from "./folders.js";
 import { inlineResponse, isInline } from "./inline-files.js";
-import type { ProgressEvent } from "./types.js";
+import type { FolderFiles, ProgressEvent } from "./types.js";
 
 const CACHE_NAME = "shirube-files-1";
 const PARALLEL = 6;
@@ -74,6 +75,8 @@ export class Assets {
     private signal: AbortSignal,
     private report: (event: ProgressEvent) => void,
     private readonly renamed: Record<string, string> = {},
+    /** Folders in memory, by the addresses they were given. */
+    private readonly local: ReadonlyMap<string, FolderFiles> = new Map(),
   ) {
     this.cache = useCache ? this.openCache() : Promise.resolve(undefined);
     if (!useCache) this.memoryReason = "switched off";
@@ -99,11 +102,21 @@ export class Assets {
     }
   }
 
+  /** The cache for the file at `url`: none for those that are in the visitor's hand anyway. */
+  private cacheFor(url: string): Promise<Cache | undefined> {
+    return isLocal(url) ? Promise.resolve(undefined) : this.cache;
+  }
+
+  private ask(url: string, init: RequestInit & { signal: AbortSignal }, range?: string): Promise<Response> {
+    const headers = range === undefined ? {} : { headers: { range } };
+    return isLocal(url) ? localResponse(url, this.local, range).then((response) => checked(url, response)) : request(url, { ...init, ...headers });
+  }
+
   /**
    * A manifest: from the network whenever there is one, from the last visit otherwise. `accept` parses it.
    */
   async manifest<T>(url: string, accept: (bytes: Uint8Array) => T): Promise<T> {
-    const cache = await this.cache;
+    const cache = await this.cacheFor(url);
     let bytes: Uint8Array;
     try {
       bytes = await this.download(url, "no-cache");
@@ -142,7 +155,7 @@ export class Assets {
 
   /** Fetches and keeps whole shards that are not kept yet; whether all are. `check` refuses a damaged one. */
   async keep(folder: string, shards: Need[], check: Accept, signal: AbortSignal): Promise<boolean> {
-    const cache = await this.cache;
+    const cache = await this.cacheFor(folder);
     if (!cache || this.memoryReason !== undefined) return false;
     const kept = new Set((await cache.keys()).map(({ url }) => url));
     const missing = shards.filter(({ path }) => !kept.has(`${new URL(path, folder).href}${SHARD_MARK}`));
@@ -153,7 +166,7 @@ export class Assets {
   private async shard(folder: string, need: Need, accept: AcceptShard, signal: AbortSignal): Promise<void> {
     const url = new URL(need.path, folder).href;
     const whole = need.start === 0 && need.end === need.fileBytes;
-    const cache = await this.cache;
+    const cache = await this.cacheFor(url);
     for (const [key, start] of [[`${url}${SHARD_MARK}`, 0], [`${url}${SHARD_MARK}=${need.start}-${need.end}`, need.start]] as const) {
       const stored = await cache?.match(key);
       if (!cache || !stored) continue;
@@ -185,8 +198,7 @@ export class Assets {
 
   /** The range asked for, or the whole file where the host answers with that. */
   private async part(url: string, range: Need | undefined, cache: RequestCache, signal: AbortSignal): Promise<{ start: number; bytes: Uint8Array }> {
-    const headers = range ? { range: `bytes=${range.start}-${range.end - 1}` } : undefined;
-    const response = await request(url, headers ? { cache, signal, headers } : { cache, signal });
+    const response = await this.ask(url, { cache, signal }, range && `bytes=${range.start}-${range.end - 1}`);
     let bytes: Uint8Array;
     try {
       bytes = new Uint8Array(await response.arrayBuffer());
@@ -244,7 +256,7 @@ export class Assets {
     const url = new URL(file.path, folder).href;
     const key = storedAs(url, file);
     this.report({ status: "initiate", name, file: file.path });
-    const cache = await this.cache;
+    const cache = await this.cacheFor(url);
     const stored = await cache?.match(key);
     if (cache && stored) {
       try {
@@ -292,7 +304,7 @@ export class Assets {
 
   private async download(url: string, cache: RequestCache, onBytes?: (loaded: number) => void, stop?: AbortSignal): Promise<Uint8Array> {
     const signal = stop ? AbortSignal.any([this.signal, stop]) : this.signal;
-    const response = await request(this.renamed[url] ?? url, { cache, signal });
+    const response = await this.ask(this.renamed[url] ?? url, { cache, signal });
     try {
       if (!response.body || !onBytes) return new Uint8Array(await response.arrayBuffer());
       const reader = response.body.getReader();
@@ -351,7 +363,15 @@ export async function request(url: string, init: RequestInit & { signal: AbortSi
   } catch (error) {
     throw networkError(url, error, init.signal);
   }
+  return checked(url, response);
+}
+
+/** The response, or the error that its status means. */
+function checked(url: string, response: Response): Response {
   if (response.ok) return response;
+  if (isLocal(url)) {
+    throw new ShirubeError("ASSET_MISSING", `${url.split("/").slice(4).join("/")}: the folder has no such file`, "Give the whole folder, as it was written.");
+  }
   if (response.status >= 500 || response.status === 429) {
     throw new ShirubeError("NETWORK", `${url}: the server answered ${response.status}`, "Try again in a moment.");
   }

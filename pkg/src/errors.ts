@@ -9,6 +9,7 @@
  * | `VERSION_NEWER` | the file's format is newer than this build reads |
  * | `VERSION_OLDER` | the bundle's format is older than this build reads; build it again |
  * | `MODEL_MISMATCH` | the bundle was built with another model or tokenizer |
+ * | `NOT_CONVERTED` | a folder holds a checkpoint of another library; `cure` is the command that makes a model of it |
  * | `NO_MODEL` | something was asked that needs the model, which is not loaded |
  * | `EMPTY_QUERY` | nothing is left of the query after normalisation |
  * | `BAD_ARGUMENT` | an option or argument of the wrong type |
@@ -25,6 +26,7 @@ export type ShirubeErrorCode =
   | "VERSION_NEWER"
   | "VERSION_OLDER"
   | "MODEL_MISMATCH"
+  | "NOT_CONVERTED"
   | "NO_MODEL"
   | "EMPTY_QUERY"
   | "BAD_ARGUMENT"

@@ -132,12 +132,17 @@ const RUNS = 3;
 
 let started: Promise<typeof import("../dist/shirube_gpu.js")> | undefined;
 
+/** The module's memory, once it runs. */
+let memory: WebAssembly.Memory | undefined;
+
+export const gpuMemory = (): WebAssembly.Memory[] => (memory ? [memory] : []);
+
 async function startModule({ module, wasm }: Early["urls"], signal: AbortSignal): Promise<typeof import("../dist/shirube_gpu.js")> {
   const [glue, compiled] = await Promise.all([
     import(/* webpackIgnore: true */ /* @vite-ignore */ module) as Promise<typeof import("../dist/shirube_gpu.js")>,
     compileWasm(wasm, signal),
   ]);
-  await glue.default({ module_or_path: compiled });
+  memory = (await glue.default({ module_or_path: compiled })).memory;
   return glue;
 }
 

@@ -1,26 +1,35 @@
 /** What runs in the worker (or on the page's own thread): the WebAssembly engine and its files. */
 
-import init, { Engine } from "../dist/shirube_wasm.js";
+import init, { Engine, Reranker } from "../dist/shirube_wasm.js";
 import { Assets, type FileEntry, type Need } from "./assets.js";
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
-import { GpuSide, noGpu, onCpu, prepare, probe, type Files } from "./gpu.js";
-import type { Call, HostOptions, Results } from "./protocol.js";
-import type { DeviceStatus, Embeddings, ProgressEvent, SearchResult } from "./types.js";
+import { isLocal } from "./folders.js";
+import { GpuSide, gpuMemory, noGpu, onCpu, prepare, probe, type Files } from "./gpu.js";
+import type { Call, HostOptions, ModelOptions, Results } from "./protocol.js";
+import type { DeviceStatus, Embeddings, ProgressEvent, SearchResult, Section, Status } from "./types.js";
 import { compileWasm, engineUrl, type EngineUrls } from "./wasm.js";
 import { WordsEngine } from "./words/engine.js";
 
+/** Memory of the modules that run. */
+const memories = new Set<WebAssembly.Memory>();
+
 async function startWasm(urls: EngineUrls, signal: AbortSignal): Promise<void> {
-  await init({ module_or_path: await compileWasm(engineUrl(urls), signal) });
+  const { memory } = await init({ module_or_path: await compileWasm(engineUrl(urls), signal) });
+  memories.add(memory);
 }
 
 let wasmStarted: Promise<void> | undefined;
 
 /** The engine's module, once. */
-async function wholeEngine(urls: EngineUrls, signal: AbortSignal): Promise<Engine> {
+async function wholeModule(urls: EngineUrls, signal: AbortSignal): Promise<void> {
   wasmStarted ??= startWasm(urls, signal);
   const started = wasmStarted;
   started.catch(() => (wasmStarted = undefined));
   await started;
+}
+
+async function wholeEngine(urls: EngineUrls, signal: AbortSignal): Promise<Engine> {
+  await wholeModule(urls, signal);
   return new Engine();
 }
 
@@ -66,12 +75,14 @@ export class Host {
   private bundle: LoadedParts["bundle"] | undefined;
   private model = { folder: "", cached: false };
   private gpu: GpuSide | undefined;
+  /** A model without a bundle. */
+  private reranker: Reranker | undefined;
   private device: DeviceStatus = onCpu("the model is not loaded");
   private options: HostOptions | undefined;
 
   /** Loads what every search by words needs of the bundle; WebAssembly only where meaning is waited for anyway. */
   async load(options: HostOptions, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
-    const assets = new Assets(options.cache, signal, report, options.renamed);
+    const assets = new Assets(options.cache, signal, report, options.renamed, options.local);
     const engine = options.wordsFirst ? new WordsEngine() : await wholeEngine(options.wasm, signal);
     const given: Given = { entry: new Uint8Array(), files: [], shards: [] };
     try {
@@ -188,14 +199,10 @@ export class Host {
 
   private status(): Results["load"] {
     const { backend, model, bundle } = this.call((engine) => engine.status() as Pick<Results["load"], "backend" | "model" | "bundle">);
-    const memoryReason = this.assets?.memoryReason;
     return {
       backend,
       device: this.device,
-      cache:
-        memoryReason === undefined
-          ? { kind: "cache-storage", reason: "verified files are kept for the next visit" }
-          : { kind: "memory", reason: memoryReason },
+      cache: cacheStatus(this.assets, [this.bundle?.folder ?? "", this.model.folder]),
       model: { ...model, fromCache: this.model.cached },
       bundle: { ...bundle, fromCache: this.bundle?.cached ?? false },
     };
@@ -229,10 +236,69 @@ export class Host {
   }
 
   encode(text: string, role: "query" | "document"): Embeddings {
+    if (this.reranker) return this.on(this.reranker, (reranker) => reranker.encode(text, role) as Embeddings);
     return this.call((engine) => (engine as Engine).encode(text, role) as Embeddings);
   }
 
+  /** Loads a model without a bundle. */
+  async loadModel(options: ModelOptions, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["model"]> {
+    const assets = new Assets(options.cache, signal, report, options.renamed, options.local);
+    await wholeModule(options.wasm, signal);
+    const reranker = new Reranker();
+    const call = <T>(action: (reranker: Reranker) => T): T => this.on(reranker, action);
+    try {
+      const files = await assets.manifest(new URL("manifest.json", options.model).href, (bytes) => call((reranker) => reranker.openModel(bytes) as FileEntry[]));
+      const accept = (path: string, bytes: Uint8Array) => call((reranker) => reranker.provideModel(path, bytes));
+      const [fromCache = false] = await assets.files([{ name: "model", folder: options.model, files, accept }]);
+      call((reranker) => reranker.finish());
+      report({ status: "ready", name: "shirube" });
+      const { backend, model } = call((reranker) => reranker.status() as Pick<Results["model"], "backend" | "model">);
+      this.reranker = reranker;
+      return { backend, model: { ...model, fromCache }, cache: cacheStatus(assets, [options.model]) };
+    } catch (error) {
+      if (toShirubeError(error).code !== "INTERNAL") reranker.free();
+      throw signal.aborted ? aborted() : error;
+    }
+  }
+
+  rank(query: string, sections: Section[]): SearchResult {
+    const { reranker } = this;
+    if (!reranker) throw new ShirubeError("INTERNAL", "the model is not loaded", "Call Reranker.load() again.");
+    return this.on(reranker, (reranker) => reranker.rank(query, sections, sections.length) as SearchResult);
+  }
+
+  /** Bytes of WebAssembly memory of the modules that run. */
+  memory(): { bytes: number } {
+    return { bytes: [...memories, ...gpuMemory()].reduce((sum, { buffer }) => sum + buffer.byteLength, 0) };
+  }
+
+  /** Answers one request. */
+  async run(call: Call, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results[keyof Results]> {
+    switch (call.op) {
+      case "load":
+        return this.load(call.options, signal, report);
+      case "meaning":
+        return this.meaning(signal, report);
+      case "model":
+        return this.loadModel(call.options, signal, report);
+      case "keep":
+        return this.keep(signal);
+      case "search":
+        return this.search(call, signal);
+      case "rank":
+        return this.rank(call.query, call.sections);
+      case "encode":
+        return this.encode(call.text, call.role);
+      case "memory":
+        return this.memory();
+      default:
+        throw new ShirubeError("INTERNAL", "unknown operation");
+    }
+  }
+
   dispose(): void {
+    this.reranker?.free();
+    this.reranker = undefined;
     this.gpu?.destroy();
     this.gpu = undefined;
     this.engine?.free();
@@ -244,15 +310,23 @@ export class Host {
     return this.on(this.engine, action);
   }
 
-  private on<E extends Engine | WordsEngine, T>(engine: E, action: (engine: E) => T): T {
+  private on<E extends Engine | WordsEngine | Reranker, T>(engine: E, action: (engine: E) => T): T {
     try {
       return action(engine);
     } catch (error) {
       // After a trap the memory is in an unknown state: nothing may run on it again.
       if (isTrap(error) && this.engine === engine) this.engine = undefined;
+      if (isTrap(error) && this.reranker === engine) this.reranker = undefined;
       throw toShirubeError(error);
     }
   }
+}
+
+/** Where files are kept. */
+function cacheStatus(assets: Assets | undefined, folders: string[]): Status["cache"] {
+  if (folders.every(isLocal)) return { kind: "memory", reason: "the files are read where they lie" };
+  const reason = assets?.memoryReason;
+  return reason === undefined ? { kind: "cache-storage", reason: "verified files are kept for the next visit" } : { kind: "memory", reason };
 }
 
 function isTrap(error: unknown): boolean {

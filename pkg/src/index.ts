@@ -16,12 +16,12 @@
 
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { clearCache } from "./assets.js";
+import { baseOf, engineUrls, gpuUrls, modelOf, placeOf, startThread, wellFormed } from "./places.js";
 import type { HostOptions } from "./protocol.js";
-import modelFiles from "virtual:model-files";
-import { isInline, isSlim } from "./inline-files.js";
+import { isInline } from "./inline-files.js";
 import { persist } from "./persist.js";
-import { maxsim } from "./rerank.js";
-import { startMain, startWorker, type Thread } from "./thread.js";
+import { checkEncode, rerank } from "./rerank.js";
+import type { Thread } from "./thread.js";
 import type {
   Embeddings,
   LoadOptions,
@@ -36,7 +36,9 @@ import type {
 
 export { ShirubeError, type ShirubeErrorCode } from "./errors.js";
 export { excerpt, explain, type Pair, type Run } from "./excerpt.js";
+export { findModel } from "./folders.js";
 export { maxsim } from "./rerank.js";
+export { Reranker } from "./reranker.js";
 export type * from "./types.js";
 
 const MAX_LIMIT = 100;
@@ -69,27 +71,21 @@ export class Shirube {
    */
   static async load(options: LoadOptions): Promise<Shirube> {
     const start = performance.now();
-    const base = options.assetBase !== undefined ? folder(options.assetBase, "assetBase") : isSlim(import.meta.url) ? folder(options.bundle, "bundle") : undefined;
+    const base = baseOf(options, options.bundle);
     const when = options.meaning ?? "wait";
     if (when !== "wait" && when !== "background" && when !== "off") {
       throw new ShirubeError("BAD_ARGUMENT", `meaning is ${String(when)}, expected "wait", "background" or "off"`);
     }
+    const bundle = placeOf(options.bundle, "bundle");
+    const model = modelOf(options.model, options.bundle);
     const host: HostOptions = {
-      bundle: folder(options.bundle, "bundle"),
-      ...modelOf(options),
-      // Literal, so that bundlers follow it, and named here: a bundler's worker may be a blob, to which an address without an origin means nothing.
-      wasm: base
-        ? { simd: new URL("shirube_wasm_bg.wasm", base).href, relaxed: new URL("shirube_relaxed_bg.wasm", base).href }
-        : {
-            simd: absolute(new URL("./shirube_wasm_bg.wasm", import.meta.url).href),
-            // A page opened from a file brings one build along, the one that runs everywhere.
-            relaxed: isInline(import.meta.url) ? undefined : absolute(new URL("./shirube_relaxed_bg.wasm", import.meta.url).href),
-          },
+      ...model,
+      bundle: bundle.address,
+      local: new Map([...bundle.local, ...model.local]),
+      wasm: engineUrls(base),
       // Who waits for meaning needs the whole engine at once; a page opened from a file has it already.
       wordsFirst: when !== "wait" && !isInline(import.meta.url),
-      gpu: base
-        ? { module: new URL("gpu.js", base).href, wasm: new URL("shirube_gpu_bg.wasm", base).href }
-        : { module: absolute(new URL("./gpu.js", import.meta.url).href), wasm: absolute(new URL("./shirube_gpu_bg.wasm", import.meta.url).href) },
+      gpu: gpuUrls(base),
       cache: (options.cache ?? true) && !isInline(import.meta.url),
       // A page opened from a file has everything in its script, and nothing for a GPU.
       device: isInline(import.meta.url) ? "wasm" : (options.device ?? "auto"),
@@ -248,10 +244,7 @@ export class Shirube {
    * @throws {@link ShirubeError} any code of loading, `EMPTY_QUERY`, `ABORTED`, `BAD_ARGUMENT`, `WORKER_FAILED`, `INTERNAL`.
    */
   async encode(text: string, role: "query" | "document" = "query", options: { signal?: AbortSignal } = {}): Promise<Embeddings> {
-    if (typeof text !== "string") throw new ShirubeError("BAD_ARGUMENT", `text is a ${typeof text}, expected a string`);
-    if (role !== "query" && role !== "document") {
-      throw new ShirubeError("BAD_ARGUMENT", `role is ${String(role)}, expected "query" or "document"`);
-    }
+    checkEncode(text, role);
     // Where the model was left out or failed, whoever encodes wants it now.
     if (this.current.meaning.state !== "ready") await this.loadMeaning();
     return this.thread.call({ op: "encode", text: wellFormed(text), role }, options.signal);
@@ -263,18 +256,13 @@ export class Shirube {
    *
    * @throws {@link ShirubeError} `EMPTY_QUERY`, `ABORTED`, `BAD_ARGUMENT`, `WORKER_FAILED`, `INTERNAL`.
    */
-  async rerank(query: string, candidates: readonly string[], options: RerankOptions = {}): Promise<Reranked[]> {
-    const wrong = Array.isArray(candidates) ? candidates.findIndex((text) => typeof text !== "string") : 0;
-    if (wrong >= 0) throw new ShirubeError("BAD_ARGUMENT", `candidate ${wrong} is no string`, "Give an array of texts.");
-    const asked = await this.encode(query, "query", options);
-    if (query.trim() === "") throw new ShirubeError("EMPTY_QUERY", "the query is blank", "Give some words.");
-    const scored: Reranked[] = [];
-    for (const [index, text] of candidates.entries()) {
-      // A blank text is no error among many: it is near to nothing.
-      const empty = text.trim() === "";
-      scored.push({ index, score: empty ? Number.NEGATIVE_INFINITY : maxsim(asked, await this.encode(text, "document", options)) });
-    }
-    return scored.sort((a, b) => b.score - a.score || a.index - b.index).slice(0, options.limit ?? candidates.length);
+  rerank(query: string, candidates: readonly string[], options: RerankOptions = {}): Promise<Reranked[]> {
+    return rerank((text, role) => this.encode(text, role, options), query, candidates, options);
+  }
+
+  /** Bytes of WebAssembly memory taken, that of the GPU's module included: it grows to what was needed at most, and never shrinks. */
+  async memoryBytes(): Promise<number> {
+    return (await this.thread.call({ op: "memory" }, undefined)).bytes;
   }
 
   /** Stops the worker and frees its memory. Searches under way end with `ABORTED`. */
@@ -318,55 +306,4 @@ class Searching implements Search {
   finally(onEnd?: (() => void) | null): Promise<SearchResult> {
     return this.promise().finally(onEnd);
   }
-}
-
-async function startThread(wish: boolean | "auto", base: string | undefined): Promise<{ thread: Thread; reason: string }> {
-  if (isInline(import.meta.url)) return { thread: await startMain(), reason: "files in the script itself are not reached from a worker" };
-  if (wish === false) return { thread: await startMain(), reason: "worker: false was given" };
-  try {
-    return { thread: await startWorker(base === undefined ? undefined : new URL("worker.js", base)), reason: "searches do not block the page" };
-  } catch (error) {
-    if (wish === true) throw error;
-    return { thread: await startMain(), reason: toShirubeError(error).message };
-  }
-}
-
-/** Some bundlers give an address without its origin. */
-const absolute = (url: string): string => new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href;
-
-/** The model named, else the one in the bundle where `shirube build` put this very script beside it, else the package's own. */
-function modelOf(options: LoadOptions): Pick<HostOptions, "model" | "renamed"> {
-  if (options.model !== undefined) return { model: folder(options.model, "model"), renamed: {} };
-  const bundle = folder(options.bundle, "bundle");
-  if (isSlim(import.meta.url)) return { model: `${bundle}model/`, renamed: {} };
-  // Not as `new URL`: bundlers would look for that folder.
-  return bundle === import.meta.url.replace(/[^/]*$/, "") ? { model: `${bundle}model/`, renamed: {} } : ownModel();
-}
-
-/** The model that comes with the package. Bundlers give its files names of their own. */
-function ownModel(): Pick<HostOptions, "model" | "renamed"> {
-  const urls = Object.entries(modelFiles()).map(([path, url]) => [path, absolute(url).replace(/\?no-inline$/, "")] as const);
-  const model = new URL("./", urls.find(([path]) => path === "manifest.json")?.[1]).href;
-  return { model, renamed: Object.fromEntries(urls.map(([path, url]) => [new URL(path, model).href, url])) };
-}
-
-/** An absolute folder URL with a final slash. */
-function folder(value: string | URL, name: string): string {
-  let url: URL;
-  try {
-    url = new URL(value, globalThis.document?.baseURI ?? globalThis.location?.href);
-  } catch (error) {
-    throw new ShirubeError("BAD_ARGUMENT", `${name} is not a URL: ${String(value)}`, "Give a path such as \"/shirube/\".", error);
-  }
-  url.search = "";
-  url.hash = "";
-  if (!url.pathname.endsWith("/")) url.pathname += "/";
-  return url.href;
-}
-
-/** Lone surrogates become U+FFFD: WebAssembly strings are UTF-8, and typing halves of emoji is no error. */
-function wellFormed(text: string): string {
-  return typeof text.toWellFormed === "function"
-    ? text.toWellFormed()
-    : text.replace(/[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/g, "\uFFFD");
 }

@@ -1,19 +1,29 @@
 import type { PlainError } from "./errors.js";
-import type { Embeddings, ProgressEvent, SearchResult, Stage, Status } from "./types.js";
+import type { Embeddings, FolderFiles, ProgressEvent, RerankerStatus, SearchResult, Section, Stage, Status } from "./types.js";
 import type { EngineUrls } from "./wasm.js";
 
-/** Load options with every URL absolute, as the worker needs them. */
-export interface HostOptions {
-  bundle: string;
+/** Where a model is. */
+export interface ModelPlace {
   model: string;
   /** Where files of the model really are, by their URL inside `model`; others are where they seem to be. */
   renamed: Record<string, string>;
+  /** Folders in memory, by the addresses they were given. */
+  local: Map<string, FolderFiles>;
+}
+
+/** Options for a model alone. */
+export interface ModelOptions extends ModelPlace {
   wasm: EngineUrls;
+  cache: boolean;
+}
+
+/** Load options with every URL absolute, as the worker needs them. */
+export interface HostOptions extends ModelOptions {
+  bundle: string;
   /** Whether words are searched until the engine is here; false where the engine itself is waited for. */
   wordsFirst: boolean;
   /** The GPU's module and its WebAssembly. */
   gpu: { module: string; wasm: string };
-  cache: boolean;
   device: "auto" | "webgpu" | "wasm";
   /** Codes of more bytes stay on their host; `undefined` leaves it to the engine. */
   residentBytes: number | undefined;
@@ -25,6 +35,9 @@ export type Request =
   | { id: number; op: "meaning" }
   | { id: number; op: "keep" }
   | { id: number; op: "search"; stage: Stage; query: string; limit: number; lexicalWeight: number; filters: Record<string, string[]>; sort: { name: string; descending: boolean } | undefined; queue: boolean }
+  | { id: number; op: "model"; options: ModelOptions }
+  | { id: number; op: "rank"; query: string; sections: Section[] }
+  | { id: number; op: "memory" }
   | { id: number; op: "encode"; text: string; role: "query" | "document" }
   | { id: number; op: "abort" };
 
@@ -34,6 +47,9 @@ export interface Results {
   meaning: Omit<Status, "thread" | "meaning" | "loadMs">;
   keep: { kept: boolean };
   search: SearchResult;
+  model: Omit<RerankerStatus, "thread" | "loadMs">;
+  rank: SearchResult;
+  memory: { bytes: number };
   encode: Embeddings;
 }
 

@@ -117,13 +117,7 @@ export async function startMain(): Promise<Thread> {
       await new Promise((resolve) => setTimeout(resolve));
       if (all.aborted) throw aborted();
       if (mine && mine !== newest) throw aborted("a newer query took its place");
-      let result: Results[keyof Results];
-      if (call.op === "load") result = await host.load(call.options, all, report ?? (() => {}));
-      else if (call.op === "meaning") result = await host.meaning(all, report ?? (() => {}));
-      else if (call.op === "keep") result = await host.keep(all);
-      else if (call.op === "search") result = await host.search(call, all);
-      else result = host.encode(call.text, call.role);
-      return result as never;
+      return (await host.run(call, all, report ?? (() => {}))) as never;
     },
     dispose() {
       disposed.abort();

@@ -197,12 +197,24 @@ export type ProgressEvent =
   | { status: "progress_total"; name: string; progress: number; loaded: number; total: number }
   | { status: "ready"; name: string };
 
-/** Options of `Shirube.load`. */
-export interface LoadOptions {
-  /** Folder that holds `shirube.json`, absolute or relative to the page. */
-  bundle: string | URL;
-  /** Folder that holds the model's `manifest.json`. Default: `model/` in the bundle where this script lies beside it, else the package's own. */
-  model?: string | URL;
+/**
+ * A folder by its files: paths inside it, `/`-separated, to contents, as a visitor dropped or picked them. They are read where they lie and neither
+ * uploaded nor kept.
+ */
+export type FolderFiles = Map<string, Blob>;
+
+/** What `findModel` found. */
+export interface FoundModel {
+  /** The model's folder, for the option `model`. */
+  model: FolderFiles;
+  /** The bundle beside it, for the option `bundle`. Whether it was built with this model shows when it is loaded. */
+  bundle: FolderFiles | undefined;
+}
+
+/** Options of `Reranker.load`. */
+export interface RerankerOptions {
+  /** Folder that holds the model's `manifest.json`, or its files. Default: the package's own model. */
+  model?: string | URL | FolderFiles;
   /** Called as files arrive. */
   progress_callback?: (event: ProgressEvent) => void;
   /** Aborts loading. */
@@ -214,13 +226,24 @@ export interface LoadOptions {
    * `false`: the page's own thread, which freezes the page for the time of a search.
    */
   worker?: boolean | "auto";
+  /** Whether verified files are kept in Cache Storage for the next visit. Default `true`; files given as {@link FolderFiles} never are. */
+  cache?: boolean;
+}
+
+/** Options of `Shirube.load`. */
+export interface LoadOptions extends RerankerOptions {
+  /** Folder that holds `shirube.json`, absolute or relative to the page, or its files. */
+  bundle: string | URL | FolderFiles;
+  /**
+   * Folder that holds the model's `manifest.json`, or its files. Default: `model/` in the bundle where this script lies beside it, else the package's
+   * own.
+   */
+  model?: string | URL | FolderFiles;
   /**
    * When the model is loaded. `"wait"` (default): before `load` resolves, which rejects where it cannot be. `"background"`: `load` resolves as
    * soon as words can be searched, after some ten kilobytes, and the model follows. `"off"`: when `loadMeaning()` is called.
    */
   meaning?: "wait" | "background" | "off";
-  /** Whether verified files are kept in Cache Storage for the next visit. Default `true`. */
-  cache?: boolean;
   /**
    * `"auto"` (default): whichever is faster on this machine, timed once and remembered; never a software adapter. `"webgpu"`: the GPU wherever it gives
    * the CPU's results. `"wasm"`: the CPU; nothing for a GPU is fetched. Where a GPU is absent, wrong or lost, the CPU answers, and `status.device` says why.
@@ -267,6 +290,27 @@ export interface Reranked {
   index: number;
   /** MaxSim; `-Infinity` for a blank text. Compare only within one query. */
   score: number;
+}
+
+/** What a reranker runs on. */
+export type RerankerStatus = Pick<Status, "backend" | "thread" | "cache" | "model" | "loadMs">;
+
+/** Options of `Reranker.rank`. */
+export interface RankOptions {
+  /** Most hits in a result; all by default. */
+  limit?: number;
+  /** Gives it up. */
+  signal?: AbortSignal;
+}
+
+/** How far a ranking has come. */
+export interface Ranking {
+  /** The sections looked at so far, best first; a hit's `document` is its position among those given. */
+  result: SearchResult;
+  /** Sections looked at. */
+  done: number;
+  /** Sections given. */
+  total: number;
 }
 
 /**

@@ -1,8 +1,8 @@
 /** The Web Worker: messages in, one operation at a time, messages out. */
 
-import { ShirubeError, aborted, toPlain } from "./errors.js";
+import { aborted, toPlain } from "./errors.js";
 import { Host } from "./host.js";
-import type { Request, Response, Results } from "./protocol.js";
+import type { Request, Response } from "./protocol.js";
 
 const host = new Host();
 const waiting: Exclude<Request, { op: "abort" }>[] = [];
@@ -61,29 +61,12 @@ async function answer(request: Exclude<Request, { op: "abort" }>): Promise<void>
       const { reason } = controller.signal;
       throw typeof reason === "string" ? aborted(reason) : aborted();
     }
-    const ok = await run(request, controller.signal);
+    const ok = await host.run(request, controller.signal, (progress) => scope.postMessage({ id: request.id, progress }));
     scope.postMessage({ id: request.id, ok }, "data" in ok ? [ok.data.buffer] : []);
   } catch (error) {
     scope.postMessage({ id: request.id, error: toPlain(error) });
   }
   controllers.delete(request.id);
-}
-
-async function run(request: Exclude<Request, { op: "abort" }>, signal: AbortSignal): Promise<Results[keyof Results]> {
-  switch (request.op) {
-    case "load":
-      return host.load(request.options, signal, (progress) => scope.postMessage({ id: request.id, progress }));
-    case "meaning":
-      return host.meaning(signal, (progress) => scope.postMessage({ id: request.id, progress }));
-    case "keep":
-      return host.keep(signal);
-    case "search":
-      return host.search(request, signal);
-    case "encode":
-      return host.encode(request.text, request.role);
-    default:
-      throw new ShirubeError("INTERNAL", "unknown operation");
-  }
 }
 
 scope.postMessage({ hello: true });
