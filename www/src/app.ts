@@ -5,6 +5,7 @@ import type { ShirubeSearch, SearchState } from "shirube/ui";
 import "shirube/ui";
 import { byId, element } from "./dom.js";
 import { startLab } from "./lab.js";
+import { chosenLanguage, onLanguage, paintLanguage } from "./language.js";
 import { EXAMPLES, SOURCES, texts, type Language, type Texts } from "./texts.js";
 
 const search = byId<ShirubeSearch>("search");
@@ -18,26 +19,13 @@ const number = (value: number, digits = 0) => value.toLocaleString(language, { m
 const megabytes = (bytes: number) => number(bytes / 1e6, 1);
 const milliseconds = (ms: number) => number(ms, ms < 10 ? 1 : 0);
 
-function chosenLanguage(): Language {
-  const asked = new URLSearchParams(location.search).get("lang");
-  if (asked === "en" || asked === "ja") return asked;
-  try {
-    return localStorage.getItem("shirube-language") === "en" ? "en" : "ja";
-  } catch {
-    return "ja";
-  }
-}
-
 function paint(): void {
   const t = words();
-  document.documentElement.lang = language;
+  paintLanguage(language);
   // The element looks for `lang` when it paints.
   search.lang = language;
   search.setAttribute("label", t.label);
   for (const node of document.querySelectorAll<HTMLElement>("[data-text]")) node.textContent = t[node.dataset["text"] as "title"];
-  for (const button of document.querySelectorAll<HTMLElement>("[data-language]")) {
-    button.setAttribute("aria-pressed", String(button.dataset["language"] === language));
-  }
   byId("examples").replaceChildren(
     ...EXAMPLES.map((text) => {
       const chip = element("button", { type: "button", class: "chip", lang: "ja" }, text);
@@ -114,15 +102,8 @@ search.addEventListener("shirube-meaning", () => paintFacts((search.engine as Sh
 search.addEventListener("shirube-result", (event) => paintTiming((event as CustomEvent<SearchResult>).detail));
 search.addEventListener("input", paintQuery);
 
-document.querySelector(".language")?.addEventListener("click", (event) => {
-  const chosen = (event.target as HTMLElement).closest<HTMLElement>("[data-language]")?.dataset["language"];
-  if (chosen !== "ja" && chosen !== "en") return;
+onLanguage((chosen) => {
   language = chosen;
-  try {
-    localStorage.setItem("shirube-language", chosen);
-  } catch {
-    // Storage is switched off: the choice lasts for this visit.
-  }
   paint();
 });
 

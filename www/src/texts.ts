@@ -30,6 +30,7 @@ const ja = {
   compareColumns: ["節", "索引の点", "圧縮前の点", "差", "圧縮前の順"],
   nothingToCompare: "先に何か検索してください",
   docs: "説明書（英語）",
+  ownModel: "自分のモデルで",
   forget: "保存したファイルを消す",
   forgotten: "消しました。次に開くと、もう一度読み込みます。",
   facts: {
@@ -76,6 +77,7 @@ const en: typeof ja = {
   compareColumns: ["Section", "From the index", "Uncompressed", "Difference", "Rank uncompressed"],
   nothingToCompare: "Search for something first",
   docs: "Documentation",
+  ownModel: "Your own model",
   forget: "Delete stored files",
   forgotten: "Deleted. The next visit loads them again.",
   facts: { device: "Compute", thread: "Runs in", model: "Model", index: "Index", start: "Start-up" },

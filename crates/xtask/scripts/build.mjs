@@ -92,15 +92,15 @@ export async function buildPage(bundle) {
   const { build } = await import("esbuild");
   const out = join(root, "www", "dist");
   const docs = `${DOCS}/.vitepress/dist`;
-  const inputs = filesUnder("www/index.html", "www/style.css", "www/icon.svg", "www/tsconfig.json", "www/src", bundle, docs, "pkg/dist", "pkg/model", "crates/xtask/scripts/build.mjs");
-  await once("page", inputs, ["www/dist/index.html", "www/dist/app.js", "www/dist/sw.js"], async () => {
+  const inputs = filesUnder("www/index.html", "www/model.html", "www/style.css", "www/icon.svg", "www/tsconfig.json", "www/src", bundle, docs, "pkg/dist", "pkg/model", "crates/xtask/scripts/build.mjs");
+  await once("page", inputs, ["www/dist/index.html", "www/dist/app.js", "www/dist/model.js", "www/dist/sw.js"], async () => {
     say("building the page (esbuild, tsc)");
     run("node", ["node_modules/typescript/bin/tsc", "-p", "www"]);
     rmSync(out, { recursive: true, force: true });
     mkdirSync(out, { recursive: true });
     await build({
       absWorkingDir: root,
-      entryPoints: ["www/src/app.ts"],
+      entryPoints: ["www/src/app.ts", "www/src/model.ts"],
       outdir: "www/dist",
       bundle: true,
       format: "esm",
@@ -115,7 +115,7 @@ export async function buildPage(bundle) {
       ],
       logLevel: "warning",
     });
-    for (const name of ["index.html", "style.css", "icon.svg"]) cpSync(join(root, "www", name), join(out, name));
+    for (const name of ["index.html", "model.html", "style.css", "icon.svg"]) cpSync(join(root, "www", name), join(out, name));
     mkdirSync(join(out, "shirube"));
     for (const name of readdirSync(join(root, "pkg", "dist"))) {
       if (/^(?!shirube_(wasm|gpu)\.|inline\.|slim\.).*\.js$|_bg\.wasm$/.test(name)) cpSync(join(root, "pkg", "dist", name), join(out, "shirube", name));
