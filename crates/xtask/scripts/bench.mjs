@@ -1,5 +1,6 @@
 // `npm run bench -- NAME [--quick]`: one frame for all benches; see crates/bench. `train` needs Python beside Rust: see bench-train.mjs; `search` Node
 // packages: see crates/bench/search.
+import { benchCheckpointsInBrowser } from "../../bench/checkpoints/browser.mjs";
 import { enginePeers } from "../../bench/engine/run.mjs";
 import { benchSearch } from "../../bench/search/run.mjs";
 import { fugashiParity } from "../../bench/segment/run.mjs";
@@ -20,6 +21,7 @@ try {
     const value = (name) => (args.includes(name) ? args[args.indexOf(name) + 1] : undefined);
     await benchSearch({ quick: args.includes("--quick"), resume: args.includes("--resume"), minutes: Number(value("--minutes") ?? 15), data: value("--data"), binary: value("--binary"), only: value("--only"), build: !args.includes("--no-build") });
   }
+  else if (args[0] === "checkpoints-browser") await benchCheckpointsInBrowser({ quick: args.includes("--quick") });
   else if (args[0] === "site") await benchSite({ quick: args.includes("--quick"), only: ["native", "npm"].find((name) => args.includes(`--${name}`)) });
   else if (args[0] === "visit") await benchVisit({ quick: args.includes("--quick"), bundle: args.includes("--bundle") ? args[args.indexOf("--bundle") + 1] : undefined });
   else {
@@ -32,6 +34,7 @@ try {
     if (args.length === 0) console.log("search     the npm package beside Pagefind, MiniSearch, lunr, Orama and FlexSearch (installs them)");
     if (args.length === 0) console.log("train      one distillation step beside PyLate on PyTorch (installs them)");
     if (args.length === 0) console.log("visit      what a visitor waits for and fetches on a slow line, in Chromium");
+    if (args.length === 0) console.log("checkpoints-browser  a converted BERT-base in Chromium: memory, time to load, milliseconds a query");
     if (args.length === 0) console.log("site       shirube build over the documentation corpus, natively and through npm");
   }
 } catch (error) {
