@@ -8,7 +8,6 @@ mod native {
     mod lazy;
     mod life;
     mod map;
-    mod rerank;
     mod search;
     mod support;
     mod words;

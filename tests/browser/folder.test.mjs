@@ -108,10 +108,12 @@ test("a dropped model searches the demo: candidates by words in the order of its
 
 test("a folder is picked without a mouse, and a model with a dictionary brings it along in its folder", async () => {
   await visit({}, async (page, { url }) => {
+    // Before the page is there: the browser must know in time that somebody waits for its dialog.
+    const chosen = page.waitForEvent("filechooser");
     await open(page, url, "en");
     await page.locator("#pick").focus();
-    const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Enter")]);
-    await chooser.setFiles(join(folder, "mecab"));
+    await page.keyboard.press("Enter");
+    await (await chosen).setFiles(join(folder, "mecab"));
     await searchable(page);
     const facts = await page.locator("#model-facts").innerText();
     assert.match(facts, /colbert-ai-mecab/);
