@@ -33,6 +33,9 @@ use std::collections::{BTreeMap, HashMap};
 /// Bytes of lists and codes kept between queries; what was not used for longest goes first.
 const CACHE_BYTES: usize = 32 << 20;
 
+/// See [`LazyOptions::list_bytes_per_root`].
+const LEAST_LIST_BYTES: u64 = 88 << 10;
+
 /// How much a query may ask for. [`Self::default`] is what `npm run bench -- lazy` measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LazyOptions {
@@ -44,6 +47,8 @@ pub struct LazyOptions {
     pub n_list_requests: usize,
     /// Bytes of lists read at most; the first block is read in any case.
     pub list_bytes: u64,
+    /// Bytes of lists read at most for the root of the bytes of all lists, but not below 88 KiB: a smaller index is better served by more documents.
+    pub list_bytes_per_root: u64,
     /// Bytes between two blocks of one shard that are read along, up to which one request fetches both.
     pub gap_bytes: u64,
     /// Requests for lists and codes at most, counted as if nothing were here yet, so that an answer does not depend on what came before.
@@ -59,7 +64,8 @@ impl Default for LazyOptions {
             centroid_score_threshold: 0.4,
             n_list_requests: 16,
             list_bytes: 320 << 10,
-            gap_bytes: 6 << 10,
+            list_bytes_per_root: 41,
+            gap_bytes: 3 << 10,
             n_requests: 40,
             n_full_scores: 32,
         }
@@ -73,6 +79,7 @@ impl LazyOptions {
         centroid_score_threshold: f32::MIN,
         n_list_requests: usize::MAX,
         list_bytes: u64::MAX,
+        list_bytes_per_root: u64::MAX,
         gap_bytes: 0,
         n_requests: usize::MAX,
         n_full_scores: usize::MAX,
@@ -218,10 +225,13 @@ impl LazyIndex {
     /// The blocks of lists that a query reads.
     fn plan(&self, query: &PreparedQuery, options: &LazyOptions) -> Runs<'_> {
         let mut runs = Runs::new(&self.ivf.table, options.gap_bytes);
+        let root = self.ivf.table.total_bytes().isqrt();
+        let least = LEAST_LIST_BYTES.min(options.list_bytes);
+        let most_bytes = options.list_bytes_per_root.saturating_mul(root).clamp(least, options.list_bytes);
         for centroid in self.scorer.ranked(query, options.n_probe, options.centroid_score_threshold) {
             let block = self.ivf.block_of(centroid);
             let (n_requests, bytes) = runs.with(block);
-            let fits = n_requests <= options.n_list_requests && bytes <= options.list_bytes;
+            let fits = n_requests <= options.n_list_requests && bytes <= most_bytes;
             if fits || runs.n_requests() == 0 {
                 runs.insert(block);
             }

@@ -79,7 +79,7 @@ fn measure(growth: &mut Growth, n: usize, report: &mut Report) -> anyhow::Result
     let d = LazyOptions::default();
     let settings = [
         ("default", d),
-        ("half the lists", LazyOptions { n_list_requests: d.n_list_requests / 2, ..d }),
+        ("half the lists", LazyOptions { list_bytes_per_root: d.list_bytes_per_root / 2, ..d }),
         (
             "twice the requests",
             LazyOptions { n_requests: 2 * d.n_requests, n_full_scores: 2 * d.n_full_scores, ..d },
@@ -96,8 +96,8 @@ fn measure(growth: &mut Growth, n: usize, report: &mut Report) -> anyhow::Result
         }
         let found = quality(&rankings, &relevant);
         let what = format!(
-            "{n} passages, {what}: {} requests for lists, {} in all, {} documents",
-            options.n_list_requests, options.n_requests, options.n_full_scores
+            "{n} passages, {what}: {} requests in all, {} of them for lists",
+            options.n_requests, options.n_list_requests
         );
         report.rows.push(Row { what, unit: "", cells: cells(&fetched, times, found, whole) });
         if options == d {
