@@ -2,9 +2,11 @@
 
 use crate::error::Failure;
 use core::hint::black_box;
-use shirube_core::{Architecture, Role};
+use shirube_core::{Architecture, DocId, Role};
 use shirube_encoder::Encoder;
+use shirube_format::bundle::CodecTables;
 use shirube_format::model::{ModelManifest, WeightKind, Weights};
+use shirube_index::{BuiltIndex, Index, IndexError, Packed, ResidualCodec, SearchMode, SearchOptions};
 use shirube_kernels::{Kernels, PackedF32};
 use shirube_testkit::{Products, Random, RandomIndex, RandomShape};
 use wasm_bindgen::prelude::*;
@@ -224,5 +226,85 @@ impl BenchDictionary {
             }
         }
         out
+    }
+}
+
+/// A whole index in memory, from the parts that `shirube-bench index-parts` writes.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct BenchIndex(Index);
+
+#[wasm_bindgen]
+impl BenchIndex {
+    /// Tables as in a bundle; lengths and codes of all tokens; residuals.
+    ///
+    /// # Errors
+    /// Parts that do not fit together, kernels that do not run here.
+    #[wasm_bindgen(constructor)]
+    pub fn new(
+        tables: &[u8],
+        lengths: Vec<u16>,
+        codes: Vec<u16>,
+        residuals: Vec<u8>,
+        backend: &str,
+    ) -> Result<Self, JsValue> {
+        let failed = |e: &dyn core::fmt::Display| Failure::internal(e.to_string());
+        let tables = CodecTables::parse("tables", tables).map_err(|e| failed(&e))?;
+        let built = BuiltIndex {
+            codec: ResidualCodec::new(tables),
+            tokens_before_pooling: codes.len() as u64,
+            packed: Packed { codes, residuals },
+            lengths,
+        };
+        let index = Index::from_built(&built, kernels(backend)?).map_err(|e| failed(&e))?;
+        Ok(Self(index))
+    }
+
+    /// The best ten documents for `query_embeddings [n_query_tokens, dim]`, from preparing the query on. `mode` is `auto`, `exact`, `scan` or `probe`; 0
+    /// takes the default of a number.
+    ///
+    /// # Errors
+    /// An unknown mode.
+    pub fn search(
+        &self,
+        query_embeddings: &[f32],
+        mode: &str,
+        n_probe: usize,
+        n_candidates: usize,
+    ) -> Result<Vec<u32>, JsValue> {
+        let mode = match mode {
+            "auto" => SearchMode::Auto,
+            "exact" => SearchMode::Exact,
+            "scan" => SearchMode::Scan,
+            "probe" => SearchMode::Probe,
+            _ => return Err(Failure::bad_argument(format!("no mode {mode:?}")).into()),
+        };
+        let default = SearchOptions::default();
+        let or = |n: usize, default: usize| if n == 0 { default } else { n };
+        let options = SearchOptions {
+            mode,
+            n_probe: or(n_probe, default.n_probe),
+            n_candidates: or(n_candidates, default.n_candidates),
+            ..default
+        };
+        let failed = |e: IndexError| Failure::internal(e.to_string());
+        let prepared = self.0.prepare(query_embeddings).map_err(failed)?;
+        let found = self.0.search_with(&prepared, &options).map_err(failed)?;
+        Ok(found.hits.iter().map(|hit| hit.document.0).collect())
+    }
+
+    /// Scores every document by centroids alone, or exactly; returns a sum, so that nothing is left out.
+    ///
+    /// # Errors
+    /// Never: shapes fit.
+    pub fn score_all(&self, query_embeddings: &[f32], exact: bool) -> Result<f64, JsValue> {
+        let failed = |e: IndexError| Failure::internal(e.to_string());
+        let prepared = self.0.prepare(query_embeddings).map_err(failed)?;
+        if exact {
+            return Ok(self.0.score_all(&prepared).map_err(failed)?.iter().map(|&s| f64::from(s)).sum());
+        }
+        let all: Vec<DocId> = (0..self.0.n_documents() as u32).map(DocId).collect();
+        let scores = self.0.approximate(&prepared, &all).map_err(failed)?;
+        Ok(scores.into_iter().map(f64::from).sum())
     }
 }

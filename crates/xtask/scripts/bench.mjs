@@ -2,6 +2,7 @@
 // packages: see crates/bench/search.
 import { benchCheckpointsInBrowser } from "../../bench/checkpoints/browser.mjs";
 import { enginePeers } from "../../bench/engine/run.mjs";
+import { browserIndex } from "../../bench/index/run.mjs";
 import { benchSearch } from "../../bench/search/run.mjs";
 import { fugashiParity } from "../../bench/segment/run.mjs";
 import { makeCheckpoints } from "./bench-checkpoints.mjs";
@@ -16,6 +17,10 @@ try {
   ensureRust();
   if (args[0] === "train") await benchTrain({ quick: args.includes("--quick"), device: args.includes("--device") ? args[args.indexOf("--device") + 1] : "cpu" });
   else if (args[0] === "segment") await segment();
+  else if (args[0] === "browser-index") {
+    const value = (name) => (args.includes(name) ? args[args.indexOf(name) + 1] : undefined);
+    await browserIndex({ quick: args.includes("--quick"), data: value("--data"), build: value("--build"), made: args.includes("--no-build") });
+  }
   // What sites search with today: JavaScript, all of it.
   else if (args[0] === "search") {
     const value = (name) => (args.includes(name) ? args[args.indexOf(name) + 1] : undefined);
@@ -31,6 +36,7 @@ try {
     if (args[0] === "engine" && !args.includes("--no-peers")) await enginePeers({ quick: args.includes("--quick") });
     if (args[0] === "checkpoints") await segment();
     if (args.length === 0) console.log("segment    words beside fugashi's on a million characters, in Chromium (installs it)");
+    if (args.length === 0) console.log("browser-index  a query over 100,000 passages in Chromium, both builds of the wasm (installs it)");
     if (args.length === 0) console.log("search     the npm package beside Pagefind, MiniSearch, lunr, Orama and FlexSearch (installs them)");
     if (args.length === 0) console.log("train      one distillation step beside PyLate on PyTorch (installs them)");
     if (args.length === 0) console.log("visit      what a visitor waits for and fetches on a slow line, in Chromium");
