@@ -156,7 +156,7 @@ pub fn model_with(tokenizer: &Tokenizer, seed: u64) -> (ModelManifest, Vec<(Stri
             rope_theta_local: 10_000.0,
         },
         projection: ProjectionConfig {
-            dense: vec![DenseConfig { in_features: hidden, out_features: dim, bias: false, residual: false }],
+            dense: vec![DenseConfig { in_features: hidden, out_features: dim, ..DenseConfig::default() }],
             query_weight: false,
         },
         query: rules(3),

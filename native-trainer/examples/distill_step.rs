@@ -64,7 +64,7 @@ fn student(shape: &Shape, folder: &std::path::Path, device: &Device) -> Result<S
         rope_theta_local: shape.rope_theta_local,
     };
     let dense =
-        DenseConfig { in_features: shape.hidden_size, out_features: shape.dim, bias: false, residual: false };
+        DenseConfig { in_features: shape.hidden_size, out_features: shape.dim, ..DenseConfig::default() };
     let projection = ProjectionConfig { dense: vec![dense], query_weight: false };
     let values: BTreeMap<String, Tensor> =
         candle_core::safetensors::load(folder.join("model.safetensors"), device)?.into_iter().collect();

@@ -98,7 +98,7 @@ impl Student {
         seed: u64,
         device: &Device,
     ) -> Result<Self> {
-        if projection.dense.iter().any(|d| d.residual) {
+        if projection.dense.iter().any(|d| d.residual || !d.activation.is_identity()) {
             candle_core::bail!("only plain dense layers can be trained");
         }
         let mut rng = ChaCha8Rng::seed_from_u64(seed);

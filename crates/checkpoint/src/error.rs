@@ -78,6 +78,18 @@ pub enum CheckpointError {
         /// In the file.
         found: String,
     },
+    /// A model that a layout has no words for.
+    #[error("the layout of {layout} cannot say this model, {what}: the model {ours}, the folder {theirs}")]
+    Inexpressible {
+        /// The layout.
+        layout: &'static str,
+        /// What would be lost.
+        what: String,
+        /// In the model.
+        ours: String,
+        /// In the folder.
+        theirs: String,
+    },
     /// The tokenizer cannot be converted.
     #[error("{}: {source}", path.display())]
     Tokenizer {

@@ -4,7 +4,7 @@ use crate::error::{CheckpointError, unsupported};
 use crate::files;
 use crate::tensors::{self, Tensors};
 use serde::Deserialize;
-use shirube_core::{Architecture, DenseConfig, EncoderConfig};
+use shirube_core::{Activation, Architecture, DenseConfig, EncoderConfig};
 use shirube_format::model::Weights;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -149,7 +149,8 @@ impl Network {
                 return Err(mismatch(&root, "linear.weight", "a matrix", &format!("{:?}", weight.shape)));
             };
             let bias = found.remove("linear.bias");
-            dense.push(DenseConfig { in_features, out_features, bias: bias.is_some(), residual: false });
+            let bias_there = bias.is_some();
+            dense.push(DenseConfig { in_features, out_features, bias: bias_there, ..DenseConfig::default() });
             weights.insert("dense.0.weight", weight);
             if let Some(bias) = bias {
                 weights.insert("dense.0.bias", bias);
@@ -214,9 +215,7 @@ fn read_dense(
 ) -> Result<(), CheckpointError> {
     let path = folder.join("config.json");
     let config: DenseFile = files::json(&path)?;
-    if let Some(name) = config.activation_function.as_ref().filter(|name| !name.ends_with("Identity")) {
-        return Err(unsupported(&path, format!("activation {name}"), "Identity, PyLate's default"));
-    }
+    let activation = activation(&path, config.activation_function.as_deref())?;
     for name in [&config.module_input_name, &config.module_output_name].into_iter().flatten() {
         if name != "token_embeddings" {
             return Err(unsupported(&path, format!("a dense layer of {name:?}"), "token_embeddings"));
@@ -228,6 +227,7 @@ fn read_dense(
         out_features: config.out_features,
         bias: config.bias,
         residual: config.use_residual,
+        activation,
     };
     let mut found = tensors::read(folder)?;
     let (rows, cols) = (layer.out_features, layer.in_features);
@@ -254,6 +254,24 @@ fn read_dense(
     }
     dense.push(layer);
     Ok(())
+}
+
+/// The activation of a dense module: a class of PyTorch, which the libraries make without arguments.
+fn activation(path: &Path, class: Option<&str>) -> Result<Activation, CheckpointError> {
+    let Some(class) = class else { return Ok(Activation::Identity) };
+    let name = class.strip_prefix("torch.nn.modules.").and_then(|name| name.split_once('.'));
+    Ok(match name {
+        Some(("linear", "Identity")) => Activation::Identity,
+        Some(("activation", "Tanh")) => Activation::Tanh,
+        Some(("activation", "ReLU")) => Activation::Relu,
+        Some(("activation", "GELU")) => Activation::Gelu,
+        Some(("activation", "SiLU")) => Activation::Silu,
+        Some(("activation", "Sigmoid")) => Activation::Sigmoid,
+        _ => {
+            let supported = "Identity, Tanh, ReLU, GELU, SiLU, Sigmoid of torch.nn";
+            return Err(unsupported(path, format!("activation {class}"), supported));
+        }
+    })
 }
 
 fn mismatch(path: &Path, what: &str, expected: &str, found: &str) -> CheckpointError {

@@ -173,7 +173,7 @@ fn tokenizers_give_the_ids_of_the_reference_with_spans_that_never_go_back() {
     for (name, _) in CHECKPOINTS {
         hold(name, &read(name).tokenizer);
     }
-    for name in ["llama-bpe", "llama-unigram", "word-piece-cased"] {
+    for name in ["llama-bpe", "llama-unigram", "word-piece-cased", "split-bpe", "precompiled-unigram"] {
         let name = format!("tokenizers/{name}");
         let json = std::fs::read_to_string(folder(&name).join("tokenizer.json")).unwrap();
         hold(&name, &Tokenizer::from_hugging_face(&json).unwrap_or_else(|e| panic!("{name}: {e}")));
@@ -192,7 +192,12 @@ fn sentencepiece_files_give_the_ids_of_their_reference() {
 
 #[test]
 fn damaged_tokenizer_files_are_errors_and_never_panic() {
-    for name in ["tokenizers/llama-bpe", "tokenizers/llama-unigram", "tokenizers/word-piece-cased"] {
+    for name in [
+        "tokenizers/llama-bpe",
+        "tokenizers/llama-unigram",
+        "tokenizers/split-bpe",
+        "tokenizers/precompiled-unigram",
+    ] {
         let json = std::fs::read_to_string(folder(name).join("tokenizer.json")).unwrap();
         let bytes = Tokenizer::from_hugging_face(&json).unwrap().to_bytes();
         for cut in (0..bytes.len()).step_by(61).chain(0..100) {

@@ -83,8 +83,34 @@ impl EncoderConfig {
     }
 }
 
+/// What is applied to each output of a layer of the projection chain, with PyTorch's default parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    Identity,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// `max(x, 0)`
+    Relu,
+    /// `x/2 (1 + erf(x / √2))`
+    Gelu,
+    /// `x / (1 + e^-x)`
+    Silu,
+    /// `1 / (1 + e^-x)`
+    Sigmoid,
+}
+
+impl Activation {
+    /// Whether it changes nothing.
+    pub fn is_identity(&self) -> bool {
+        *self == Self::Identity
+    }
+}
+
 /// One linear layer of the projection chain.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DenseConfig {
     /// Input width.
     pub in_features: usize,
@@ -96,6 +122,9 @@ pub struct DenseConfig {
     /// Whether the input is added to the output (projected by `residual.weight` when the widths differ).
     #[serde(default)]
     pub residual: bool,
+    /// Applied before the input is added. Left out of JSON where it is the identity, so that fingerprints of other models stay.
+    #[serde(default, skip_serializing_if = "Activation::is_identity")]
+    pub activation: Activation,
 }
 
 /// From hidden states to token embeddings.

@@ -9,7 +9,7 @@ mod ids;
 mod input;
 mod packing;
 
-pub use encoder::{Architecture, DenseConfig, EncoderConfig, LayerKind, ProjectionConfig};
+pub use encoder::{Activation, Architecture, DenseConfig, EncoderConfig, LayerKind, ProjectionConfig};
 pub use ids::DocId;
 pub use input::{Expansion, ExpansionRule, InputRules, Role};
 pub use packing::{Packing, run_start};

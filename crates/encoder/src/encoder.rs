@@ -5,7 +5,7 @@ use crate::bert::Bert;
 use crate::layers::{Loader, Projection, Residual};
 use crate::modern_bert::ModernBert;
 use crate::scratch::Scratch;
-use shirube_core::{Architecture, EncoderConfig, Role};
+use shirube_core::{Activation, Architecture, EncoderConfig, Role};
 use shirube_format::model::{ModelManifest, Weights};
 use shirube_kernels::{Kernels, RowSource};
 use std::sync::Arc;
@@ -228,6 +228,7 @@ impl Encoder {
             let source = RowSource::Plain(input);
             dense.weight.store(kernels, source, None, &mut s.operand, out)?;
             out.truncate(source.n_rows(dense.weight.inputs()) * dense.weight.outputs());
+            activate(kernels, dense.activation, dense.weight.outputs(), out)?;
             match &dense.residual {
                 Residual::None => {}
                 Residual::Input => out.iter_mut().zip(input).for_each(|(y, x)| *y += x),
@@ -247,6 +248,27 @@ impl Encoder {
         }
         Ok(())
     }
+}
+
+/// Applies an activation to rows of `width`, by exponentials in f64: small code, and far more exact than what follows.
+fn activate(
+    kernels: Kernels,
+    activation: Activation,
+    width: usize,
+    x: &mut [f32],
+) -> Result<(), EncoderError> {
+    let sigmoid = |v: f64| 1.0 / (1.0 + (-v).exp());
+    let each =
+        |x: &mut [f32], f: &dyn Fn(f64) -> f64| x.iter_mut().for_each(|v| *v = f(f64::from(*v)) as f32);
+    match activation {
+        Activation::Identity => {}
+        Activation::Gelu => kernels.rows(RowSource::Gelu(&x.to_vec()), width, x)?,
+        Activation::Relu => x.iter_mut().for_each(|v| *v = v.max(0.0)),
+        Activation::Tanh => each(x, &|v| 2.0 * sigmoid(2.0 * v) - 1.0),
+        Activation::Silu => each(x, &|v| v * sigmoid(v)),
+        Activation::Sigmoid => each(x, &sigmoid),
+    }
+    Ok(())
 }
 
 /// `ln(1 + e^x)`, without overflow.

@@ -2,7 +2,7 @@
 
 use crate::EncoderError;
 use crate::scratch::{Operand, room};
-use shirube_core::ProjectionConfig;
+use shirube_core::{Activation, ProjectionConfig};
 use shirube_format::model::{WeightKind, Weights};
 use shirube_kernels::{
     Epilogue, GROUP, GroupedI4, Kernels, MAX_K_I4, PackedF32, PackedI4, PackedI8, RowSource,
@@ -275,6 +275,7 @@ pub(crate) struct Projection {
 #[derive(Debug)]
 pub(crate) struct Dense {
     pub(crate) weight: Linear,
+    pub(crate) activation: Activation,
     pub(crate) residual: Residual,
 }
 
@@ -303,7 +304,7 @@ impl Projection {
                 }
             };
             let weight = loader.linear(&format!("dense.{i}"), rows, cols, layer.bias)?;
-            dense.push(Dense { weight, residual });
+            dense.push(Dense { weight, activation: layer.activation, residual });
         }
         let query_weight = if config.query_weight {
             let weight = loader.weights.take_f32("query_weight.weight", &[1, hidden])?;

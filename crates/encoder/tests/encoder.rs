@@ -1,7 +1,7 @@
 //! What the encoder promises, on models with random weights.
 
 use proptest::prelude::*;
-use shirube_core::{DenseConfig, Expansion, ExpansionRule, InputRules, Role};
+use shirube_core::{Activation, DenseConfig, Expansion, ExpansionRule, InputRules, Role};
 use shirube_encoder::{Encoder, EncoderError, EncoderIds, Model};
 use shirube_format::FormatError;
 use shirube_format::model::{Quantization, Tensor, WeightKind, Weights};
@@ -158,13 +158,43 @@ fn buffers_of_a_longer_text_leave_nothing_behind() {
 
 #[test]
 fn a_projection_chain_adds_biases_and_residuals() {
+    hold_chain([Activation::Identity; 3]);
+}
+
+#[test]
+fn activations_of_a_projection_chain_come_before_its_residuals() {
+    hold_chain([Activation::Tanh, Activation::Relu, Activation::Gelu]);
+    hold_chain([Activation::Silu, Activation::Sigmoid, Activation::Identity]);
+}
+
+/// By the definitions, in f64; Gelu's from its integral, the error function as a sum.
+fn activated(activation: Activation, x: f32) -> f32 {
+    let x = f64::from(x);
+    let normal = |t: f64| (-t * t / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+    let y = match activation {
+        Activation::Identity => x,
+        Activation::Tanh => x.tanh(),
+        Activation::Relu => x.max(0.0),
+        Activation::Gelu => {
+            let step = x / 2000.0;
+            x * (0.5 + (0..2000).map(|i| normal((f64::from(i) + 0.5) * step) * step).sum::<f64>())
+        }
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+    };
+    y as f32
+}
+
+/// Holds the chain of three layers to plain arithmetic.
+fn hold_chain(activations: [Activation; 3]) {
     let mut model = random_model(2, &RandomShape { query_weight: false, ..RandomShape::default() });
     let mut random = Random::new(9);
     let chain = [(48, 24, true, true), (24, 24, false, true), (24, 8, true, false)];
     model.manifest.projection.dense.clear();
     let mut weights = Vec::new();
     for (i, &(inputs, outputs, bias, residual)) in chain.iter().enumerate() {
-        let dense = DenseConfig { in_features: inputs, out_features: outputs, bias, residual };
+        let activation = activations[i];
+        let dense = DenseConfig { in_features: inputs, out_features: outputs, bias, residual, activation };
         model.manifest.projection.dense.push(dense);
         let matrix = random.normals(inputs * outputs, 0.2);
         let side = (residual && inputs != outputs).then(|| random.normals(inputs * outputs, 0.2));
@@ -183,7 +213,7 @@ fn a_projection_chain_adds_biases_and_residuals() {
     let ids = [300, 301, 302];
     // The hidden states, by a projection that leaves them as they are but for their length.
     let mut plain = model.clone();
-    let identity = DenseConfig { in_features: 48, out_features: 48, bias: false, residual: false };
+    let identity = DenseConfig { in_features: 48, out_features: 48, ..DenseConfig::default() };
     plain.manifest.projection.dense = vec![identity];
     let unit = (0..48 * 48).map(|i| if i % 49 == 0 { 1.0 } else { 0.0 }).collect();
     plain.weights.insert("dense.0.weight", Tensor::f32(&[48, 48], unit));
@@ -206,7 +236,7 @@ fn a_projection_chain_adds_biases_and_residuals() {
                     (true, None) => x[o],
                     (true, Some(side)) => product(side, o),
                 };
-                product(matrix, o) + shift[o] + added
+                activated(activations[i], product(matrix, o) + shift[o]) + added
             });
             x = next.collect();
         }

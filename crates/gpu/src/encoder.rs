@@ -116,6 +116,10 @@ impl GpuEncoder {
         for layer in &manifest.projection.dense {
             let width = layer.out_features;
             require("projection.dense.out_features", width, width.is_multiple_of(4), "multiples of 4")?;
+            if !layer.activation.is_identity() {
+                let (what, found) = ("projection.dense.activation", format!("{:?}", layer.activation));
+                return Err(GpuError::Unsupported { what, found, expected: "none" });
+            }
         }
         let kind = manifest.quantization.linear;
         let max_tokens =

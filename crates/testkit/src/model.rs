@@ -159,7 +159,7 @@ pub fn random_model(seed: u64, shape: &RandomShape) -> RandomModel {
                 in_features: hidden,
                 out_features: shape.dim,
                 bias: false,
-                residual: false,
+                ..DenseConfig::default()
             }],
             query_weight: shape.query_weight,
         },

@@ -134,7 +134,7 @@ impl ModelShape {
                 in_features: self.hidden_size,
                 out_features: self.dim,
                 bias: false,
-                residual: false,
+                ..DenseConfig::default()
             }],
             query_weight: self.query_weight,
         }
@@ -147,7 +147,7 @@ impl ModelShape {
                 in_features: self.hidden_size,
                 out_features: 1,
                 bias: false,
-                residual: false,
+                ..DenseConfig::default()
             }],
             query_weight: false,
         }

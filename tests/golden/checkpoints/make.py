@@ -3,6 +3,7 @@
 python make.py            everything but st-modernbert, with PyLate 1.6
 python make.py st         st-modernbert, with Sentence Transformers 6.2 (another environment: PyLate 1.6 needs 5.3)
 python make.py STEP       one of tokenizers, colbert-ai, mecab, pylate
+python make.py tokenizers NAME       one of them
 """
 import json
 import os
@@ -103,6 +104,50 @@ def byte_bpe():
     return tok
 
 
+LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# Full-width ASCII, half-width katakana with their marks, decomposed kana, some signs and blanks: what SentencePiece's nmt_nfkc does to them, in kilobytes.
+WIDE = [chr(c) for c in range(0xFF01, 0xFF5F)] + [chr(c) for c in range(0xFF61, 0xFFA0)] + list("㍑①ⅳﬁ…　\u00a0\u200b\t\n\ufeffＡ́") + ["ｶﾞ", "ﾊﾟ", "か\u3099", "は\u309a", "e\u0301"]
+MORE = [text for t in WIDE for text in (t, "a" + t + "い" + t + " 1234567 it'S ")]
+
+
+def split_bpe():
+    """As Llama 3 and Qwen have it: cut by an expression, then bytes."""
+    tok = Tokenizer(models.BPE())
+    split = lambda pattern, behavior: pre_tokenizers.Split(Regex(pattern), behavior=behavior, invert=False)
+    digits = LLAMA3.replace("{1,3}", "")
+    parts = [split(LLAMA3, "isolated"), split(digits, "isolated"), pre_tokenizers.Split("の", behavior="merged_with_previous"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    tok.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    trainer = trainers.BpeTrainer(vocab_size=500, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=["<|begin|>"], show_progress=False)
+    tok.train_from_iterator(LINES, trainer)
+    return tok
+
+
+def precompiled_unigram(folder):
+    """As XLM-RoBERTa has it: SentencePiece's compiled rules, runs of blanks, then marks."""
+    import base64
+    import unicodedata
+
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2 as proto
+
+    rules = {t: unicodedata.normalize("NFKC", t) for t in WIDE} | {"\t": " ", "\n": " ", "\u200b": "", "\ufeff": ""}
+    points = lambda text: " ".join(f"{ord(c):04X}" for c in text)
+    (folder / "rules.tsv").write_text("".join(f"{points(a)}\t{points(b)}\n" for a, b in rules.items() if a != b), encoding="utf-8")
+    corpus = folder / "corpus.txt"
+    often = Counter("".join(LINES))
+    corpus.write_text("\n".join(t.replace("\n", " ") for t in LINES if all(often[c] > 3 for c in t)), encoding="utf-8")
+    sentencepiece.SentencePieceTrainer.train(input=str(corpus), model_prefix=str(folder / "spm"), vocab_size=700, hard_vocab_limit=False, character_coverage=0.98, normalization_rule_tsv=str(folder / "rules.tsv"), minloglevel=2)
+    model = proto.ModelProto.FromString((folder / "spm.model").read_bytes())
+    for name in ("rules.tsv", "corpus.txt", "spm.model", "spm.vocab"):
+        (folder / name).unlink()
+    tok = Tokenizer(models.Unigram([(p.piece, p.score) for p in model.pieces], unk_id=0))
+    state = json.loads(tok.to_str())
+    charsmap = base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode()
+    state["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Precompiled", "precompiled_charsmap": charsmap}, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}]}
+    state["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}]}
+    return Tokenizer.from_str(json.dumps(state))
+
+
 def fresh(name):
     folder = HERE / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -110,9 +155,9 @@ def fresh(name):
     return folder
 
 
-def tokens(folder, encode, skip=lambda text: False):
+def tokens(folder, encode, skip=lambda text: False, more=()):
     """The ids of every text, without markers."""
-    rows = [{"text": text, "ids": encode(text)} for text in TEXTS[::3] + QUERIES + DOCUMENTS if not skip(text)]
+    rows = [{"text": text, "ids": encode(text)} for text in [*TEXTS[::3], *QUERIES, *DOCUMENTS, *more] if not skip(text)]
     with open(folder / "tokens.jsonl", "w", encoding="utf-8") as out:
         for row in rows:
             out.write(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n")
@@ -183,7 +228,7 @@ def make_pylate():
     tok = wrapped(word_piece(lower=True), *BERT_SPECIALS)
     with_pylate("pylate-bert", bert(len(tok), 1), tok, query_length=24, document_length=64)
     tok = wrapped(llama_unigram("first", False), "<pad>", "<unk>", "<s>", "</s>", "<mask>")
-    with_pylate("pylate-modernbert", modern_bert(len(tok), 2), tok, half=True, dense=[Dense(DIM, DIM, bias=True, use_residual=True), Dense(DIM, 16, bias=False, use_residual=True)],
+    with_pylate("pylate-modernbert", modern_bert(len(tok), 2), tok, half=True, dense=[Dense(DIM, DIM, bias=True, use_residual=True, activation_function=torch.nn.Tanh()), Dense(DIM, 16, bias=False, use_residual=True, activation_function=torch.nn.GELU())],
                 query_length=40, document_length=90, attend_to_expansion_tokens=True, skiplist_words=["、", "。", "▁", "語語語"], query_prefix="[Q] ", document_prefix="[D] ")
 
 
@@ -234,10 +279,15 @@ def make_mecab():
 
 
 def make_tokenizers():
-    for name, tok in [("llama-bpe", llama_bpe()), ("llama-unigram", llama_unigram("always", True)), ("word-piece-cased", word_piece(lower=False))]:
+    for name, tok in [("split-bpe", split_bpe()), ("precompiled-unigram", precompiled_unigram), ("llama-bpe", llama_bpe()), ("llama-unigram", llama_unigram("always", True)), ("word-piece-cased", word_piece(lower=False))]:
+        if len(sys.argv) > 2 and sys.argv[2] != name:
+            continue
         folder = fresh(f"tokenizers/{name}") if (HERE / "tokenizers").mkdir(exist_ok=True) is None else None
+        tok = tok(folder) if callable(tok) else tok
         tok.save(str(folder / "tokenizer.json"))
-        tokens(folder, lambda text: tok.encode(text, add_special_tokens=False).ids)
+        tokens(folder, lambda text: tok.encode(text, add_special_tokens=False).ids, more=MORE if name in ("split-bpe", "precompiled-unigram") else ())
+    if len(sys.argv) > 2:
+        return
     # SentencePiece's own file, as transformers converts it.
     import sentencepiece
     from transformers import LlamaTokenizer

@@ -108,7 +108,13 @@ fn a_projection_chain_adds_biases_and_residuals() {
     for (i, (inputs, outputs, bias, residual)) in
         [(48, 24, true, true), (24, 24, false, true), (24, 8, true, false)].into_iter().enumerate()
     {
-        let dense = DenseConfig { in_features: inputs, out_features: outputs, bias, residual };
+        let dense = DenseConfig {
+            in_features: inputs,
+            out_features: outputs,
+            bias,
+            residual,
+            ..DenseConfig::default()
+        };
         model.manifest.projection.dense.push(dense);
         let mut insert = |name: String, shape: &[usize]| {
             let values = random.normals(shape.iter().product(), 0.3);

@@ -140,7 +140,11 @@ impl Pipeline {
         }
         let description: Description = serde_json::from_slice(reader.take(description, "description")?)
             .map_err(|_| damaged("description", HEADER_BYTES))?;
-        if !super::steps::are_bounded(&description.steps) {
+        let sound = |split: &Split| match split {
+            Split::Pattern { pattern, .. } => pattern.is_sound(),
+            _ => true,
+        };
+        if !super::steps::are_bounded(&description.steps) || !description.splits.iter().all(sound) {
             return Err(damaged("description", HEADER_BYTES));
         }
         let shared = reader.take(n, "shared lengths")?;

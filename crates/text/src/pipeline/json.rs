@@ -1,7 +1,9 @@
 //! From a `tokenizer.json` of the crate `tokenizers`.
 
+use super::charsmap;
 use super::model::{Merges, Subword};
-use super::split::{Prepend, Split};
+use super::pattern::Pattern;
+use super::split::{Delimiter, Prepend, Split};
 use super::steps::Step;
 use super::vocabulary::Vocabulary;
 use super::{Added, Pipeline};
@@ -95,7 +97,13 @@ fn normalizer(value: &Value, out: &mut Vec<Step>) -> Result<(), TextError> {
             out.extend(steps.into_iter().filter(|(wanted, _)| *wanted).map(|(_, step)| step));
         }
         // SentencePiece's compiled rules; empty ones are the identity.
-        Some("Precompiled") if value["precompiled_charsmap"].as_str().is_none_or(str::is_empty) => {}
+        Some("Precompiled") => {
+            if let Some(text) = value["precompiled_charsmap"].as_str().filter(|text| !text.is_empty()) {
+                let rules =
+                    charsmap::read(text).ok_or_else(|| unsupported("damaged normalizer Precompiled"))?;
+                out.push(Step::Rules(rules));
+            }
+        }
         _ => return Err(unsupported(format!("normalizer {}", shown(value)))),
     }
     Ok(())
@@ -126,6 +134,25 @@ fn pre_tokenizer(value: &Value, out: &mut Vec<Split>) -> Result<(), TextError> {
             };
             out.push(Split::Metaspace { mark, prepend, cut: value["split"] != false });
         }
+        Some("Split") => {
+            let pattern = match (value["pattern"]["String"].as_str(), value["pattern"]["Regex"].as_str()) {
+                (Some(text), _) => Pattern::of_text(text),
+                (None, Some(expression)) => Pattern::parse(expression).map_err(|what| {
+                    unsupported(format!("pre_tokenizer {}: {what} in its expression", shown(value)))
+                })?,
+                _ => return Err(unsupported(format!("pre_tokenizer {}", shown(value)))),
+            };
+            let delimiter = match value["behavior"].as_str() {
+                Some("Removed") => Delimiter::Removed,
+                Some("Isolated") => Delimiter::Isolated,
+                Some("MergedWithPrevious") => Delimiter::MergedWithPrevious,
+                Some("MergedWithNext") => Delimiter::MergedWithNext,
+                Some("Contiguous") => Delimiter::Contiguous,
+                _ => return Err(unsupported(format!("pre_tokenizer {}", shown(value)))),
+            };
+            out.push(Split::Pattern { pattern, invert: value["invert"] == true, delimiter });
+        }
+        Some("Whitespace") => return Err(unsupported("pre_tokenizer Whitespace, which cuts by \\w")),
         _ => return Err(unsupported(format!("pre_tokenizer {}", shown(value)))),
     }
     Ok(())

@@ -5,9 +5,11 @@
 //! The way not taken: one of our own tokenizers for every model, which would be shorter and would change the ids that a model was trained on.
 
 mod binary;
+mod charsmap;
 mod classes;
 mod json;
 mod model;
+mod pattern;
 mod split;
 mod steps;
 mod vocabulary;

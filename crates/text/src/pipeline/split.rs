@@ -2,6 +2,7 @@
 
 use super::Tagged;
 use super::classes::{LETTER, NUMBER, PUNCTUATION, within};
+use super::pattern::Pattern;
 use serde::{Deserialize, Serialize};
 
 /// One step of cutting. Each takes the words of the step before.
@@ -18,6 +19,24 @@ pub(crate) enum Split {
     Bytes { blank_first: bool, pattern: bool },
     /// Around digits: each alone, or runs.
     Digits { each: bool },
+    /// At the matches of a pattern, or at what lies between them if `invert`.
+    Pattern { pattern: Pattern, invert: bool, delimiter: Delimiter },
+}
+
+/// What becomes of what a text is cut at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Delimiter {
+    /// It goes.
+    Removed,
+    /// It is a word.
+    Isolated,
+    /// It ends the word before it.
+    MergedWithPrevious,
+    /// It begins the word after it.
+    MergedWithNext,
+    /// Neighbouring ones are one word.
+    Contiguous,
 }
 
 /// Where SentencePiece's mark is put in front.
@@ -67,6 +86,7 @@ impl Split {
                         .map(<[Tagged]>::to_vec),
                 );
             }
+            Self::Pattern { pattern, invert, delimiter } => cut_at(&word, pattern, *invert, *delimiter, out),
             Self::Bytes { blank_first, pattern } => {
                 if let Some(&head) = word.first()
                     && *blank_first
@@ -84,6 +104,52 @@ impl Split {
             }
         }
     }
+}
+
+/// Cuts a word at the matches of a pattern.
+fn cut_at(
+    word: &[Tagged],
+    pattern: &Pattern,
+    invert: bool,
+    delimiter: Delimiter,
+    out: &mut Vec<Vec<Tagged>>,
+) {
+    // Runs, each with whether it is cut at.
+    let mut runs: Vec<(core::ops::Range<usize>, bool)> = Vec::new();
+    let (mut at, mut gap) = (0, 0);
+    while at < word.len() {
+        match pattern.length(&word[at..]) {
+            Some(n) => {
+                if gap < at {
+                    runs.push((gap..at, invert));
+                }
+                runs.push((at..at + n, !invert));
+                at += n;
+                gap = at;
+            }
+            None => at += 1,
+        }
+    }
+    if gap < at {
+        runs.push((gap..at, invert));
+    }
+    let mut before: Option<bool> = None;
+    let mut words: Vec<core::ops::Range<usize>> = Vec::with_capacity(runs.len());
+    for (run, cut) in runs {
+        let joins = match (delimiter, before) {
+            (Delimiter::Removed | Delimiter::Isolated, _) | (_, None) => false,
+            (Delimiter::MergedWithPrevious, Some(before)) => cut && !before,
+            (Delimiter::MergedWithNext, Some(before)) => !cut && before,
+            (Delimiter::Contiguous, Some(before)) => cut == before,
+        };
+        before = Some(cut);
+        match words.last_mut() {
+            Some(last) if joins => last.end = run.end,
+            _ if cut && delimiter == Delimiter::Removed => {}
+            _ => words.push(run),
+        }
+    }
+    out.extend(words.into_iter().map(|run| word[run].to_vec()));
 }
 
 /// Length of the match at the beginning of `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.

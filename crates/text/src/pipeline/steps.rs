@@ -1,5 +1,6 @@
 //! What happens to a text before it is split into words: the normalisers of the crate `tokenizers` that BERT, Llama and GPT tokenizers use.
 
+use super::charsmap::Charsmap;
 use super::classes::{NONSPACING, OTHER, within};
 use super::{Tagged, text_of};
 use crate::normalize::{Form, Normalizer};
@@ -27,6 +28,8 @@ pub(crate) enum Step {
     Prepend(String),
     /// Without blanks at the beginning or the end.
     Strip { left: bool, right: bool },
+    /// SentencePiece's compiled rules.
+    Rules(Charsmap),
 }
 
 /// Characters that one may become by all steps of a tokenizer, at most. Steps come from files, and a few that double a text make any length of it.
@@ -41,6 +44,7 @@ pub(crate) fn are_bounded(steps: &[Step]) -> bool {
         Step::Blanks { to } => to.chars().count(),
         Step::Prepend(prefix) => prefix.chars().count() + 1,
         Step::CleanText | Step::Strip { .. } => 1,
+        Step::Rules(rules) => rules.growth(),
     };
     let all = steps.iter().try_fold(1usize, |all, step| all.checked_mul(growth(step).max(1)));
     all.is_some_and(|all| all <= MOST_GROWTH)
@@ -76,6 +80,7 @@ impl Step {
                 text
             }
             Self::Replace { from, to } => replace(&text, from, to),
+            Self::Rules(rules) => rules.apply(&text),
             Self::Blanks { to } => {
                 let mut out = Vec::with_capacity(text.len());
                 for run in text.chunk_by(|a, b| a.c == ' ' && b.c == ' ') {
