@@ -9,6 +9,7 @@ use crate::student::Student;
 use anyhow::{Context as _, Result};
 use candle_core::Tensor as CandleTensor;
 use serde::{Deserialize, Serialize};
+use shirube_checkpoint::{Layout, Save};
 use shirube_core::Role;
 use shirube_encoder::{Model, quantize};
 use shirube_format::model::{
@@ -51,6 +52,63 @@ impl Dtype {
             Self::Int4 => (WeightKind::Int4, "int4"),
         }
     }
+}
+
+/// Who is to read what is exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Target {
+    /// This project: a quantised model folder.
+    #[default]
+    Shirube,
+    /// PyLate: `modules.json`, f32.
+    Pylate,
+    /// Stanford's colbert-ai, and what reads JaColBERT: `artifact.metadata` and `linear.weight`, f32.
+    ColbertAi,
+}
+
+/// Writes `student` in the f32 layout of another library to the folder `to`, which must not be there, and reads it back.
+///
+/// # Errors
+/// What the layout cannot say, by name; a tokenizer folder without the files of another library's tokenizer.
+pub fn save(
+    recipe: &Recipe,
+    depth: usize,
+    student: &Student,
+    tokenizer: &Tokenizer,
+    to: &Path,
+    layout: Layout,
+) -> Result<String> {
+    let folder = recipe.tokenizer_folder();
+    let own = tokenizer.step_names()[0];
+    anyhow::ensure!(
+        own != "shirube-1",
+        "the tokenizer in {} normalises by {own}, which no file of another library can say; train on one of theirs (`shirube-train tokenizer-import`)",
+        folder.display()
+    );
+    let weights = plain(student, depth)?;
+    let mut encoder = student.encoder.clone();
+    encoder.n_layers = depth.min(encoder.n_layers);
+    let (query, document) = input_rules(recipe, tokenizer);
+    let license = recipe.license.as_deref().unwrap_or("other");
+    Save {
+        layout,
+        encoder: &encoder,
+        projection: &student.projection,
+        query: &query,
+        document: &document,
+        tokenizer,
+        tokenizer_folder: &folder,
+        dictionary: dictionary_parts(&folder)?,
+        weights: &weights,
+        license,
+    }
+    .write(to)?;
+    let bytes = weights.iter().map(|(_, t)| t.shape.iter().product::<usize>() * 4).sum::<usize>();
+    Ok(format!(
+        "{}: {bytes} bytes of f32 weights for {}, read back and the same",
+        to.display(),
+        layout.name()
+    ))
 }
 
 /// The manifest and files of `student` quantised, before any check.

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use shirube_index::IndexOptions;
 use shirube_train::data::{Import, ScoreKind};
 use shirube_train::eval::SetReport;
-use shirube_train::export::Dtype;
+use shirube_train::export::{Dtype, Target};
 use shirube_train::pipeline::{Machine, Only};
 use shirube_train::ranks::{Alone, Ranks};
 use shirube_train::train::Outcome;
@@ -124,7 +124,18 @@ enum Command {
     },
     /// Evaluate a trained step with BM25 and the fusion beside it, or what the reader gets of it.
     Eval(EvalArgs),
-    /// Quantise a trained step, check it against f32 and write the model folder.
+    /// Make `tokenizer.bin` of another library's tokenizer files, to train on with it; prints the ids for `inputs`.
+    TokenizerImport {
+        /// Folder with tokenizer.json, vocab.txt or tokenizer.model, and tokenizer_config.json.
+        folder: PathBuf,
+        /// Folder with dictionary-0.bin and so on, as `shirube dictionary` writes them: for a tokenizer that cuts words as MeCab does.
+        #[arg(long)]
+        dictionary: Option<PathBuf>,
+        /// Folder to write.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Quantise a trained step, check it against f32 and write the model folder; or write it in f32 for another library.
     Export {
         /// Recipe.
         recipe: PathBuf,
@@ -137,9 +148,12 @@ enum Command {
         /// Model folder to write.
         #[arg(long)]
         model: PathBuf,
-        /// How weights are stored.
-        #[arg(long, value_enum, default_value_t)]
-        dtype: Dtype,
+        /// How weights are stored; int8 if absent. Other libraries get f32.
+        #[arg(long, value_enum)]
+        dtype: Option<Dtype>,
+        /// Whose layout is written.
+        #[arg(long = "layout", value_enum, default_value_t)]
+        target: Target,
     },
 }
 
@@ -394,9 +408,13 @@ fn main() -> Result<()> {
             pipeline::import_lists(&import, &to, &mut |line| println!("{line}"))
         }
         Command::Eval(args) => eval(&args),
-        Command::Export { recipe, out, step, model, dtype } => {
+        Command::TokenizerImport { folder, dictionary, out } => {
+            print!("{}", pipeline::import_tokenizer(&folder, dictionary.as_deref(), &out)?);
+            Ok(())
+        }
+        Command::Export { recipe, out, step, model, dtype, target } => {
             let read = Recipe::read(&recipe)?;
-            let report = pipeline::export(&read, &recipe, &out, step.as_deref(), &model, dtype)?;
+            let report = pipeline::export(&read, &recipe, &out, step.as_deref(), &model, (target, dtype))?;
             println!("{report}");
             Ok(())
         }

@@ -3,7 +3,7 @@
 use candle_core::Device;
 use shirube_index::IndexOptions;
 use shirube_train::data::Lists;
-use shirube_train::export::Dtype;
+use shirube_train::export::{Dtype, Target};
 use shirube_train::pipeline::{self, EvalOptions, Machine, Only, TrainedStep};
 use shirube_train::recipe::{Recipe, Step};
 use shirube_train::student::Student;
@@ -79,8 +79,8 @@ fn the_smoke_recipe_runs_every_stage_and_skips_what_is_done() {
     let bytes =
         [(Dtype::Int8, "int8", "model"), (Dtype::Int4, "int4", "model-int4")].map(|(dtype, name, to)| {
             let to = out.join(to);
-            let report =
-                pipeline::export(&recipe, &source, &out, None, &to, dtype).expect("an exported model");
+            let report = pipeline::export(&recipe, &source, &out, None, &to, (Target::Shirube, Some(dtype)))
+                .expect("an exported model");
             assert!(report.contains(&format!("{name} against f32")), "{report}");
             let (manifest, files) = shirube_format::model::folder::read(&to).expect("a model folder");
             assert!(manifest.provenance.metrics[&format!("{name}_cosine_document")] > 0.9, "{report}");
@@ -227,8 +227,8 @@ fn a_bert_is_read_from_a_folder_trained_and_exported() {
     run(&recipe, &out, &AtomicBool::new(false));
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/smoke.toml");
     let model = out.join("model");
-    let report =
-        pipeline::export(&recipe, &source, &out, None, &model, Dtype::Int8).expect("an exported model");
+    let report = pipeline::export(&recipe, &source, &out, None, &model, (Target::Shirube, None))
+        .expect("an exported model");
     let manifest: serde_json::Value =
         serde_json::from_slice(&std::fs::read(model.join("manifest.json")).expect("a manifest"))
             .expect("json");

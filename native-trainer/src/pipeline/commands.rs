@@ -1,14 +1,15 @@
 //! Commands on a run's results, and stages without a recipe.
 
-use super::{Say, depth_of, input_rules, read_student, read_tokenizer, step_index};
+use super::{Say, depth_of, dictionary_parts, input_rules, read_student, read_tokenizer, step_index};
 use crate::data::{Import, Imported, Lists, RetrievalSet};
 use crate::eval::{DEVICE, SetReport, evaluate};
-use crate::export::Dtype;
+use crate::export::{Dtype, Target};
 use crate::merge::{Ingredient, mean};
 use crate::recipe::Recipe;
 use crate::student::Student;
 use crate::teacher::{CrossEncoder, Teacher};
 use anyhow::{Context as _, Result};
+use shirube_checkpoint::Layout;
 use shirube_index::IndexOptions;
 use std::path::{Path, PathBuf};
 
@@ -167,12 +168,67 @@ pub fn export(
     out: &Path,
     step: Option<&str>,
     model: &Path,
-    dtype: Dtype,
+    (target, dtype): (Target, Option<Dtype>),
 ) -> Result<String> {
     let recipe = &recipe.in_run(out);
     let tokenizer = read_tokenizer(recipe)?;
     let i = step_index(recipe, step)?;
     let student = read_student(recipe, out, i, &tokenizer, &DEVICE)?;
     let depth = depth_of(recipe, out, i)?;
-    crate::export::export(recipe, recipe_path, (i, depth), &student, &tokenizer, model, dtype)
+    let layout = match target {
+        Target::Shirube => {
+            let dtype = dtype.unwrap_or_default();
+            return crate::export::export(
+                recipe,
+                recipe_path,
+                (i, depth),
+                &student,
+                &tokenizer,
+                model,
+                dtype,
+            );
+        }
+        Target::Pylate => Layout::PyLate,
+        Target::ColbertAi => Layout::ColbertAi,
+    };
+    anyhow::ensure!(dtype.is_none(), "--dtype: other libraries get f32; leave it out");
+    crate::export::save(recipe, depth, &student, &tokenizer, model, layout)
+}
+
+/// Makes `tokenizer.bin` of the tokenizer files in `from`, and puts them and the dictionary they need beside it into the folder `to`: what a recipe's
+/// `tokenizer` names. Answers with the ids that `inputs` wants.
+///
+/// # Errors
+/// Files that are missing or of a tokenizer that is not built, by name; a folder that cannot be written.
+pub fn import_tokenizer(from: &Path, dictionary: Option<&Path>, to: &Path) -> Result<String> {
+    let dictionary = dictionary.map(dictionary_parts).transpose()?.unwrap_or_default();
+    let tokenizer = shirube_checkpoint::read_tokenizer(from, &dictionary)?;
+    std::fs::create_dir_all(to).with_context(|| format!("cannot create {}", to.display()))?;
+    let write = |name: &str, bytes: &[u8]| {
+        std::fs::write(to.join(name), bytes).with_context(|| to.join(name).display().to_string())
+    };
+    for name in shirube_checkpoint::TOKENIZER_FILES {
+        if from.join(name).is_file() {
+            write(name, &std::fs::read(from.join(name))?)?;
+        }
+    }
+    if tokenizer.step_names()[1] == "mecab" {
+        for (name, bytes) in &dictionary {
+            write(name, bytes)?;
+        }
+    }
+    write("tokenizer.bin", &tokenizer.to_bytes())?;
+    let mut said = format!("{}: {} tokens\n", to.display(), tokenizer.vocab_size());
+    for names in [
+        ["[CLS]", "<s>"],
+        ["[SEP]", "</s>"],
+        ["[MASK]", "<mask>"],
+        ["[unused0]", "[Q] "],
+        ["[unused1]", "[D] "],
+    ] {
+        if let Some((name, id)) = names.iter().find_map(|name| Some((name, tokenizer.id_of(name)?))) {
+            said += &format!("  {name} = {id}\n");
+        }
+    }
+    Ok(said)
 }

@@ -3,7 +3,7 @@
 mod commands;
 mod steps;
 
-pub use commands::{EvalOptions, TrainedStep, eval, export, import_lists, merge, score};
+pub use commands::{EvalOptions, TrainedStep, eval, export, import_lists, import_tokenizer, merge, score};
 
 use crate::data::{GroupSource, RetrievalSet};
 use crate::eval::DEVICE;
