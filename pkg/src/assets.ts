@@ -52,11 +52,44 @@ export interface FileSet {
   accept: Accept;
 }
 
+/** Files that were fetched before anybody could take them, by address. */
+export type Ahead = [url: string, bytes: Uint8Array][];
+
 /** Where the choice between CPU and GPU is remembered. */
 export const DEVICE_CACHE = "shirube-device-1";
 
 export async function clearCache(): Promise<void> {
   if (typeof caches !== "undefined") await Promise.all([CACHE_NAME, DEVICE_CACHE].map((name) => caches.delete(name)));
+}
+
+/**
+ * A bundle's entry and the directories that every search reads, while the worker is still on its way; nothing where an earlier visit kept them. What fails is
+ * left out: whoever needs it asks again, and says why.
+ */
+export async function fetchAhead(bundle: string, useCache: boolean, signal: AbortSignal | undefined): Promise<Ahead> {
+  const ahead: Ahead = [];
+  const take = async (url: string, cache: RequestCache) => {
+    const response = await fetch(url, { cache, ...(signal && { signal }) });
+    if (!response.ok) return undefined;
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    ahead.push([url, bytes]);
+    return bytes;
+  };
+  try {
+    if (useCache && typeof caches !== "undefined" && (await (await caches.open(CACHE_NAME)).match(new URL("shirube.json", bundle).href))) return ahead;
+    const entry = await take(new URL("shirube.json", bundle).href, "no-cache");
+    const { files } = JSON.parse(new TextDecoder().decode(entry)) as { files: (FileEntry & { kind: string })[] };
+    const directories = files.filter(({ kind }) => kind === "lexical" || kind === "sections");
+    await Promise.all(
+      directories.map(async (file) => {
+        const { href } = new URL(file.path, bundle);
+        if (href.startsWith(bundle)) await take(href, "default");
+      }),
+    );
+  } catch {
+    // What came is there.
+  }
+  return ahead;
 }
 
 export class Assets {
@@ -69,6 +102,8 @@ export class Assets {
   private readonly noRanges = new Set<string>();
   private loaded = 0;
   private total = 0;
+  /** Downloads begun before anybody asked, each for one who does. */
+  private readonly begun: Map<string, Promise<Uint8Array>>;
 
   constructor(
     useCache: boolean,
@@ -77,7 +112,9 @@ export class Assets {
     private readonly renamed: Record<string, string> = {},
     /** Folders in memory, by the addresses they were given. */
     private readonly local: ReadonlyMap<string, FolderFiles> = new Map(),
+    ahead: Ahead = [],
   ) {
+    this.begun = new Map(ahead.map(([url, bytes]) => [url, Promise.resolve(bytes)]));
     this.cache = useCache ? this.openCache() : Promise.resolve(undefined);
     if (!useCache) this.memoryReason = "switched off";
   }
@@ -86,6 +123,14 @@ export class Assets {
   continueFor(signal: AbortSignal, report: (event: ProgressEvent) => void): void {
     this.signal = signal;
     this.report = report;
+  }
+
+  /** Begins to download a manifest that is asked for soon. */
+  begin(url: string): void {
+    if (this.begun.has(url)) return;
+    const bytes = this.download(url, "no-cache");
+    bytes.catch(() => {});
+    this.begun.set(url, bytes);
   }
 
   private async openCache(): Promise<Cache | undefined> {
@@ -304,6 +349,13 @@ export class Assets {
 
   private async download(url: string, cache: RequestCache, onBytes?: (loaded: number) => void, stop?: AbortSignal): Promise<Uint8Array> {
     const signal = stop ? AbortSignal.any([this.signal, stop]) : this.signal;
+    const begun = this.begun.get(url);
+    if (begun && cache !== "reload") {
+      this.begun.delete(url);
+      const bytes = await begun;
+      onBytes?.(bytes.length);
+      return bytes;
+    }
     const response = await this.ask(this.renamed[url] ?? url, { cache, signal });
     try {
       if (!response.body || !onBytes) return new Uint8Array(await response.arrayBuffer());

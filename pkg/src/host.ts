@@ -1,7 +1,7 @@
 /** What runs in the worker (or on the page's own thread): the WebAssembly engine and its files. */
 
 import init, { Engine, Reranker } from "../dist/shirube_wasm.js";
-import { Assets, type FileEntry, type Need } from "./assets.js";
+import { Assets, type Ahead, type FileEntry, type Need } from "./assets.js";
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { isLocal } from "./folders.js";
 import { GpuSide, gpuMemory, noGpu, onCpu, prepare, probe, type Files } from "./gpu.js";
@@ -81,8 +81,14 @@ export class Host {
   private options: HostOptions | undefined;
 
   /** Loads what every search by words needs of the bundle; WebAssembly only where meaning is waited for anyway. */
-  async load(options: HostOptions, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
-    const assets = new Assets(options.cache, signal, report, options.renamed, options.local);
+  async load(options: HostOptions, ahead: Ahead, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
+    const assets = new Assets(options.cache, signal, report, options.renamed, options.local, ahead);
+    // An earlier visit kept the directories, and with them most of what meaning needs: nothing large stands before the words, so all may come at once.
+    const kept = ahead.length === 0;
+    if (options.meaningFollows && kept) {
+      assets.begin(new URL("manifest.json", options.model).href);
+      wholeEngine(options.wasm, signal).then((engine) => engine.free(), () => {});
+    }
     const engine = options.wordsFirst ? new WordsEngine() : await wholeEngine(options.wasm, signal);
     const given: Given = { entry: new Uint8Array(), files: [], shards: [] };
     try {
@@ -116,6 +122,8 @@ export class Host {
   async meaning(signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
     const { assets, bundle, model, options } = this;
     if (!this.engine || !assets || !bundle || !options) throw new ShirubeError("INTERNAL", "the engine is not loaded", "Call Shirube.load() again.");
+    // On its way while the engine is: a second visit waits for little else.
+    assets.begin(new URL("manifest.json", model.folder).href);
     // The engine is made ready beside that of words, which answers meanwhile.
     const engine = this.given ? await wholeEngine(options.wasm, signal) : (this.engine as Engine);
     try {
@@ -276,7 +284,7 @@ export class Host {
   async run(call: Call, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results[keyof Results]> {
     switch (call.op) {
       case "load":
-        return this.load(call.options, signal, report);
+        return this.load(call.options, call.ahead, signal, report);
       case "meaning":
         return this.meaning(signal, report);
       case "model":

@@ -15,7 +15,8 @@
  */
 
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
-import { clearCache } from "./assets.js";
+import { clearCache, fetchAhead } from "./assets.js";
+import { isLocal } from "./folders.js";
 import { baseOf, engineUrls, gpuUrls, modelOf, placeOf, startThread, wellFormed } from "./places.js";
 import type { HostOptions } from "./protocol.js";
 import { isInline } from "./inline-files.js";
@@ -84,6 +85,7 @@ export class Shirube {
       local: new Map([...bundle.local, ...model.local]),
       wasm: engineUrls(base),
       // Who waits for meaning needs the whole engine at once; a page opened from a file has it already.
+      meaningFollows: when === "background",
       wordsFirst: when !== "wait" && !isInline(import.meta.url),
       gpu: gpuUrls(base),
       cache: (options.cache ?? true) && !isInline(import.meta.url),
@@ -98,9 +100,11 @@ export class Shirube {
       throw new ShirubeError("BAD_ARGUMENT", `device is ${String(options.device)}, expected "auto", "webgpu" or "wasm"`);
     }
     if (options.signal?.aborted) throw aborted();
+    // The bundle's first files come while the worker does.
+    const coming = isInline(host.bundle) || isLocal(host.bundle) ? [] : fetchAhead(host.bundle, host.cache, options.signal);
     const { thread, reason } = await startThread(options.worker ?? "auto", base);
     try {
-      const loaded = await thread.call({ op: "load", options: host }, options.signal, options.progress_callback);
+      const loaded = await thread.call({ op: "load", options: host, ahead: await coming }, options.signal, options.progress_callback);
       const status: Status = { ...loaded, meaning: { state: "off" }, thread: { kind: thread.kind, reason }, loadMs: performance.now() - start };
       const shirube = new Shirube(thread, status, options);
       if (when === "wait") {

@@ -1,3 +1,4 @@
+import type { Ahead } from "./assets.js";
 import type { PlainError } from "./errors.js";
 import type { Embeddings, FolderFiles, ProgressEvent, RerankerStatus, SearchResult, Section, Stage, Status } from "./types.js";
 import type { EngineUrls } from "./wasm.js";
@@ -22,6 +23,8 @@ export interface HostOptions extends ModelOptions {
   bundle: string;
   /** Whether words are searched until the engine is here; false where the engine itself is waited for. */
   wordsFirst: boolean;
+  /** Whether meaning follows by itself. */
+  meaningFollows: boolean;
   /** The GPU's module and its WebAssembly. */
   gpu: { module: string; wasm: string };
   device: "auto" | "webgpu" | "wasm";
@@ -31,7 +34,7 @@ export interface HostOptions extends ModelOptions {
 
 /** Page to worker. */
 export type Request =
-  | { id: number; op: "load"; options: HostOptions }
+  | { id: number; op: "load"; options: HostOptions; ahead: Ahead }
   | { id: number; op: "meaning" }
   | { id: number; op: "keep" }
   | { id: number; op: "search"; stage: Stage; query: string; limit: number; lexicalWeight: number; filters: Record<string, string[]>; sort: { name: string; descending: boolean } | undefined; queue: boolean }

@@ -663,12 +663,13 @@ test("every attribute and part of the elements is documented", () => {
   for (const name of new Set([...attributes, ...parts])) assert.match(documented, new RegExp(`\`${name}[\`=]`), `${name} is not in docs/ui.md`);
 });
 
-test("the elements are one file of at most 30 kB gzip that fetches the engine only when asked", () => {
+test("the elements are one file of at most 30 kB gzip that starts the engine in a worker, or fetches it, only when asked", () => {
   const code = readFileSync(join(root, "pkg", "dist", "ui.js"));
   const bytes = gzipSync(code).length;
   assert.ok(bytes <= 30_000, `${bytes} bytes`);
   assert.doesNotMatch(code.toString(), /\bimport\s*[{*"']|\bfrom\s*["']/, "no static import");
-  assert.match(code.toString(), /import\("\.\/shirube\.js"\)/);
+  assert.deepEqual(code.toString().match(/import\("[^"]*"\)/g), ['import("./host.js")']);
+  assert.match(code.toString(), /new Worker\(new URL\("\.\/worker\.js",/);
 });
 
 test("importing the elements on a server defines nothing and harms nothing", async () => {

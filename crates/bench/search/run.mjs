@@ -105,7 +105,7 @@ export async function benchSearch({ quick = false, resume = false, minutes = 15,
     console.log(`\n${set.name}: ${set.documents.length} documents, ${set.questions.length} questions\n\n${table(rows)}\n`);
     report.push({ set: set.name, documents: set.documents.length, questions: set.questions.length, rows });
   }
-  const code = readdirSync(join(root, "pkg", "dist")).filter((name) => /^(shirube|worker|chunk-.*|host-.*)\.js$|^shirube_wasm_bg\.wasm$/.test(name));
+  const code = readdirSync(join(root, "pkg", "dist")).filter((name) => /^(shirube|worker)\.js$|^shirube_wasm_bg\.wasm$/.test(name));
   const codeBytes = code.reduce((sum, name) => sum + brotliCompressSync(readFileSync(join(root, "pkg", "dist", name))).length, 0);
   const { files } = JSON.parse(readFileSync(join(root, "pkg", "model", "manifest.json"), "utf8"));
   const modelBytes = files.filter(({ path }) => path !== "tokenizer.json").reduce((sum, { bytes }) => sum + bytes, 0);

@@ -6,11 +6,10 @@ pub fn is_package_file(name: &str) -> bool {
     ours && !["inline.js", "slim.js", "shirube_wasm.js", "shirube_gpu.js"].contains(&name)
 }
 
-/// Whether a page that searches by words loads the file beside a bundle in any case: `host-*` comes only where no worker starts, the style sheet where a
-/// page asks for it.
+/// Whether a page that searches by words loads the file beside a bundle in any case: `host.js` comes only where no worker starts, the style sheet where a
+/// page asks for it, and `shirube.js` where a page calls the engine itself.
 pub fn is_page_code(name: &str) -> bool {
-    let always = ["ui.js", "shirube.js", "worker.js"];
-    always.contains(&name) || is_chunk(name) && name.starts_with("chunk-")
+    ["ui.js", "worker.js"].contains(&name)
 }
 
 /// Whether a page loads the file, beside the model, before it searches by meaning. Of the engine's two modules the one with relaxed SIMD counts, which
@@ -19,7 +18,7 @@ pub fn is_meaning_code(name: &str) -> bool {
     name == "shirube_relaxed_bg.wasm"
 }
 
-/// Whether a file is named by its content, so that one of an earlier version of the package stays behind when it is not removed.
+/// Whether a file is one of those that earlier versions of the package named by their content: it stays behind when it is not removed.
 pub fn is_chunk(name: &str) -> bool {
     let hash = ["chunk-", "host-"].iter().find_map(|start| name.strip_prefix(start)?.strip_suffix(".js"));
     hash.is_some_and(|hash| {
@@ -46,13 +45,14 @@ mod tests {
 
     #[test]
     fn what_pages_load_goes_beside_a_bundle() {
-        for name in ["ui.js", "ui.css", "gpu.js", "shirube_gpu_bg.wasm", "host-64CO6B53.js"] {
+        for name in ["ui.js", "ui.css", "gpu.js", "shirube_gpu_bg.wasm", "host.js"] {
             assert!(is_package_file(name), "{name}");
         }
         for name in ["inline.js", "slim.js", "shirube_wasm.js", "shirube_wasm.d.ts", "shirube_wasm.stamp"] {
             assert!(!is_package_file(name), "{name}");
         }
-        assert!(is_page_code("chunk-DRZHVMIN.js") && !is_page_code("host-64CO6B53.js"));
+        assert!(is_page_code("worker.js") && !is_page_code("host.js"));
+        assert!(is_chunk("chunk-DRZHVMIN.js") && is_chunk("host-64CO6B53.js"));
         assert!(!is_page_code("gpu.js") && !is_chunk("chunk-mine.js") && !is_chunk("ui.js"));
     }
 }

@@ -64,16 +64,18 @@ export async function buildPackage() {
   const { build, transform } = await import("esbuild");
   const out = join(root, "pkg", "dist");
   const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/model/manifest.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts", "pkg/dist/shirube_gpu.js", "pkg/dist/shirube_gpu.d.ts", "crates/xtask/scripts/build.mjs");
-  await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/gpu.js", "pkg/dist/ui.js", "pkg/dist/ui.css", "pkg/dist/inline.js", "pkg/dist/slim.js", "pkg/dist/types/ui/index.d.ts"], async () => {
+  await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/host.js", "pkg/dist/gpu.js", "pkg/dist/ui.js", "pkg/dist/ui.css", "pkg/dist/inline.js", "pkg/dist/slim.js", "pkg/dist/types/ui/index.d.ts"], async () => {
     say("building the npm package (esbuild, tsc)");
     for (const name of readdirSync(out)) if (/^(chunk|host)-/.test(name)) rmSync(join(out, name));
     const shared = { absWorkingDir: root, outdir: "pkg/dist", bundle: true, format: "esm", target: "es2022", minify: true, legalComments: "none", logLevel: "warning" };
-    await build({ ...shared, entryPoints: { shirube: "pkg/src/index.ts", worker: "pkg/src/worker.ts" }, splitting: true, plugins: [modelFileNames()] });
+    // Every file whole: what two of them share stands in both, because a chunk would be fetched after the file that asks for it. Only the page's own thread, which takes the
+    // worker's part where none starts, is fetched when it comes to that.
+    const hostBeside = { name: "host-beside", setup: (api) => api.onResolve({ filter: /^\.\/host\.js$/ }, () => ({ path: "./host.js", external: true })) };
+    await build({ ...shared, entryPoints: { worker: "pkg/src/worker.ts", host: "pkg/src/host.ts" } });
+    await build({ ...shared, entryPoints: { shirube: "pkg/src/index.ts" }, plugins: [modelFileNames(), hostBeside] });
     // The GPU's module is imported by address, never as a chunk: bundlers that make workers of one file could not follow.
     await build({ ...shared, entryPoints: { gpu: "pkg/dist/shirube_gpu.js" } });
-    // One file for a script tag: what it shares with the engine's code stands in it again, rather than in a chunk that has to be fetched first.
-    const engine = { name: "engine-beside", setup: (api) => api.onResolve({ filter: /^\.\.\/index\.js$/ }, () => ({ path: "./shirube.js", external: true })) };
-    await build({ ...shared, entryPoints: { ui: "pkg/src/ui/index.ts" }, plugins: [styleText({ transform }), engine] });
+    await build({ ...shared, entryPoints: { ui: "pkg/src/ui/index.ts" }, plugins: [styleText({ transform }), modelFileNames(), hostBeside] });
     // For bundlers that stumble over files beside a module: it stands nowhere and has nothing beside it.
     await build({ ...shared, entryPoints: { slim: "pkg/src/index.ts" }, define: { "import.meta.url": '"https://slim.shirube.invalid/slim.js"' }, plugins: [noModelFiles] });
     // Everything in one classic script: pages opened from file:// may neither import nor fetch.

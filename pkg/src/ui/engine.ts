@@ -1,5 +1,6 @@
 /** One loaded engine for all elements of a page that name the same bundle. */
 
+import { Shirube } from "../index.js";
 import type { ProgressEvent } from "../types.js";
 import type { Searcher } from "./types.js";
 
@@ -61,8 +62,6 @@ export function meaningPolicy(attribute: string | null): "background" | "ask" | 
 }
 
 async function start({ bundle, model, assetBase, device, meaning }: EngineWish, progress_callback: (event: ProgressEvent) => void): Promise<Searcher> {
-  // Fetched when somebody wants to search, not with the page.
-  const { Shirube } = await import("../index.js");
   const options = { bundle, device, meaning, progress_callback, ...(model !== undefined && { model }), ...(assetBase !== undefined && { assetBase }) };
   return Shirube.load(options);
 }
