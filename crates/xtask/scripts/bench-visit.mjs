@@ -84,8 +84,11 @@ async function slowSite(bundle, pair) {
     }
     response.end();
   });
+  // Open sessions would keep this process alive.
+  const sessions = new Set();
+  server.on("session", (session) => (sessions.add(session), session.on("close", () => sessions.delete(session))));
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  return { url: `https://localhost:${server.address().port}/`, sent, line, close: () => server.close() };
+  return { url: `https://localhost:${server.address().port}/`, sent, line, close: () => (sessions.forEach((session) => session.destroy()), server.close()) };
 }
 
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
