@@ -300,7 +300,7 @@ pub(crate) unsafe fn maxsim_f32<L: Lanes>(
                 query.data.as_ptr().add(column / F32_PANEL * F32_PANEL * query.k + column % F32_PANEL);
             let best = best.as_mut_ptr().add(column);
             let tokens = tokens.as_ptr().add(first * query.k);
-            if L::N < F32_PANEL {
+            if L::N < F32_PANEL || column + F32_PANEL < query.n {
                 fold_columns::<L, 2>(tokens, n, query.k, panel, best);
                 column += 2 * L::N;
             } else {

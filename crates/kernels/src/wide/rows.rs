@@ -138,6 +138,28 @@ unsafe fn add_block<L: Lanes>(parts: &mut [L::F; 4], p: *const f32, term: Term, 
     }
 }
 
+/// Row `i`: its values, vector by vector, to `$store` or scratch, and to `$acts`. A macro, since a closure would be compiled without the instructions of
+/// `$l` and call each of them as a function.
+macro_rules! finish_row {
+    ($l:ty, $width:expr, $i:expr, $store:expr, $acts:expr, |$at:ident, $left:ident, $full:ident| $value:expr) => {{
+        let (width, i): (usize, usize) = ($width, $i);
+        let to = match ($store, &mut $acts) {
+            (Some(store), _) => store.add(i * width),
+            (None, Some(acts)) => acts.row.as_mut_ptr(),
+            (None, None) => return,
+        };
+        let mut largest = nothing::<$l>();
+        vectors!($l, width, |$at, $left, $full| {
+            let v = $value;
+            largest = <$l>::max_i(largest, <$l>::magnitude(v));
+            store_some::<$l, $full>(to.add($at), $left, v);
+        });
+        if let Some(acts) = &mut $acts {
+            quantize_row::<$l>(to, largest, i, acts);
+        }
+    }};
+}
+
 /// All sources of [`crate::RowSource`]: values are made row by row, kept in `store` or in a row of scratch, and quantised while they are in the
 /// first-level cache. Their largest magnitude is found on the way as bits: ordered like the numbers, and a NaN, which a maximum of numbers would
 /// drop, above all.
@@ -174,12 +196,12 @@ pub(crate) unsafe fn rows<L: Lanes>(
                 let inverse = squares.map(|s| 1.0 / (s / width as f32 + eps).sqrt());
                 for r in 0..ROWS {
                     let row = x.add(r * width);
-                    finish_row::<L>(width, i + r, store, &mut acts, |at, left, full| {
-                        let x = L::sub(load_part::<L>(row.add(at), left, full), L::splat(mean[r]));
-                        let weight = load_part::<L>(weight.as_ptr().add(at), left, full);
+                    finish_row!(L, width, i + r, store, acts, |at, left, FULL| {
+                        let x = L::sub(load_some::<L, FULL>(row.add(at), left, 0.0), L::splat(mean[r]));
+                        let weight = load_some::<L, FULL>(weight.as_ptr().add(at), left, 0.0);
                         let y = L::mul(L::mul(x, L::splat(inverse[r])), weight);
                         match bias {
-                            Some(bias) => L::add(y, load_part::<L>(bias.as_ptr().add(at), left, full)),
+                            Some(bias) => L::add(y, load_some::<L, FULL>(bias.as_ptr().add(at), left, 0.0)),
                             None => y,
                         }
                     });
@@ -189,17 +211,17 @@ pub(crate) unsafe fn rows<L: Lanes>(
         (RowSource::GeGlu(x), store, mut acts) => {
             for (i, row) in x.chunks_exact(2 * width).enumerate() {
                 let row = row.as_ptr();
-                finish_row::<L>(width, i, store, &mut acts, |at, left, full| {
-                    let value = load_part::<L>(row.add(at), left, full);
-                    L::mul(math::gelu::<L>(value), load_part::<L>(row.add(width + at), left, full))
+                finish_row!(L, width, i, store, acts, |at, left, FULL| {
+                    let value = load_some::<L, FULL>(row.add(at), left, 0.0);
+                    L::mul(math::gelu::<L>(value), load_some::<L, FULL>(row.add(width + at), left, 0.0))
                 });
             }
         }
         (RowSource::Gelu(x), store, mut acts) => {
             for (i, row) in x.chunks_exact(width).enumerate() {
                 let row = row.as_ptr();
-                finish_row::<L>(width, i, store, &mut acts, |at, left, full| {
-                    math::gelu::<L>(load_part::<L>(row.add(at), left, full))
+                finish_row!(L, width, i, store, acts, |at, left, FULL| {
+                    math::gelu::<L>(load_some::<L, FULL>(row.add(at), left, 0.0))
                 });
             }
         }
@@ -210,37 +232,6 @@ pub(crate) unsafe fn rows<L: Lanes>(
 #[inline(always)]
 unsafe fn nothing<L: Lanes>() -> L::I {
     L::load_i([0; SUM_LANES].as_ptr())
-}
-
-/// [`load_some`] with 0 for what is not there, for closures, which take no constant.
-#[inline(always)]
-unsafe fn load_part<L: Lanes>(p: *const f32, left: usize, full: bool) -> L::F {
-    if full { load_some::<L, true>(p, left, 0.0) } else { load_some::<L, false>(p, left, 0.0) }
-}
-
-/// Row `i`: its values, vector by vector, to `store` or scratch, and to `acts`.
-#[inline(always)]
-unsafe fn finish_row<L: Lanes>(
-    width: usize,
-    i: usize,
-    store: Option<*mut f32>,
-    acts: &mut Option<&mut Activations>,
-    mut value: impl FnMut(usize, usize, bool) -> L::F,
-) {
-    let to = match (store, &mut *acts) {
-        (Some(store), _) => store.add(i * width),
-        (None, Some(acts)) => acts.row.as_mut_ptr(),
-        (None, None) => return,
-    };
-    let mut largest = nothing::<L>();
-    vectors!(L, width, |at, left, FULL| {
-        let v = value(at, left, FULL);
-        largest = L::max_i(largest, L::magnitude(v));
-        store_some::<L, FULL>(to.add(at), left, v);
-    });
-    if let Some(acts) = acts {
-        quantize_row::<L>(to, largest, i, acts);
-    }
 }
 
 /// Row `i` of `acts` from its values and the bits of their largest magnitude.
