@@ -129,7 +129,8 @@ export class Assets {
   begin(url: string): void {
     if (this.begun.has(url)) return;
     const bytes = this.download(url, "no-cache");
-    bytes.catch(() => {});
+    // Who asks after a failure tries again.
+    bytes.catch(() => this.begun.delete(url));
     this.begun.set(url, bytes);
   }
 

@@ -122,6 +122,7 @@ export class Host {
   async meaning(signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
     const { assets, bundle, model, options } = this;
     if (!this.engine || !assets || !bundle || !options) throw new ShirubeError("INTERNAL", "the engine is not loaded", "Call Shirube.load() again.");
+    assets.continueFor(signal, report);
     // On its way while the engine is: a second visit waits for little else.
     assets.begin(new URL("manifest.json", model.folder).href);
     // The engine is made ready beside that of words, which answers meanwhile.
