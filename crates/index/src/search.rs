@@ -4,7 +4,7 @@
 //! 2. *approximate*: centroid scores as bytes, no residuals, twenty to forty times as fast as exact;
 //! 3. *exact*: MaxSim of the best `n_candidates`, and of what the caller adds (documents that share words with the query).
 //!
-//! A small index starts at stage 3, a middling one at stage 2: [`EXACT_TOKENS`] and [`SCAN_TOKENS`] are where `npm run bench -- index` saw the times
+//! A small index starts at stage 3, a middling one at stage 2: [`EXACT_TOKENS`] and [`SCAN_TOKENS`] are where `npm run bench -- crossover` saw the times
 //! cross. A filter leaves documents out before anything is scored.
 
 use crate::index::Index;
@@ -13,10 +13,10 @@ use shirube_core::DocId;
 use shirube_kernels::TokenRange;
 
 /// Up to this many stored tokens every document is scored exactly.
-pub const EXACT_TOKENS: usize = 1 << 17;
+pub const EXACT_TOKENS: usize = 1 << 16;
 
 /// Up to this many stored tokens every document is scored approximately; above, only those that are probed.
-pub const SCAN_TOKENS: usize = 1 << 21;
+pub const SCAN_TOKENS: usize = 1 << 20;
 
 /// Where a search starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
