@@ -76,7 +76,18 @@ export interface GpuOptions extends Early {
   engine: Engine;
   files: Files;
   /** From {@link prepare}. */
+  prepared: Prepared;
+}
+
+/** What {@link prepare} set going. */
+export interface Prepared {
   remembered: Promise<Measured | undefined>;
+  /** The device with the kernels of the encoder; never asked for where the CPU was chosen on an earlier visit. */
+  gpu: Promise<GpuEngine | undefined>;
+  /** The codec's tables are here: the kernels that score the index are compiled too. */
+  tables(bytes: Uint8Array): void;
+  /** Loading failed: the device is not needed. */
+  drop(): void;
 }
 
 interface Input {
@@ -152,13 +163,70 @@ function module(options: Early): NonNullable<typeof started> {
   return started;
 }
 
-/** What an earlier visit measured; the module is fetched beside the model's files unless that says that it will not be used. */
-export async function prepare(options: Early): Promise<Measured | undefined> {
-  const remembered = options.wish === "auto" ? await recall(options) : undefined;
-  const { encoder, maxsim } = remembered ? decide(remembered, "") : onCpu("");
+/** What of a `GPUDevice` is used here. */
+interface Device {
+  createBindGroupLayout(options: object): object;
+  createPipelineLayout(options: object): object;
+  createShaderModule(options: object): object;
+  createComputePipelineAsync(options: object): Promise<object>;
+}
+
+/** `GPUShaderStage.COMPUTE` */
+const COMPUTE = 4;
+
+/** Compiles kernels without holding up the thread: first as the browser does it in the background, for which wgpu has no call, then as wgpu keeps them. */
+async function compile(gpu: GpuEngine, manifest: Uint8Array | undefined, tables: Uint8Array | undefined): Promise<void> {
+  const device = gpu.device() as Device;
+  const kernels = gpu.kernels(manifest, tables) as { code: string; bindings: string[] }[];
+  // Held until wgpu has asked for the same: a browser may forget a pipeline that nobody has.
+  const compiled = await Promise.all(
+    kernels.map(({ code, bindings }) => {
+      const entries = bindings.map((type, binding) => ({ binding, visibility: COMPUTE, buffer: { type } }));
+      const layout = device.createPipelineLayout({ bindGroupLayouts: [device.createBindGroupLayout({ entries })] });
+      return device.createComputePipelineAsync({ layout, compute: { module: device.createShaderModule({ code }), entryPoint: "main" } });
+    }),
+  );
+  await gpu.compile(manifest, tables);
+  compiled.length = 0;
+}
+
+/**
+ * Begins, beside the download of the model's weights, what a GPU needs of its own: the module, a device, compiled kernels. Not where an earlier visit
+ * measured that the CPU is as good.
+ */
+export function prepare(options: Early, manifest: Uint8Array): Prepared {
+  const remembered = options.wish === "auto" ? recall(options) : Promise.resolve(undefined);
+  const begin = async () => {
+    const measured = await remembered;
+    const { encoder, maxsim } = measured ? decide(measured, "") : onCpu("");
+    if (measured && encoder.kind === "wasm" && maxsim.kind === "wasm") return undefined;
+    const gpu = await (await module(options)).GpuEngine.create(options.adapter.software && options.wish === "webgpu");
+    try {
+      await compile(gpu, manifest, undefined);
+    } catch (error) {
+      gpu.destroy();
+      throw error;
+    }
+    return gpu;
+  };
+  const prepared: Prepared = {
+    remembered,
+    gpu: begin(),
+    tables: (bytes) => {
+      const both = async () => {
+        const gpu = await started;
+        if (gpu) await compile(gpu, undefined, bytes);
+        return gpu;
+      };
+      const started = prepared.gpu;
+      prepared.gpu = both();
+      prepared.gpu.catch(() => {});
+    },
+    drop: () => void prepared.gpu.then((gpu) => gpu?.destroy()).catch(() => {}),
+  };
   // Its failure is seen where it is waited for.
-  if (!remembered || encoder.kind === "webgpu" || maxsim.kind === "webgpu") module(options).catch(() => {});
-  return remembered;
+  prepared.gpu.catch(() => {});
+  return prepared;
 }
 
 export class GpuSide {
@@ -175,16 +243,13 @@ export class GpuSide {
 
   /** Loads the module, the weights and the index, checks results against the engine, and chooses. Never throws: what fails becomes a reason. */
   static async start(options: GpuOptions): Promise<GpuSide> {
-    const { engine, wish, adapter } = options;
+    const { engine, wish } = options;
     const side = new GpuSide(engine, undefined, both({ kind: "wasm", reason: "" }));
-    const remembered = await options.remembered;
-    if (remembered) {
-      side.choice = decide(remembered, "on an earlier visit");
-      if (!side.active) return side;
-    }
-    let gpu: GpuEngine | undefined;
+    const remembered = await options.prepared.remembered;
+    if (remembered) side.choice = decide(remembered, "on an earlier visit");
     try {
-      gpu = await (await module(options)).GpuEngine.create(adapter.software && wish === "webgpu");
+      const gpu = await options.prepared.gpu;
+      if (!gpu) return side;
       side.gpu = gpu;
       const { manifest, weights } = options.files;
       await gpu.loadModel(manifest, weights.map(([path]) => path), weights.map(([, bytes]) => bytes));

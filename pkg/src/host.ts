@@ -162,16 +162,21 @@ export class Host {
     const fingerprint = [...modelFiles, ...bundle.words, ...bundle.meaning].map((file) => (file.sha256 ?? "").slice(0, 4)).join("");
     const memory = options.cache ? `${options.bundle}?fingerprint=${fingerprint}` : undefined;
     const early = { wish: options.device, adapter, urls: options.gpu, memory, signal };
-    const remembered = adapter.usable ? prepare(early) : undefined;
+    const prepared = adapter.usable ? prepare(early, files.manifest) : undefined;
+    stop.signal.addEventListener("abort", () => prepared?.drop(), { once: true });
     const acceptModel = (path: string, bytes: Uint8Array) => {
       call((engine) => engine.provideModel(path, bytes));
       if (adapter.usable && path.endsWith(".safetensors")) files.weights.push([path, bytes]);
+    };
+    const acceptIndex = (path: string, bytes: Uint8Array) => {
+      call((engine) => engine.provideBundle(path, bytes));
+      if (path.startsWith("centroids.")) prepared?.tables(bytes);
     };
     const vectors = async () => {
       const set = { name: "bundle", folder: bundle.folder };
       const keep = [...bundle.words, ...bundle.meaning];
       const [tables = false] = await assets.files([
-        { ...set, files: bundle.meaning, keep, accept: (path, bytes) => call((engine) => engine.provideBundle(path, bytes)) },
+        { ...set, files: bundle.meaning, keep, accept: acceptIndex },
       ]);
       const shards = call((engine) => engine.codeShards() as Need[]);
       const files = shards.map(({ path, fileBytes }) => ({ path, bytes: fileBytes }));
@@ -195,8 +200,8 @@ export class Host {
     }
     await assets.forgetShards(bundle.folder, ["codes/", "ivf/"], bundle.lazy ? call((engine) => engine.shards() as Need[]) : shards);
     this.device = onCpu(adapter.reason);
-    if (remembered) {
-      this.gpu = await GpuSide.start({ ...early, engine, files, remembered });
+    if (prepared) {
+      this.gpu = await GpuSide.start({ ...early, engine, files, prepared });
       this.device = this.gpu.status;
       if (signal.aborted) throw aborted();
     }

@@ -71,6 +71,84 @@ test("WebGPU gives the hits of the CPU, in the worker and on the page", async ()
   });
 });
 
+test("kernels are compiled in the background beside the download, and none after it", async () => {
+  await visit({}, async (page, { url }) => {
+    await blank(page, url);
+    const { kind, loaded, after } = await page.evaluate(async (queries) => {
+      const counts = { ahead: 0, ready: 0, made: 0 };
+      let first;
+      const one = new Promise((resolve) => (first = resolve));
+      const ahead = GPUDevice.prototype.createComputePipelineAsync;
+      GPUDevice.prototype.createComputePipelineAsync = function (...args) {
+        counts.ahead++;
+        const pipeline = ahead.apply(this, args);
+        pipeline.then(() => (counts.ready++, first()));
+        return pipeline;
+      };
+      const make = GPUDevice.prototype.createComputePipeline;
+      GPUDevice.prototype.createComputePipeline = function (...args) {
+        counts.made++;
+        return make.apply(this, args);
+      };
+      // No weights before a kernel is compiled: loading would never end if it were the other way round.
+      const get = globalThis.fetch;
+      globalThis.fetch = async (...args) => {
+        if (String(args[0]?.url ?? args[0]).includes(".safetensors")) await one;
+        return get(...args);
+      };
+      const { Shirube } = await import("/shirube/shirube.js");
+      const shirube = await Shirube.load({ bundle: "/bundle/", model: "/model/", worker: false, cache: false, device: "webgpu" });
+      const loaded = { ...counts };
+      for (const query of queries) await shirube.search(query, { lexicalWeight: 0, queue: true });
+      const kind = shirube.status.device.encoder;
+      shirube.dispose();
+      return { kind, loaded, after: counts };
+    }, QUERIES);
+    assert.equal(kind.kind, "webgpu", kind.reason);
+    assert.ok(loaded.ahead > 5, `${loaded.ahead} kernels were compiled ahead`);
+    // wgpu makes each once more, and finds it with the browser.
+    assert.deepEqual(loaded, { ahead: loaded.ahead, ready: loaded.ahead, made: loaded.ahead });
+    assert.deepEqual(after, loaded, "a search made a pipeline");
+  });
+});
+
+test("the kernels of every kind of model pass the browser's own compiler", async () => {
+  await visit({}, async (page, { url }) => {
+    await blank(page, url);
+    const { names, messages } = await page.evaluate(async () => {
+      const { default: start, GpuEngine } = await import("/shirube/gpu.js");
+      await start({ module_or_path: "/shirube/shirube_gpu_bg.wasm" });
+      const gpu = await GpuEngine.create(true);
+      const base = await (await fetch("/model/manifest.json")).json();
+      const { files } = await (await fetch("/bundle/shirube.json")).json();
+      const tables = new Uint8Array(await (await fetch(`/bundle/${files.find(({ kind }) => kind === "centroids").path}`)).arrayBuffer());
+      const codes = new Map();
+      const dense = (layers) => layers.map(([in_features, out_features, bias, residual]) => ({ in_features, out_features, bias, residual }));
+      for (const architecture of ["modern_bert", "bert"]) {
+        for (const linear of ["f32", "int8", "int4"]) {
+          for (const n_heads of [1, 4, 32]) {
+            const manifest = structuredClone(base);
+            Object.assign(manifest.encoder, { architecture, n_heads, type_vocab_size: architecture === "bert" ? 2 : 0 });
+            manifest.quantization = { linear, embeddings: linear };
+            manifest.projection = { query_weight: n_heads === 4, dense: dense(n_heads === 1 ? [[256, 64, false, false]] : [[256, 256, true, true], [256, 64, false, true]]) };
+            for (const { name, code } of gpu.kernels(new TextEncoder().encode(JSON.stringify(manifest)), tables)) codes.set(code, name);
+          }
+        }
+      }
+      const device = gpu.device();
+      const messages = [];
+      for (const [code, name] of codes) {
+        const { messages: found } = await device.createShaderModule({ code }).getCompilationInfo();
+        for (const { type, message } of found) messages.push(`${name}: ${type}: ${message}`);
+      }
+      gpu.destroy();
+      return { names: [...new Set(codes.values())].sort(), messages };
+    });
+    assert.deepEqual(names, ["attention", "embed", "finish", "gemm_f32", "gemm_i8", "maxsim", "rows"]);
+    assert.deepEqual(messages, []);
+  });
+});
+
 test("auto never takes a software adapter, and fetches nothing for it", async () => {
   await visit({}, async (page, { url, requests }) => {
     await blank(page, url);
@@ -190,6 +268,43 @@ test("without the GPU's module the CPU answers and the status says why", async (
     assert.deepEqual(kinds(loaded), ["wasm", "wasm"]);
     assert.match(loaded.maxsim.reason, /404/);
     assert.equal(answers[0].hits.length, 10);
+  });
+});
+
+test("queries leave no memory behind on the CPU", async () => {
+  await visit({}, async (page, { url, context }) => {
+    await blank(page, url);
+    await page.evaluate(async () => {
+      // The engine's memory is not told otherwise.
+      const memories = [];
+      const instantiate = WebAssembly.instantiate;
+      WebAssembly.instantiate = async function (...args) {
+        const made = await instantiate.apply(this, args);
+        const { exports } = made.instance ?? made;
+        if (exports.memory) memories.push(exports.memory);
+        return made;
+      };
+      const { Shirube } = await import("/shirube/shirube.js");
+      const shirube = await Shirube.load({ bundle: "/bundle/", model: "/model/", worker: false, cache: false, device: "wasm" });
+      globalThis.rounds = async (n) => {
+        for (let i = 0; i < n; i++) await shirube.search(`状態管理 ${"あ".repeat(i % 3)} ${i % 7}`, { queue: true });
+        return memories.map(({ buffer }) => buffer.byteLength);
+      };
+    });
+    const control = await context.newCDPSession(page);
+    const heap = async () => {
+      await control.send("HeapProfiler.collectGarbage");
+      return (await control.send("Runtime.getHeapUsage")).usedSize;
+    };
+    const first = await page.evaluate(() => globalThis.rounds(50));
+    const before = await heap();
+    const rounds = Math.max(SOAK, 200);
+    const last = await page.evaluate((n) => globalThis.rounds(n), rounds);
+    const grown = (await heap()) - before;
+    assert.ok(first.length > 0 && first[0] > 1 << 20, `memories of ${first} bytes`);
+    assert.deepEqual(last, first, "the engine's memory grew");
+    assert.ok(grown < 256 * 1024, `${rounds} queries left ${grown} bytes on the heap`);
+    if (SOAK > 200) console.log(`${rounds} queries: wasm memory ${last} bytes as before, heap ${grown} bytes more`);
   });
 });
 

@@ -87,7 +87,7 @@ struct Answer {
 }
 
 /// Answers lines on standard input with JSON: `encode BACKEND NAME DTYPE N SECONDS`, `peak BACKEND SECONDS` (seconds a multiply-add),
-/// `maxsim BACKEND compressed|plain DOCUMENTS DIM SECONDS` (seconds a token).
+/// `maxsim BACKEND compressed|plain DOCUMENTS REPEAT DIM SECONDS` (seconds a token).
 pub(crate) fn serve(root: &Path) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let names: Vec<_> = Kernels::all().iter().map(|k| k.kind().name()).collect();
@@ -135,8 +135,9 @@ pub(crate) fn serve(root: &Path) -> anyhow::Result<()> {
                     embeddings,
                 }
             }
-            ["maxsim", backend, way, documents, dim, seconds] => {
-                maxsim(kernels(backend)?, way, documents.parse()?, dim.parse()?, seconds.parse()?)?
+            ["maxsim", backend, way, documents, repeat, dim, seconds] => {
+                let documents = (documents.parse()?, repeat.parse()?);
+                maxsim(kernels(backend)?, way, documents, dim.parse()?, seconds.parse()?)?
             }
             _ => bail!("{line:?} is not understood"),
         };
@@ -156,10 +157,17 @@ fn load(root: &Path, name: &str, dtype: &str, kernels: Kernels) -> anyhow::Resul
     Ok((Encoder::load(&manifest, weights, kernels)?, Products::new(&shape, kind, kernels)))
 }
 
-fn maxsim(kernels: Kernels, way: &str, documents: usize, dim: usize, seconds: f64) -> anyhow::Result<Answer> {
-    let index = RandomIndex::new(5, documents, 100, 4096, dim);
+fn maxsim(
+    kernels: Kernels,
+    way: &str,
+    (documents, repeat): (usize, usize),
+    dim: usize,
+    seconds: f64,
+) -> anyhow::Result<Answer> {
+    let mut index = RandomIndex::new(5, documents, 100, 4096, dim);
     let query = Random::new(6).unit_rows(32, dim);
-    let mut scores = vec![0.0; documents];
+    let mut scores = vec![0.0; documents * repeat];
+    index.documents = index.documents.repeat(repeat);
     let timing = if way == "compressed" {
         let mut centroid_scores = Vec::new();
         measure(
@@ -182,6 +190,6 @@ fn maxsim(kernels: Kernels, way: &str, documents: usize, dim: usize, seconds: f6
             })],
         )
     };
-    let tokens = index.codes.len() as f64;
+    let tokens = (index.codes.len() * repeat) as f64;
     Ok(Answer { least: timing[0].least / tokens, median: timing[0].median / tokens, ..Answer::default() })
 }

@@ -1,6 +1,7 @@
 //! A device, its pipelines and buffers, and the one way to wait for a result.
 
 use crate::GpuError;
+use crate::pipelines::KernelList;
 use crate::shaders::{Slot, Spec};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -306,9 +307,46 @@ impl Gpu {
         if bytes <= most { Ok(()) } else { Err(GpuError::TooLarge { what, found: bytes, most }) }
     }
 
+    /// The text of `spec` for this device.
+    pub(crate) fn text(&self, spec: &Spec) -> String {
+        spec.text(self.inner.info.packed_dot)
+    }
+
+    /// Compiles `kernels`, so that loading and searching need no other.
+    ///
+    /// On the web a page first makes the same pipelines by `createComputePipelineAsync` on [`Self::web_device`], for which wgpu has no call: the
+    /// browser then has them, and this takes milliseconds.
+    ///
+    /// # Errors
+    /// [`GpuError::Lost`], [`GpuError::OutOfMemory`], [`GpuError::Validation`].
+    pub async fn compile(&self, kernels: &KernelList) -> Result<(), GpuError> {
+        let compile = || {
+            for spec in kernels.specs() {
+                self.kernel(spec);
+            }
+            Ok(())
+        };
+        self.checked("compiling", compile).await
+    }
+
+    /// Kernels compiled so far.
+    pub fn n_kernels(&self) -> usize {
+        self.inner.pipelines.borrow().len()
+    }
+
+    pub(crate) fn has_kernel(&self, text: &str) -> bool {
+        self.inner.pipelines.borrow().contains_key(text)
+    }
+
+    /// The browser's own `GPUDevice`.
+    #[cfg(target_arch = "wasm32")]
+    pub fn web_device(&self) -> wasm_bindgen::JsValue {
+        self.inner.device.as_webgpu().map_or(wasm_bindgen::JsValue::NULL, |device| device.clone().into())
+    }
+
     /// The compiled kernel of `spec`, from the cache where it has been asked for before.
     pub(crate) fn kernel(&self, spec: &Spec) -> Rc<Kernel> {
-        let text = spec.text(self.inner.info.packed_dot);
+        let text = self.text(spec);
         if let Some(kernel) = self.inner.pipelines.borrow().get(&text) {
             return Rc::clone(kernel);
         }

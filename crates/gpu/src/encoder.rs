@@ -60,6 +60,8 @@ pub struct GpuEncoder {
     query_weight: Option<(Buffer, f32)>,
     dim: usize,
     max_tokens: usize,
+    /// Of the widest buffer that grows with the tokens.
+    row_bytes: usize,
     /// One for queries and one for larger batches, made when first needed.
     programs: RefCell<Vec<Rc<Ready>>>,
 }
@@ -92,6 +94,26 @@ fn require(what: &'static str, found: usize, good: bool, expected: &'static str)
     if good { Ok(()) } else { Err(GpuError::Unsupported { what, found: found.to_string(), expected }) }
 }
 
+/// # Errors
+/// [`GpuError::Unsupported`] for models that these kernels do not run.
+pub(crate) fn supported(manifest: &ModelManifest) -> Result<(), GpuError> {
+    let config = &manifest.encoder;
+    let (hidden, inner, head_dim) = (config.hidden_size, config.intermediate_size, config.head_dim());
+    require("hidden_size", hidden, hidden.is_multiple_of(4), "multiples of 4")?;
+    require("intermediate_size", inner, inner.is_multiple_of(4), "multiples of 4")?;
+    let good_head = head_dim.is_multiple_of(8) && head_dim <= 256;
+    require("the width of a head", head_dim, good_head, "multiples of 8 up to 256")?;
+    for layer in &manifest.projection.dense {
+        let width = layer.out_features;
+        require("projection.dense.out_features", width, width.is_multiple_of(4), "multiples of 4")?;
+        if !layer.activation.is_identity() {
+            let (what, found) = ("projection.dense.activation", format!("{:?}", layer.activation));
+            return Err(GpuError::Unsupported { what, found, expected: "none" });
+        }
+    }
+    Ok(())
+}
+
 impl GpuEncoder {
     /// The encoder that `manifest` describes, with its weights on the GPU, ready for queries: their pipelines are compiled.
     ///
@@ -106,21 +128,9 @@ impl GpuEncoder {
     }
 
     fn build(gpu: &Gpu, manifest: &ModelManifest, tensors: &Tensors<'_>) -> Result<Self, GpuError> {
+        supported(manifest)?;
         let config = manifest.encoder.clone();
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let head_dim = config.head_dim();
-        require("hidden_size", hidden, hidden.is_multiple_of(4), "multiples of 4")?;
-        require("intermediate_size", inner, inner.is_multiple_of(4), "multiples of 4")?;
-        let good_head = head_dim.is_multiple_of(8) && head_dim <= 256;
-        require("the width of a head", head_dim, good_head, "multiples of 8 up to 256")?;
-        for layer in &manifest.projection.dense {
-            let width = layer.out_features;
-            require("projection.dense.out_features", width, width.is_multiple_of(4), "multiples of 4")?;
-            if !layer.activation.is_identity() {
-                let (what, found) = ("projection.dense.activation", format!("{:?}", layer.activation));
-                return Err(GpuError::Unsupported { what, found, expected: "none" });
-            }
-        }
+        let hidden = config.hidden_size;
         let kind = manifest.quantization.linear;
         let max_tokens =
             config.max_positions.min(manifest.query.max_length.max(manifest.document.max_length));
@@ -154,6 +164,7 @@ impl GpuEncoder {
             dense,
             query_weight,
             max_tokens,
+            row_bytes: transformer::row_bytes(&manifest.encoder, &manifest.projection),
             programs: RefCell::default(),
         })
     }
@@ -181,12 +192,6 @@ impl GpuEncoder {
         Ok(self.ready(1)?.program.n_steps())
     }
 
-    /// Bytes of the widest row of a buffer that grows with the tokens.
-    fn row_bytes(&self) -> usize {
-        let projected = self.dense.iter().map(|(linear, _)| linear.n).max().unwrap_or(0);
-        4 * transformer::wide(&self.config).max(projected)
-    }
-
     /// Embeddings of `texts`, in order; with `weigh` scaled by the model's query weights, if it has them. Texts go in runs of as many tokens as
     /// fit a submission; each is encoded alone, so its embeddings do not depend on the others.
     ///
@@ -198,7 +203,7 @@ impl GpuEncoder {
             self.check(text)?;
         }
         // 4096 tokens fill any GPU; more would only take memory.
-        let most = plan::max_rows(self.row_bytes(), self.gpu.info().binding_bytes).min(4096);
+        let most = plan::max_rows(self.row_bytes, self.gpu.info().binding_bytes).min(4096);
         let mut out = Vec::with_capacity(texts.len());
         let mut gpu_ms = None;
         for run in plan::runs(texts.iter().map(|text| text.ids.len()), most) {
@@ -287,7 +292,7 @@ impl GpuEncoder {
         if let Some(ready) = programs.iter().find(|ready| ready.program.capacity() >= n_rows) {
             return Ok(Rc::clone(ready));
         }
-        let row_bytes = self.row_bytes();
+        let row_bytes = self.row_bytes;
         let most = plan::max_rows(row_bytes, self.gpu.info().binding_bytes);
         let capacity = plan::capacity(n_rows, row_bytes, self.gpu.info().binding_bytes)
             .ok_or(GpuError::Shape { what: "tokens of a submission", found: n_rows, expected: most })?;

@@ -10,6 +10,7 @@
 //! | `*.wgsl` | the kernels; each opens with its formula and layouts |
 //! | `shaders` | their texts, bindings and preludes |
 //! | `plan` | grids, capacities, runs: pure functions |
+//! | `pipelines` | which kernels a model and an index need, before their weights are here |
 //! | `device` | device, pipelines, buffers, submissions, errors |
 //! | `weights`, `program`, `transformer`, `encoder` | the forward pass: ModernBERT and BERT |
 //! | `maxsim` | the index |
@@ -28,6 +29,8 @@ mod encoder;
 #[cfg(any(target_arch = "wasm32", feature = "native"))]
 mod maxsim;
 #[cfg(any(target_arch = "wasm32", feature = "native"))]
+mod pipelines;
+#[cfg(any(target_arch = "wasm32", feature = "native"))]
 mod program;
 #[cfg(any(target_arch = "wasm32", feature = "native"))]
 mod shaders;
@@ -43,6 +46,9 @@ pub use encoder::{GpuEmbeddings, GpuEncoder, GpuText};
 pub use error::GpuError;
 #[cfg(any(target_arch = "wasm32", feature = "native"))]
 pub use maxsim::{GpuIndex, GpuScores, IndexParts};
+
+#[cfg(any(target_arch = "wasm32", feature = "native"))]
+pub use pipelines::{KernelList, KernelText};
 
 #[cfg(all(test, feature = "native"))]
 #[expect(clippy::print_stdout, reason = "a test that skips says so")]

@@ -7,7 +7,7 @@ use crate::program::{AttentionShape, Program};
 use crate::shaders::{self, RowSource};
 use crate::weights::{Linear, Norm, Table, Tensors};
 use bytemuck::{Pod, Zeroable};
-use shirube_core::{Architecture, EncoderConfig};
+use shirube_core::{Architecture, EncoderConfig, ProjectionConfig};
 use shirube_format::model::ModelManifest;
 use std::rc::Rc;
 
@@ -74,6 +74,12 @@ impl Scratch {
 /// Values of the widest row.
 pub(crate) fn wide(config: &EncoderConfig) -> usize {
     (3 * config.hidden_size).max(2 * config.intermediate_size)
+}
+
+/// Bytes of the widest row of a buffer that grows with the tokens.
+pub(crate) fn row_bytes(config: &EncoderConfig, projection: &ProjectionConfig) -> usize {
+    let projected = projection.dense.iter().map(|layer| layer.out_features).max().unwrap_or(0);
+    4 * wide(config).max(projected)
 }
 
 /// `Embed` of `embed.wgsl`.

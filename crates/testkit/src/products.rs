@@ -3,7 +3,7 @@
 use crate::{Random, RandomShape};
 use shirube_core::Architecture;
 use shirube_format::model::WeightKind;
-use shirube_kernels::{Activations, Epilogue, GroupedI4, Kernels, PackedI4, PackedI8, quantize_rows};
+use shirube_kernels::{Activations, Epilogue, GROUP, GroupedI4, Kernels, PackedI4, PackedI8};
 
 /// Random quantised matrices of the shapes of a model's blocks and projection.
 #[derive(Debug)]
@@ -33,14 +33,18 @@ impl Products {
         let shapes = (0..shape.n_layers).flat_map(|_| block).chain([(shape.dim, hidden)]);
         let matrices = shapes
             .map(|(n, k)| {
-                let values = random.normals(n * k, 0.05);
+                // Any numbers do: what a product costs does not depend on them.
+                let scale = vec![0.01; n];
                 match kind {
                     WeightKind::Int4 => {
-                        let packed = kernels.pack_i4(&GroupedI4::quantize(&values, n, k));
-                        Matrix::Int4(packed.expect("widths below the limit"))
+                        let nibbles = random.bytes(n * k.div_ceil(2));
+                        let groups = vec![7; n * k.div_ceil(GROUP)];
+                        let grouped = GroupedI4::new(nibbles, groups, scale, n, k).expect("shapes fit");
+                        Matrix::Int4(kernels.pack_i4(&grouped).expect("widths below the limit"))
                     }
                     WeightKind::Int8 => {
-                        let (ints, scale) = quantize_rows(&values, n, k);
+                        let ints: Vec<i8> =
+                            random.bytes(n * k).iter().map(|b| b.cast_signed().max(-127)).collect();
                         Matrix::Int8(kernels.pack_i8(&ints, &scale, n, k).expect("shapes fit"))
                     }
                     WeightKind::F32 => panic!("products of integers"),

@@ -26,6 +26,13 @@ impl Random {
         self.0.next_u32() as usize % n
     }
 
+    /// `n` uniform bytes.
+    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
+        let mut bytes = vec![0; n];
+        self.0.fill_bytes(&mut bytes);
+        bytes
+    }
+
     /// About normal with mean 0 and deviation 1: a sum of 6 uniform numbers, never beyond 4.3.
     pub fn normal(&mut self) -> f32 {
         (0..6).map(|_| self.unit()).sum::<f32>() * 0.5_f32.sqrt()

@@ -4,8 +4,9 @@ use crate::error::{code, split};
 use js_sys::{Object, Reflect};
 use shirube_core::Packing;
 use shirube_format::FormatError;
+use shirube_format::bundle::CodecTables;
 use shirube_format::model::{ModelManifest, WeightsReader};
-use shirube_gpu::{Gpu, GpuEncoder, GpuError, GpuIndex, GpuOptions, GpuText, IndexParts};
+use shirube_gpu::{Gpu, GpuEncoder, GpuError, GpuIndex, GpuOptions, GpuText, IndexParts, KernelList};
 use shirube_kernels::{CompressedTokens, ResidualTable, TokenRange};
 use wasm_bindgen::prelude::*;
 
@@ -74,6 +75,50 @@ impl GpuEngine {
             ("software", info.software.into()),
             ("packedDot", info.packed_dot.into()),
         ])
+    }
+
+    /// The browser's `GPUDevice`.
+    pub fn device(&self) -> JsValue {
+        self.gpu.web_device()
+    }
+
+    /// What queries need of a model with this `manifest.json` and of an index with these codec tables (`centroids.*.bin`), either of which may not be
+    /// here yet: `{name, code, bindings}` of each kernel, to be compiled by `createComputePipelineAsync`; then comes `compile`.
+    ///
+    /// # Errors
+    /// `GPU_UNSUPPORTED`, `ASSET_DAMAGED`.
+    pub fn kernels(&self, manifest: Option<Vec<u8>>, tables: Option<Vec<u8>>) -> Result<JsValue, JsValue> {
+        let list = self.list(manifest, tables)?;
+        let texts = list.texts(&self.gpu).into_iter().map(|kernel| {
+            let bindings: js_sys::Array = kernel.bindings.into_iter().map(JsValue::from).collect();
+            object(&[
+                ("name", kernel.name.into()),
+                ("code", kernel.code.into()),
+                ("bindings", bindings.into()),
+            ])
+        });
+        Ok(texts.collect::<js_sys::Array>().into())
+    }
+
+    /// Compiles what `kernels` told.
+    ///
+    /// # Errors
+    /// As `kernels`; `GPU_MEMORY`, `GPU_LOST`, `GPU_REFUSED`.
+    pub async fn compile(&self, manifest: Option<Vec<u8>>, tables: Option<Vec<u8>>) -> Result<(), JsValue> {
+        let list = self.list(manifest, tables)?;
+        Ok(self.gpu.compile(&list).await.map_err(Failure::from)?)
+    }
+
+    fn list(&self, manifest: Option<Vec<u8>>, tables: Option<Vec<u8>>) -> Result<KernelList, Failure> {
+        let mut list = KernelList::default();
+        if let Some(manifest) = manifest {
+            list = list.and(KernelList::of_encoder(&self.gpu, &ModelManifest::parse(&manifest)?)?);
+        }
+        if let Some(tables) = tables {
+            let tables = CodecTables::parse("centroids", &tables)?;
+            list = list.and(KernelList::of_index(tables.dim, tables.packing, tables.add_centroid));
+        }
+        Ok(list)
     }
 
     /// Puts a model on the device: its `manifest.json`, and its weight files as names and contents.

@@ -1,7 +1,7 @@
 //! Whole models with random weights, against the CPU's encoder.
 
 use super::{assert_close, on_gpu};
-use crate::{GpuEncoder, GpuError, GpuText};
+use crate::{GpuEncoder, GpuError, GpuText, KernelList};
 use shirube_core::{DenseConfig, Role};
 use shirube_encoder::{Encoder, EncoderIds};
 use shirube_format::model::{Tensor, WeightKind};
@@ -165,6 +165,28 @@ fn a_query_is_one_submission() {
         // Eight for each of two layers but one fewer in the first, and the ends.
         assert!(encoder.n_dispatches().unwrap() <= 8 * 2 + 6);
     });
+}
+
+#[test]
+fn the_kernels_of_a_model_are_known_from_its_manifest() {
+    let mut models: Vec<RandomModel> = shapes().iter().map(|shape| random_model(9, shape)).collect();
+    models.extend(shapes().iter().map(|shape| random_model(9, shape).quantized()));
+    for model in models {
+        on_gpu(|gpu| {
+            let list = KernelList::of_encoder(gpu, &model.manifest).unwrap();
+            let n_texts = list.texts(gpu).len();
+            pollster::block_on(gpu.compile(&list)).unwrap();
+            let compiled = gpu.n_kernels();
+            assert_eq!((compiled, list.texts(gpu).len()), (n_texts, 0));
+            let encoder = pollster::block_on(GpuEncoder::load(gpu, &model.manifest, &model.weights)).unwrap();
+            for n in [1, model.manifest.query.max_length.min(encoder.max_tokens())] {
+                let ids: Vec<u32> = (0..n as u32).collect();
+                let text = GpuText { ids: &ids, keep: None, n_attended: n };
+                pollster::block_on(encoder.encode(&[text], true)).unwrap();
+            }
+            assert_eq!(gpu.n_kernels(), compiled, "{:?}", model.manifest.encoder);
+        });
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The index on the GPU against the CPU's MaxSim.
 
 use super::{UNIT, assert_close, on_gpu, on_gpus};
-use crate::{GpuEncoder, GpuError, GpuIndex, GpuText, IndexParts};
+use crate::{GpuEncoder, GpuError, GpuIndex, GpuText, IndexParts, KernelList};
 use shirube_core::{Packing, Role};
 use shirube_encoder::Encoder;
 use shirube_kernels::{Codebooks, EMPTY_DOCUMENT, Kernels, MaxsimQuery, ResidualTable, TokenRange};
@@ -91,9 +91,17 @@ fn every_packing_scores_as_on_the_cpu() {
                     packing.pack(&levels, &mut index.residuals);
                 }
                 let query = random.unit_rows(9, dim);
+                let kernels = KernelList::of_index(dim, packing, true);
+                pollster::block_on(gpu.compile(&kernels)).unwrap();
+                let compiled = gpu.n_kernels();
                 let on_gpu = pollster::block_on(GpuIndex::load(gpu, parts(&index))).unwrap();
                 let found = pollster::block_on(on_gpu.score(&query)).unwrap();
                 let what = format!("{packing:?} of {dim}");
+                assert_eq!(
+                    gpu.n_kernels(),
+                    compiled,
+                    "{what}: a kernel more than was known before the index"
+                );
                 assert_close(&what, &found.scores, &expected(&index, &query), |_| bound(9, dim));
                 // Signs of the embedding itself, without its centroid.
                 let alone = IndexParts { add_centroid: false, ..parts(&index) };
