@@ -35,12 +35,12 @@ function styleText({ transform }) {
   };
 }
 
-/** The module of the model's file names. `tokenizer.json` is for training tools; browsers read the compact form. */
-function modelFileNames() {
+/** The module of the model's file names, for code that stands `above` the model's folder. `tokenizer.json` is for training tools; browsers read the compact form. */
+function modelFileNames(above = "../") {
   const { files } = JSON.parse(readFileSync(join(root, "pkg", "model", "manifest.json"), "utf8"));
   const names = files.map(({ path }) => path).filter((path) => path !== "tokenizer.json");
   // Vite would put a small file into the code as a data: address, which a strict CSP does not let through; others ignore the mark.
-  const urls = ["manifest.json", ...names].map((path) => `${JSON.stringify(path)}: new URL("../model/${path}${path.endsWith(".json") ? "?no-inline" : ""}", import.meta.url).href`);
+  const urls = ["manifest.json", ...names].map((path) => `${JSON.stringify(path)}: new URL("${above}model/${path}${path.endsWith(".json") ? "?no-inline" : ""}", import.meta.url).href`);
   const contents = `export default () => ({ ${urls.join(", ")} });`;
   return {
     name: "model-file-names",
@@ -63,8 +63,8 @@ const noModelFiles = {
 export async function buildPackage() {
   const { build, transform } = await import("esbuild");
   const out = join(root, "pkg", "dist");
-  const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/model/manifest.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts", "pkg/dist/shirube_gpu.js", "pkg/dist/shirube_gpu.d.ts", "crates/xtask/scripts/build.mjs");
-  await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/host.js", "pkg/dist/gpu.js", "pkg/dist/ui.js", "pkg/dist/ui.css", "pkg/dist/inline.js", "pkg/dist/slim.js", "pkg/dist/types/ui/index.d.ts"], async () => {
+  const inputs = filesUnder("pkg/src", "pkg/package.json", "pkg/model/manifest.json", "pkg/tsconfig.json", "package-lock.json", "pkg/dist/shirube_wasm.js", "pkg/dist/shirube_wasm.d.ts", "pkg/dist/shirube_gpu.js", "pkg/dist/shirube_gpu.d.ts", "pkg/dist/node/shirube_node.js", "pkg/dist/node/shirube_node.d.ts", "crates/xtask/scripts/build.mjs");
+  await once("package", inputs, ["pkg/dist/shirube.js", "pkg/dist/worker.js", "pkg/dist/host.js", "pkg/dist/gpu.js", "pkg/dist/ui.js", "pkg/dist/ui.css", "pkg/dist/inline.js", "pkg/dist/slim.js", "pkg/dist/rerank/index.js", "pkg/dist/build/worker.js", "pkg/dist/types/ui/index.d.ts"], async () => {
     say("building the npm package (esbuild, tsc)");
     for (const name of readdirSync(out)) if (/^(chunk|host)-/.test(name)) rmSync(join(out, name));
     const shared = { absWorkingDir: root, outdir: "pkg/dist", bundle: true, format: "esm", target: "es2022", minify: true, legalComments: "none", logLevel: "warning" };
@@ -73,6 +73,10 @@ export async function buildPackage() {
     const hostBeside = { name: "host-beside", setup: (api) => api.onResolve({ filter: /^\.\/host\.js$/ }, () => ({ path: "./host.js", external: true })) };
     await build({ ...shared, entryPoints: { worker: "pkg/src/worker.ts", host: "pkg/src/host.ts" } });
     await build({ ...shared, entryPoints: { shirube: "pkg/src/index.ts" }, plugins: [modelFileNames(), hostBeside] });
+    // In folders of their own, which sites do not get beside their bundle: they are for applications.
+    const beside = { name: "engine-above", setup: (api) => api.onResolve({ filter: /^\.\.?\/index\.js$/ }, () => ({ path: "../shirube.js", external: true })) };
+    await build({ ...shared, entryPoints: { "rerank/index": "pkg/src/rerank-entry.ts" }, plugins: [beside] });
+    await build({ ...shared, entryPoints: { "build/index": "pkg/src/build/index.ts", "build/worker": "pkg/src/build/worker.ts" }, plugins: [beside, modelFileNames("../../")] });
     // The GPU's module is imported by address, never as a chunk: bundlers that make workers of one file could not follow.
     await build({ ...shared, entryPoints: { gpu: "pkg/dist/shirube_gpu.js" } });
     await build({ ...shared, entryPoints: { ui: "pkg/src/ui/index.ts" }, plugins: [styleText({ transform }), modelFileNames(), hostBeside] });
