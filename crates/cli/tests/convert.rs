@@ -23,10 +23,16 @@ impl Folder {
         Self(folder)
     }
 
-    /// Runs the binary with a home of its own and no proxy between it and this machine.
     fn run(&self, arguments: &[&str], endpoint: Option<&str>) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shirube"));
-        command.args(arguments).current_dir(self.0.path()).env("HF_HOME", self.0.path().join("hub"));
+        command.args(arguments);
+        self.alone(&mut command, endpoint);
+        command.output().unwrap()
+    }
+
+    /// A home of its own and no proxy between it and this machine.
+    fn alone(&self, command: &mut Command, endpoint: Option<&str>) {
+        command.current_dir(self.0.path()).env("HF_HOME", self.0.path().join("hub"));
         for name in [
             "HF_TOKEN",
             "HF_TOKEN_PATH",
@@ -41,7 +47,6 @@ impl Folder {
         if let Some(endpoint) = endpoint {
             command.env("HF_ENDPOINT", endpoint).env("HF_TOKEN", "hf_secret");
         }
-        command.output().unwrap()
     }
 }
 
@@ -106,7 +111,7 @@ struct Faults {
     digest: Option<&'static str>,
 }
 
-/// A hub with one model, `tester/small`, behind a token. Large files are redirected to another host name, as to a CDN.
+/// A hub with one model behind a token. Large files are redirected to another host name, as to a CDN.
 struct Hub {
     endpoint: String,
     requests: Arc<Mutex<Vec<String>>>,
@@ -126,6 +131,11 @@ fn files(folder: &Path, prefix: &str, out: &mut HashMap<String, Vec<u8>>) {
 
 impl Hub {
     fn start(model: &str, faults: Faults) -> Self {
+        Self::with("tester/small", model, faults)
+    }
+
+    /// A hub that has the golden folder `model` as `name`.
+    fn with(name: &'static str, model: &str, faults: Faults) -> Self {
         let mut all = HashMap::new();
         files(&golden(model), "", &mut all);
         all.insert("onnx/model.onnx".to_owned(), vec![0; 10]);
@@ -136,7 +146,7 @@ impl Hub {
         std::thread::spawn(move || {
             let mut faults = faults;
             for stream in listener.incoming().flatten() {
-                let _ = answer(&stream, port, &all, &mut faults, &seen);
+                let _ = answer(&stream, port, name, &all, &mut faults, &seen);
             }
         });
         Self { endpoint: format!("http://127.0.0.1:{port}"), requests }
@@ -150,6 +160,7 @@ impl Hub {
 fn answer(
     mut stream: &TcpStream,
     port: u16,
+    model: &str,
     files: &HashMap<String, Vec<u8>>,
     faults: &mut Faults,
     seen: &Mutex<Vec<String>>,
@@ -177,7 +188,7 @@ fn answer(
         )?;
         stream.write_all(&body[..sent.min(body.len())])
     };
-    if target.starts_with("/api/models/tester/small/revision/main") && authorized {
+    if target.starts_with(&format!("/api/models/{model}/revision/main")) && authorized {
         let mut siblings: Vec<String> = files
             .iter()
             .map(|(name, bytes)| {
@@ -194,7 +205,7 @@ fn answer(
         let body = format!("{{\"sha\":\"{COMMIT}\",\"siblings\":[{}]}}", siblings.join(","));
         return reply("200 OK", "Content-Type: application/json\r\n", body.as_bytes(), usize::MAX);
     }
-    let resolved = format!("/tester/small/resolve/{COMMIT}/");
+    let resolved = format!("/{model}/resolve/{COMMIT}/");
     if let Some(name) =
         target.strip_prefix(&resolved).filter(|name| authorized && name.ends_with(".safetensors"))
     {
@@ -282,4 +293,46 @@ fn a_hub_that_refuses_or_gives_other_bytes_is_an_error() {
     let nobody = folder.run(&["convert", "tester/small", "out"], Some("http://127.0.0.1:9"));
     assert!(text(&nobody.stderr).contains("HF_ENDPOINT"), "{}", text(&nobody.stderr));
     assert!(!folder.0.path().join("out").exists());
+}
+
+/// The commands of docs/jacolbert.md, typed as they stand there but for the first, which fetches the dictionary: `npm test` has made one of the same package.
+#[cfg(unix)]
+#[test]
+#[expect(clippy::print_stderr, reason = "a test that skips says why")]
+fn the_commands_of_the_jacolbert_page_work_as_they_are_written() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let dictionary = root.join("target/dictionary");
+    if !dictionary.join("dictionary-0.bin").is_file() {
+        assert!(std::env::var_os("REQUIRE_DICTIONARY").is_none(), "target/dictionary holds no dictionary");
+        eprintln!("skipped: target/dictionary holds no dictionary; `npm test` makes it");
+        return;
+    }
+    let page = std::fs::read_to_string(root.join("docs/jacolbert.md")).unwrap();
+    let block = page.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let commands: Vec<&str> = block.lines().collect();
+    assert_eq!(commands.len(), 4, "{commands:?}");
+    let search =
+        page.split('`').find(|text| text.starts_with("shirube search ")).expect("a search in the page");
+
+    let folder = Folder::new();
+    let unpacked = folder.0.path().join("unidic-lite-1.0.8/unidic_lite");
+    std::fs::create_dir_all(&unpacked).unwrap();
+    std::os::unix::fs::symlink(dictionary.canonicalize().unwrap(), unpacked.join("dicdir")).unwrap();
+    std::fs::create_dir_all(folder.0.path().join("dist")).unwrap();
+    let html = "<html lang=ja><head><title>メモ化</title></head><body><main><h1>メモ化</h1><p>再レンダリングを減らすには、値をメモ化します。</p></main></body></html>";
+    std::fs::write(folder.0.path().join("dist/index.html"), html).unwrap();
+    let hub = Hub::with("answerdotai/JaColBERTv2.5", "colbert-ai-mecab", Faults::default());
+    let bin = Path::new(env!("CARGO_BIN_EXE_shirube")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    for command in commands[1..].iter().chain([&search]) {
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", command]).env("PATH", &path);
+        folder.alone(&mut shell, Some(&hub.endpoint));
+        let done = shell.output().unwrap();
+        assert!(done.status.success(), "{command}: {}", text(&done.stderr));
+        if *command == search {
+            assert!(text(&done.stdout).contains("メモ化"), "{}", text(&done.stdout));
+        }
+    }
+    assert!(folder.0.path().join("dist/shirube/model/dictionary-0.bin").is_file());
 }
