@@ -1,6 +1,9 @@
 //! Exact evaluation on a retrieval set: MaxSim, BM25 and their fusion.
+//!
+//! Texts are read as a site reads its sections: what is longer than the model takes becomes several passages, and the best of them stands for the text.
 
-use crate::data::{RetrievalSet, Sequence};
+use crate::cut::Cut;
+use crate::data::{Passage, RetrievalSet, Sequence};
 use crate::metrics::{Comparison, QueryMetrics, RECALL_AT};
 use crate::ops;
 use crate::shipped::BundleSize;
@@ -177,23 +180,26 @@ pub fn evaluate(
     query: &InputRules,
     document: &InputRules,
 ) -> Result<SetReport> {
-    let texts: Vec<String> = set.passages.iter().map(super::data::Passage::document_text).collect();
+    let texts: Vec<String> = set.passages.iter().map(Passage::document_text).collect();
+    let cut = Cut::new(set, tokenizer, document);
     let questions: Vec<String> = set.queries.iter().map(|q| q.text.clone()).collect();
-    let documents = encode(student, depth, tokenizer, document, Role::Document, &texts)?;
+    let documents = encode(student, depth, tokenizer, document, Role::Document, cut.texts())?;
     let queries = encode(student, depth, tokenizer, query, Role::Query, &questions)?;
-    let maxsim = maxsim_scores(&queries, &documents)?;
+    // Of passages, and what each text has of its best one.
+    let passages = maxsim_scores(&queries, &documents)?;
+    let maxsim = cut.best_rows(&passages);
     let bigram = bm25_scores(set, &texts, Analyzer::bigrams(), BASELINE)?;
     let words = bm25_scores(set, &texts, Analyzer::pieces(tokenizer.clone()), BASELINE)?;
-    let grams = bm25_scores(set, &texts, Analyzer::grams(), (BM25_K1, BM25_B))?;
+    let grams = bm25_scores(set, cut.texts(), Analyzer::grams(), (BM25_K1, BM25_B))?;
     let fused = |weight: f32| -> Vec<Vec<f32>> {
-        maxsim.iter().zip(&grams).map(|(m, l)| fuse(m, l, weight)).collect()
+        passages.iter().zip(&grams).map(|(m, l)| cut.best(&fuse(m, l, weight))).collect()
     };
     let fused_z =
         |(m, l): (&Vec<f32>, &Vec<f32>)| z_scores(m).iter().zip(z_scores(l)).map(|(x, y)| x + y).collect();
     let mut rankings = vec![
         ("bm25-words".to_owned(), words),
         ("bm25-bigram".to_owned(), bigram.clone()),
-        ("bm25-grams".to_owned(), grams.clone()),
+        ("bm25-grams".to_owned(), cut.best_rows(&grams)),
         ("maxsim".to_owned(), maxsim.clone()),
         ("fused-z".to_owned(), maxsim.iter().zip(&bigram).map(fused_z).collect()),
         ("fused".to_owned(), fused(LEXICAL_WEIGHT)),

@@ -1,8 +1,9 @@
 //! Evaluation of what the reader gets: the int8 model, and the compressed bundle searched by the retriever that the browser runs.
 //!
-//! Nothing is computed here that the browser would not compute: passages become sections, `shirube-site` builds the bundle, the bundle is packed
-//! into files and read back, and `shirube-retriever` answers the questions, BM25 and fusion included.
+//! Nothing is computed here that the browser would not compute: texts become sections, `shirube-site` cuts them into passages and builds the bundle, the
+//! bundle is packed into files and read back, and `shirube-retriever` answers the questions, BM25 and fusion included.
 
+use crate::cut::Cut;
 use crate::data::{Passage, RetrievalSet};
 use crate::eval::{BASELINE, DEVICE, Encoded, MethodReport, SetReport, bm25_scores, maxsim_scores, top_k};
 use crate::metrics::QueryMetrics;
@@ -12,7 +13,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use shirube_core::Role;
 use shirube_encoder::Model;
-use shirube_format::bundle::{PartKind, Section};
+use shirube_format::bundle::PartKind;
 use shirube_index::IndexOptions;
 use shirube_kernels::Kernels;
 use shirube_lexical::Analyzer;
@@ -65,17 +66,6 @@ pub fn encode(model: &Model, role: Role, texts: &[String]) -> Result<Encoded> {
     Ok(Encoded { embeddings: Tensor::from_vec(data, (n, dim), &DEVICE)?, offsets: offsets.into() })
 }
 
-fn sections(set: &RetrievalSet) -> Vec<Section> {
-    let section = |p: &Passage| Section {
-        id: p.id.clone(),
-        page: p.title.clone(),
-        title: p.title.clone(),
-        text: p.text.clone(),
-        ..Section::default()
-    };
-    set.passages.iter().map(section).collect()
-}
-
 fn method(method: String, queries: Vec<QueryMetrics>) -> MethodReport {
     MethodReport { method, mean: QueryMetrics::mean(&queries), queries }
 }
@@ -94,10 +84,11 @@ pub fn evaluate(
     let texts: Vec<String> = set.passages.iter().map(Passage::document_text).collect();
     let questions: Vec<String> = set.queries.iter().map(|q| q.text.clone()).collect();
     let of = |ranking: &[usize], i: usize| set.metrics(i, ranking);
+    let cut = Cut::new(set, model.tokenizer(), model.rules(Role::Document));
 
-    let documents = encode(model, Role::Document, &texts)?;
+    let documents = encode(model, Role::Document, cut.texts())?;
     let queries = encode(model, Role::Query, &questions)?;
-    let scores = maxsim_scores(&queries, &documents)?;
+    let scores = cut.best_rows(&maxsim_scores(&queries, &documents)?);
     let rows = scores.par_iter().enumerate().map(|(i, s)| of(&top_k(s, 100), i)).collect();
     report.methods.push(method("int8 maxsim".to_owned(), rows));
     drop((documents, scores));
@@ -106,7 +97,10 @@ pub fn evaluate(
         [("bm25-bigram", Analyzer::bigrams(), BASELINE), ("bm25-grams", Analyzer::grams(), (BM25_K1, BM25_B))]
     {
         if report.method(name).is_none() {
-            let scores = bm25_scores(set, &texts, analyzer, parameters)?;
+            let scores = match name {
+                "bm25-grams" => cut.best_rows(&bm25_scores(set, cut.texts(), analyzer, parameters)?),
+                _ => bm25_scores(set, &texts, analyzer, parameters)?,
+            };
             let rows = scores.par_iter().enumerate().map(|(i, s)| of(&top_k(s, 100), i)).collect();
             report.methods.push(method(name.to_owned(), rows));
         }
@@ -115,7 +109,7 @@ pub fn evaluate(
     for options in indexes {
         let label = format!("pool {}", options.pool_factor);
         let build = BuildOptions { name: report.set.clone(), index: *options };
-        let (bundle, _) = make_bundle(sections(set), model, &build, |_| ())?;
+        let (bundle, _) = make_bundle(cut.sections().to_vec(), model, &build, |_| ())?;
         let (entry, files) = bundle.pack();
         let bytes = |kind| entry.files_of(kind).map(|f| f.file.bytes + f.shard_bytes).sum::<u64>();
         report.bundles.push(BundleSize {
@@ -139,7 +133,7 @@ pub fn evaluate(
             let mut rows = Vec::with_capacity(questions.len());
             for (i, question) in questions.iter().enumerate() {
                 let ranking: Vec<usize> = match retriever.answer(question, &options, &|| 0.0, fetch) {
-                    Ok(found) => found.hits.iter().map(|hit| hit.document.0 as usize).collect(),
+                    Ok(found) => found.hits.iter().map(|hit| cut.text_of(hit.document)).collect(),
                     // Nothing but characters that the tokenizer drops: nothing is found.
                     Err(RetrieverError::EmptyQuery) => Vec::new(),
                     Err(error) => return Err(error).with_context(|| question.clone()),

@@ -47,7 +47,7 @@ pub use merge::{merge, remove};
 pub use offline::{PRECACHE_NAME, SINGLE_FILE_NAME, is_inlined, is_precached, precache, single_file};
 pub use package::{gzip_bytes, is_chunk, is_meaning_code, is_package_file, is_page_code};
 pub use page::{DropReason, Page, PageSection, UrlRules, decode_path};
-pub use passages::{KnownPassages, passages, passages_with};
+pub use passages::{KnownPassages, passages, passages_by, passages_with};
 pub use plan::{Plan, SourceLook};
 pub use reader::{ReadOptions, Reader};
 pub use reuse::NotReused;

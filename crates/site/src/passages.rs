@@ -6,9 +6,10 @@
 //!
 //! The way not taken: overlapping windows. They cost a fifth more index for sentences that stand in two passages, and the neighbours compete.
 
-use shirube_core::Role;
+use shirube_core::{InputRules, Role};
 use shirube_encoder::Model;
 use shirube_format::bundle::Section;
+use shirube_text::{EncoderInput, Tokenizer};
 use std::collections::HashMap;
 
 /// Tokens that a passage's own text gets at least, however long its title and headings are.
@@ -61,9 +62,13 @@ pub(crate) fn may_be_truncated(passage: &Section, model: &Model) -> bool {
 
 /// `section` as passages that each fit the model, in order; itself if it fits.
 pub fn passages(section: Section, model: &Model) -> Vec<Section> {
-    let rules = model.rules(Role::Document);
+    passages_by(section, model.tokenizer(), model.rules(Role::Document))
+}
+
+/// [`passages`] for a model by its tokenizer and its rules for documents: while it is trained it is no folder yet.
+pub fn passages_by(section: Section, tokenizer: &Tokenizer, rules: &InputRules) -> Vec<Section> {
     let markers = rules.prefix.len() + rules.suffix.len();
-    let count = |text: &str| model.tokenizer().encode(text).ids.len();
+    let count = |text: &str| tokenizer.encode(text).ids.len();
     let head = Section { text: String::new(), ..section.clone() }.document().text;
     let around = markers + count(&head);
     let whole = count(&section.text);
@@ -80,7 +85,7 @@ pub fn passages(section: Section, model: &Model) -> Vec<Section> {
         };
         let found: Vec<Section> = pieces.into_iter().enumerate().map(passage).collect();
         // Tokens of two neighbours can be more together than apart; a title may be longer than the model reads, which no cut mends.
-        let fits = |s: &Section| !model.prepare(&s.document().text, Role::Document).truncated;
+        let fits = |s: &Section| !EncoderInput::new(tokenizer, rules, &s.document().text).truncated;
         if room <= MIN_TEXT_TOKENS / 2 || found.iter().all(fits) {
             return found;
         }
