@@ -8,6 +8,7 @@ mod native {
     mod lazy;
     mod life;
     mod map;
+    mod rerank;
     mod search;
     mod support;
     mod words;

@@ -70,7 +70,8 @@ fn an_unbounded_lazy_search_answers_as_from_memory() {
 fn a_bounded_lazy_search_fetches_little_and_gives_exact_scores() {
     let files = with_lists();
     let mut resident = open(&files, model()).unwrap();
-    let options = LazyOptions { n_list_requests: 1, n_full_scores: 5, gap_bytes: 0, ..LazyOptions::default() };
+    let options =
+        LazyOptions { n_list_requests: 1, n_full_scores: 5, gap_bytes: 0, ..LazyOptions::default() };
     let every = SearchOptions { limit: 100, ..SearchOptions::default() };
     let few = SearchOptions { limit: 3, ..SearchOptions::default() };
     for query in QUERIES {

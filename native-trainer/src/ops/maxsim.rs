@@ -36,16 +36,7 @@ pub fn maxsim_all(
     if super::composes(queries) {
         return super::batched::maxsim_all(queries, query_offsets, documents, document_offsets);
     }
-    queries.apply_op2(
-        documents,
-        Shell(MaxSim {
-            query_offsets: query_offsets.clone(),
-            document_offsets: document_offsets.clone(),
-            pairs: None,
-            by_token: false,
-            best: OnceLock::new(),
-        }),
-    )
+    queries.apply_op2(documents, shell(query_offsets, document_offsets, None, false))
 }
 
 /// `[n_pairs]`: the score of each `(query, document)` of `pairs`, in their order; arguments as in [`maxsim_all`].
@@ -64,16 +55,7 @@ pub fn maxsim_pairs(
     if super::composes(queries) {
         return super::batched::maxsim_pairs(queries, query_offsets, documents, document_offsets, pairs);
     }
-    queries.apply_op2(
-        documents,
-        Shell(MaxSim {
-            query_offsets: query_offsets.clone(),
-            document_offsets: document_offsets.clone(),
-            pairs: Some(pairs.into()),
-            by_token: false,
-            best: OnceLock::new(),
-        }),
-    )
+    queries.apply_op2(documents, shell(query_offsets, document_offsets, Some(pairs), false))
 }
 
 /// `[n]`: what each query token of each pair finds, its largest dot product with the document's tokens, pair after pair and in each pair token
@@ -93,16 +75,22 @@ pub fn maxsim_tokens(
     if super::composes(queries) {
         return super::batched::maxsim_tokens(queries, query_offsets, documents, document_offsets, pairs);
     }
-    queries.apply_op2(
-        documents,
-        Shell(MaxSim {
-            query_offsets: query_offsets.clone(),
-            document_offsets: document_offsets.clone(),
-            pairs: Some(pairs.into()),
-            by_token: true,
-            best: OnceLock::new(),
-        }),
-    )
+    queries.apply_op2(documents, shell(query_offsets, document_offsets, Some(pairs), true))
+}
+
+fn shell(
+    query_offsets: &Arc<[u32]>,
+    document_offsets: &Arc<[u32]>,
+    pairs: Option<&[(u32, u32)]>,
+    by_token: bool,
+) -> Shell<MaxSim> {
+    Shell(MaxSim {
+        query_offsets: query_offsets.clone(),
+        document_offsets: document_offsets.clone(),
+        pairs: pairs.map(Into::into),
+        by_token,
+        best: OnceLock::new(),
+    })
 }
 
 fn check_pairs(query_offsets: &[u32], document_offsets: &[u32], pairs: &[(u32, u32)]) -> Result<()> {
