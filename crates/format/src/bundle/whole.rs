@@ -155,7 +155,7 @@ impl Bundle {
     ) -> Result<(Self, Streams), FormatError> {
         let mut streams = Streams::default();
         let bundle = if entry.generator == GENERATOR {
-            Self::assemble_and(entry, files, |content, block| streams.keep(content.to_vec(), block))?
+            Self::assemble_and(entry, files, |content, block| streams.keep(content, block))?
         } else {
             Self::assemble(entry, files)?
         };
@@ -483,11 +483,11 @@ mod tests {
             &sections::content_of("x", &files_of(&files, "sections/")[0]).unwrap(),
         );
         let mut streams = Streams::default();
-        streams.keep(sections::content_of("x", &other).unwrap(), &other);
+        streams.keep(&sections::content_of("x", &other).unwrap(), &other);
         assert!(sample().pack_over(&streams).1.iter().any(|(_, bytes)| *bytes == other));
         let foreign = BundleEntry { generator: "shirube 0.0.1".to_owned(), ..entry };
         let (_, streams) = Bundle::assemble_keeping(&foreign, refs(&files)).unwrap();
-        assert!(format!("{streams:?}").len() < 20, "nothing of another version's");
+        assert!(streams.is_empty(), "nothing of another version's");
     }
 
     fn files_of(files: &[(String, Vec<u8>)], folder: &str) -> Vec<Vec<u8>> {
