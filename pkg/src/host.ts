@@ -1,6 +1,6 @@
 /** What runs in the worker (or on the page's own thread): the WebAssembly engine and its files. */
 
-import init, { Engine, Reranker } from "../dist/shirube_wasm.js";
+import { Engine, initSync, Reranker } from "../dist/shirube_wasm.js";
 import { Assets, type Ahead, type FileEntry, type Need } from "./assets.js";
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { isLocal } from "./folders.js";
@@ -14,7 +14,8 @@ import { WordsEngine } from "./words/engine.js";
 const memories = new Set<WebAssembly.Memory>();
 
 async function startWasm(urls: EngineUrls, signal: AbortSignal): Promise<void> {
-  const { memory } = await init({ module_or_path: await compileWasm(engineUrl(urls), signal) });
+  // Compiled here, with errors of our own: the glue's way to fetch and compile stays out of the worker's file.
+  const { memory } = initSync({ module: await compileWasm(engineUrl(urls), signal) });
   memories.add(memory);
 }
 
