@@ -262,7 +262,11 @@ fn activate(
         |x: &mut [f32], f: &dyn Fn(f64) -> f64| x.iter_mut().for_each(|v| *v = f(f64::from(*v)) as f32);
     match activation {
         Activation::Identity => {}
-        Activation::Gelu => kernels.rows(RowSource::Gelu(&x.to_vec()), width, x)?,
+        Activation::Gelu => {
+            // The kernel writes what it does not read.
+            let values = x.to_vec();
+            kernels.rows(RowSource::Gelu(&values), width, x)?;
+        }
         Activation::Relu => x.iter_mut().for_each(|v| *v = v.max(0.0)),
         Activation::Tanh => each(x, &|v| 2.0 * sigmoid(2.0 * v) - 1.0),
         Activation::Silu => each(x, &|v| v * sigmoid(v)),
