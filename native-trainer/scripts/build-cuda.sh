@@ -16,14 +16,14 @@ if [ ! -f "$home/ready" ]; then
   rm -rf "$home" && mkdir -p "$home"
   python3 -m pip install --quiet --no-deps --target "$home/wheels" \
     nvidia-cuda-nvcc==13.0.88 nvidia-nvvm==13.0.88 nvidia-cuda-crt==13.0.88 nvidia-cuda-runtime==13.0.96 nvidia-cuda-cccl==13.0.85
-  ln -s wheels/nvidia/cu13 "$home/root"
-  ln -s lib "$home/root/lib64"
-  ln -s libcudart.so.13 "$home/root/lib/libcudart.so"
-  chmod -R u+x "$home/root/bin" "$home/root/nvvm/bin"
+  ln -s wheels/nvidia/cu13 "$home/toolkit"
+  ln -s lib "$home/toolkit/lib64"
+  ln -s libcudart.so.13 "$home/toolkit/lib/libcudart.so"
+  chmod -R u+x "$home/toolkit/bin" "$home/toolkit/nvvm/bin"
   manifest=$(cargo metadata --format-version 1 --filter-platform x86_64-unknown-linux-gnu --features shirube-train/cuda |
     python3 -c 'import json,sys; print(next(p["manifest_path"] for p in json.load(sys.stdin)["packages"] if p["name"] == "cudarc"))')
-  mkdir -p "$home/root/lib/stubs"
-  python3 - "$(dirname "$manifest")/src" "$home/root/lib/stubs" <<'PYTHON'
+  mkdir -p "$home/toolkit/lib/stubs"
+  python3 - "$(dirname "$manifest")/src" "$home/toolkit/lib/stubs" <<'PYTHON'
 import pathlib, re, subprocess, sys
 source, out = map(pathlib.Path, sys.argv[1:])
 libraries = {"driver": ("cuda", "1"), "cublas": ("cublas", "13"), "cublaslt": ("cublasLt", "13"), "curand": ("curand", "10"), "nvrtc": ("nvrtc", "13"), "nccl": ("nccl", "2")}
@@ -37,9 +37,9 @@ for folder, (name, version) in libraries.items():
 PYTHON
   touch "$home/ready"
 fi
-"$home/root/bin/nvcc" --version | tail -2
+"$home/toolkit/bin/nvcc" --version | tail -2
 [ "${SETUP_ONLY:-0}" = 1 ] && exit 0
-export CUDA_HOME=$home/root CUDA_PATH=$home/root CUDA_COMPUTE_CAP=$capability CUDARC_CUDA_VERSION=13000 PATH=$home/root/bin:$PATH
-export LIBRARY_PATH=$home/root/lib/stubs:$home/root/lib${LIBRARY_PATH:+:$LIBRARY_PATH}
+export CUDA_HOME=$home/toolkit CUDA_PATH=$home/toolkit CUDA_COMPUTE_CAP=$capability CUDARC_CUDA_VERSION=13000 PATH=$home/toolkit/bin:$PATH
+export LIBRARY_PATH=$home/toolkit/lib/stubs:$home/toolkit/lib${LIBRARY_PATH:+:$LIBRARY_PATH}
 # shellcheck disable=SC2086 # several arguments
 cargo build --release -p shirube-train --features cuda ${EXTRA:-}
