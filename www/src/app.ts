@@ -4,9 +4,10 @@ import type { Shirube, SearchResult, Status } from "shirube";
 import type { ShirubeSearch, SearchState } from "shirube/ui";
 import "shirube/ui";
 import { byId, element } from "./dom.js";
+import { paintExamples } from "./examples.js";
 import { startLab } from "./lab.js";
 import { chosenLanguage, onLanguage, paintLanguage } from "./language.js";
-import { EXAMPLES, SOURCES, texts, type Language, type Texts } from "./texts.js";
+import { SOURCES, texts, type Language, type Texts } from "./texts.js";
 
 const search = byId<ShirubeSearch>("search");
 const timing = byId("timing");
@@ -26,16 +27,7 @@ function paint(): void {
   search.lang = language;
   search.setAttribute("label", t.label);
   for (const node of document.querySelectorAll<HTMLElement>("[data-text]")) node.textContent = t[node.dataset["text"] as "title"];
-  byId("examples").replaceChildren(
-    ...EXAMPLES.map((text) => {
-      const chip = element("button", { type: "button", class: "chip", lang: "ja" }, text);
-      chip.addEventListener("click", () => {
-        search.value = text;
-        search.focus({ preventScroll: true });
-      });
-      return chip;
-    }),
-  );
+  paintExamples(search);
   byId("sources").replaceChildren(
     ...Object.values(SOURCES).map(({ name, url, owner, license, licenseUrl }) =>
       element("li", {}, element("a", { href: url, rel: "noopener", lang: "ja" }, name), ` © ${owner}, `, element("a", { href: licenseUrl, rel: "noopener" }, license)),

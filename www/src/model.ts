@@ -5,10 +5,11 @@ import type { Searcher, ShirubeSearch } from "shirube/ui";
 import "shirube/ui";
 import { byId, element } from "./dom.js";
 import { droppedFiles } from "./drop.js";
+import { paintExamples } from "./examples.js";
 import { chosenLanguage, onLanguage, paintLanguage } from "./language.js";
 import { modelSearcher, type Progress } from "./model-search.js";
 import { modelTexts, type ModelTexts } from "./model-texts.js";
-import { EXAMPLES, SOURCES, type Language } from "./texts.js";
+import { SOURCES, type Language } from "./texts.js";
 
 const search = byId<ShirubeSearch>("search");
 const zone = byId("zone");
@@ -49,16 +50,7 @@ function paint(): void {
   search.lang = language;
   search.setAttribute("label", t.label);
   for (const node of document.querySelectorAll<HTMLElement>("[data-text]")) node.textContent = t[node.dataset["text"] as "title"];
-  byId("examples").replaceChildren(
-    ...EXAMPLES.map((text) => {
-      const chip = element("button", { type: "button", class: "chip", lang: "ja" }, text);
-      chip.addEventListener("click", () => {
-        search.value = text;
-        search.focus({ preventScroll: true });
-      });
-      return chip;
-    }),
-  );
+  paintExamples(search);
   paintFailure();
   paintFacts();
 }
