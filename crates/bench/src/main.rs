@@ -88,7 +88,7 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let Some(name) = arguments.name else {
         for bench in BENCHES {
-            println!("{:10} {}", bench.name, bench.what);
+            println!("{:19} {}", bench.name, bench.what);
         }
         return Ok(());
     };
