@@ -15,6 +15,8 @@ const CACHE_NAME = "shirube-files-1";
 const PARALLEL = 6;
 /** Shards are small, and a search waits for the slowest of them. */
 const SHARDS_PARALLEL = 16;
+/** More files than this do not wait in memory for the disk. */
+const MOST_STORING = 64;
 /** Tells a stored shard from other files; its name is its checksum. */
 const SHARD_MARK = "?shard";
 
@@ -38,7 +40,7 @@ export interface Need {
 export type AcceptShard = (path: string, start: number, bytes: Uint8Array) => void | Promise<void>;
 
 /** Takes a file's bytes, or throws where they are not what the manifest says. */
-export type Accept = (path: string, bytes: Uint8Array) => void;
+export type Accept = (path: string, bytes: Uint8Array) => void | Promise<void>;
 
 /** Files that belong together: a model or a bundle. */
 export interface FileSet {
@@ -62,34 +64,115 @@ export async function clearCache(): Promise<void> {
   if (typeof caches !== "undefined") await Promise.all([CACHE_NAME, DEVICE_CACHE].map((name) => caches.delete(name)));
 }
 
+/** What a page asks for while its worker is on its way. */
+export interface Coming {
+  /** Whether an earlier visit kept the bundle's directories. */
+  kept: Promise<boolean>;
+  /** The entry, and the directory of words or, where that was kept, the model's manifest. */
+  files: Promise<Ahead>;
+  /** The directory of sections, which comes after them. */
+  after: Promise<{ url: string; bytes: Promise<Uint8Array | undefined> } | undefined>;
+}
+
 /**
- * A bundle's entry and the directories that every search reads, while the worker is still on its way; nothing where an earlier visit kept them. What fails is
- * left out: whoever needs it asks again, and says why.
+ * Begins with what is read first, while the worker is still on its way. What fails is left out: whoever needs it asks again, and says why.
+ *
+ * The directory of sections is asked for when half of that of words is here: its first byte comes when the line is free, not before, when it would delay
+ * the words, and not a round trip later.
  */
-export async function fetchAhead(bundle: string, useCache: boolean, signal: AbortSignal | undefined): Promise<Ahead> {
+export function fetchAhead(bundle: string, model: string | undefined, useCache: boolean, signal: AbortSignal | undefined): Coming {
   const ahead: Ahead = [];
-  const take = async (url: string, cache: RequestCache) => {
+  const take = async (url: string, cache: RequestCache, halfway?: () => void) => {
     const response = await fetch(url, { cache, ...(signal && { signal }) });
     if (!response.ok) return undefined;
-    const bytes = new Uint8Array(await response.arrayBuffer());
-    ahead.push([url, bytes]);
-    return bytes;
+    return halfway ? wholeBody(response, halfway) : new Uint8Array(await response.arrayBuffer());
   };
-  try {
-    if (useCache && typeof caches !== "undefined" && (await (await caches.open(CACHE_NAME)).match(new URL("shirube.json", bundle).href))) return ahead;
-    const entry = await take(new URL("shirube.json", bundle).href, "no-cache");
+  const entryUrl = new URL("shirube.json", bundle).href;
+  const isKept = async () => useCache && typeof caches !== "undefined" && (await (await caches.open(CACHE_NAME)).match(entryUrl)) !== undefined;
+  const kept = isKept().catch(() => false);
+  let begin: (what: Awaited<Coming["after"]>) => void = () => {};
+  const after = new Promise<Awaited<Coming["after"]>>((resolve) => (begin = resolve));
+  const keep = (url: string, bytes: Uint8Array | undefined) => bytes && void ahead.push([url, bytes]);
+  const directories = async () => {
+    const entry = await take(entryUrl, "no-cache");
+    keep(entryUrl, entry);
     const { files } = JSON.parse(new TextDecoder().decode(entry)) as { files: (FileEntry & { kind: string })[] };
-    const directories = files.filter(({ kind }) => kind === "lexical" || kind === "sections");
-    await Promise.all(
-      directories.map(async (file) => {
-        const { href } = new URL(file.path, bundle);
-        if (href.startsWith(bundle)) await take(href, "default");
-      }),
-    );
-  } catch {
-    // What came is there.
+    if (await kept) return;
+    const urlOf = (wanted: string) => {
+      const { href } = new URL(files.find(({ kind }) => kind === wanted)?.path ?? "..", bundle);
+      return href.startsWith(bundle) ? href : undefined;
+    };
+    const [terms, sections] = [urlOf("lexical"), urlOf("sections")];
+    const halfway = () => begin(sections === undefined ? undefined : { url: sections, bytes: take(sections, "default").catch(() => undefined) });
+    if (terms !== undefined) keep(terms, await take(terms, "default", halfway));
+  };
+  const manifest = async () => {
+    const url = model !== undefined && (await kept) ? new URL("manifest.json", model).href : undefined;
+    if (url !== undefined) keep(url, await take(url, "no-cache"));
+  };
+  return { kept, after, files: Promise.allSettled([directories().finally(() => begin(undefined)), manifest()]).then(() => ahead) };
+}
+
+/** The body of `response`; `halfway` is called once half of it is here. */
+async function wholeBody(response: Response, halfway: () => void): Promise<Uint8Array> {
+  const half = Number(response.headers.get("content-length")) / 2;
+  let loaded = 0;
+  let called = false;
+  const tell = () => {
+    if (!called) halfway();
+    called = true;
+  };
+  const bytes = await readBody(response, (n) => {
+    loaded = n;
+    if (loaded >= half) tell();
+  });
+  tell();
+  return bytes;
+}
+
+/** The body of `response`, `onBytes` told how many bytes are here. */
+async function readBody(response: Response, onBytes: (loaded: number) => void): Promise<Uint8Array> {
+  if (!response.body) return new Uint8Array(await response.arrayBuffer());
+  const reader = response.body.getReader();
+  const chunks: Uint8Array[] = [];
+  let loaded = 0;
+  for (let step = await reader.read(); !step.done; step = await reader.read()) {
+    chunks.push(step.value);
+    loaded += step.value.length;
+    onBytes(loaded);
   }
-  return ahead;
+  const bytes = new Uint8Array(loaded);
+  let at = 0;
+  for (const chunk of chunks) {
+    bytes.set(chunk, at);
+    at += chunk.length;
+  }
+  return bytes;
+}
+
+/** Files that come by themselves, for those who wait for them. */
+export class Arrivals {
+  private readonly files = new Map<string, { bytes: Promise<Uint8Array | undefined>; arrive: (bytes: Uint8Array | undefined) => void }>();
+
+  private at(url: string) {
+    let file = this.files.get(url);
+    if (!file) {
+      let arrive: (bytes: Uint8Array | undefined) => void = () => {};
+      const bytes = new Promise<Uint8Array | undefined>((resolve) => (arrive = resolve));
+      this.files.set(url, (file = { bytes, arrive }));
+    }
+    return file;
+  }
+
+  /** The file at `url` is here, or could not be fetched. */
+  arrive(url: string, bytes: Uint8Array | undefined): void {
+    this.at(url).arrive(bytes);
+  }
+
+  /** The file at `url`; `undefined` where it could not be fetched. */
+  wait(url: string): Promise<Uint8Array | undefined> {
+    return this.at(url).bytes;
+  }
 }
 
 export class Assets {
@@ -104,6 +187,10 @@ export class Assets {
   private total = 0;
   /** Downloads begun before anybody asked, each for one who does. */
   private readonly begun: Map<string, Promise<Uint8Array>>;
+  /** Files on their way to the disk: who asked for them has them already. */
+  private readonly storing = new Set<Promise<void>>();
+  /** What of these has not arrived there, by key. */
+  private readonly unstored = new Map<string, Uint8Array>();
 
   constructor(
     useCache: boolean,
@@ -113,10 +200,17 @@ export class Assets {
     /** Folders in memory, by the addresses they were given. */
     private readonly local: ReadonlyMap<string, FolderFiles> = new Map(),
     ahead: Ahead = [],
+    /** Folders with a manifest of their own that lie in another's: what they keep is theirs. */
+    private readonly folders: string[] = [],
   ) {
     this.begun = new Map(ahead.map(([url, bytes]) => [url, Promise.resolve(bytes)]));
     this.cache = useCache ? this.openCache() : Promise.resolve(undefined);
     if (!useCache) this.memoryReason = "switched off";
+  }
+
+  /** The file at `url` comes by itself; where it does not, it is downloaded as others are. */
+  expect(url: string, bytes: Promise<Uint8Array | undefined>): void {
+    this.begun.set(url, bytes.then((bytes) => bytes ?? this.download(url, "default")));
   }
 
   /** From here on another call loads: its signal ends downloads, and it hears of progress. */
@@ -173,9 +267,13 @@ export class Assets {
     }
     const value = accept(bytes);
     if (cache) {
-      const before = await cache.match(url);
-      if (before && !same(new Uint8Array(await before.arrayBuffer()), bytes)) this.changed.add(new URL(".", url).href);
-      await this.store(cache, url, bytes);
+      this.later(async () => {
+        const before = await cache.match(url);
+        const known = before && new Uint8Array(await before.arrayBuffer());
+        if (known && same(known, bytes)) return;
+        if (known) this.changed.add(new URL(".", url).href);
+        await this.put(cache, url, bytes);
+      });
     }
     return value;
   }
@@ -206,6 +304,7 @@ export class Assets {
     const kept = new Set((await cache.keys()).map(({ url }) => url));
     const missing = shards.filter(({ path }) => !kept.has(`${new URL(path, folder).href}${SHARD_MARK}`));
     await this.shards(folder, missing, (path, _start, bytes) => check(path, bytes), signal);
+    await this.stored();
     return this.memoryReason === undefined;
   }
 
@@ -214,10 +313,12 @@ export class Assets {
     const whole = need.start === 0 && need.end === need.fileBytes;
     const cache = await this.cacheFor(url);
     for (const [key, start] of [[`${url}${SHARD_MARK}`, 0], [`${url}${SHARD_MARK}=${need.start}-${need.end}`, need.start]] as const) {
-      const stored = await cache?.match(key);
-      if (!cache || !stored) continue;
+      if (!cache) break;
+      const pending = this.unstored.get(key);
+      const stored = pending ?? (await cache.match(key));
+      if (!stored) continue;
       try {
-        await accept(need.path, start, new Uint8Array(await stored.arrayBuffer()));
+        await accept(need.path, start, stored instanceof Response ? new Uint8Array(await stored.arrayBuffer()) : stored);
         return;
       } catch {
         await cache.delete(key);
@@ -232,7 +333,8 @@ export class Assets {
         if (signal.aborted) throw aborted();
         await accept(need.path, start, bytes);
         const all = start === 0 && bytes.length === need.fileBytes;
-        if (cache) await this.store(cache, all ? `${url}${SHARD_MARK}` : `${url}${SHARD_MARK}=${need.start}-${need.end}`, bytes);
+        if (this.storing.size > MOST_STORING) await this.stored();
+        if (cache) this.later(() => this.put(cache, all ? `${url}${SHARD_MARK}` : `${url}${SHARD_MARK}=${need.start}-${need.end}`, bytes));
         return;
       } catch (error) {
         const { code } = toShirubeError(error);
@@ -261,12 +363,14 @@ export class Assets {
 
   /**
    * Drops stored shards under `kinds` (`"codes/"`) of a folder whose manifest has changed, but for those it still names: shards carry their hash in
-   * their names, and others are never asked for again.
+   * their names, and others are never asked for again. Nobody need wait for it.
    */
-  async forgetShards(folder: string, kinds: string[], shards: Need[]): Promise<void> {
+  async forgetShards(folder: string, kinds: string[], shards: () => Need[]): Promise<void> {
     const cache = await this.cache;
+    // Whether the manifest has changed is known once it is stored.
+    await this.stored();
     if (!cache || !this.changed.has(folder)) return;
-    const current = new Set(shards.map(({ path }) => new URL(path, folder).href));
+    const current = new Set(shards().map(({ path }) => new URL(path, folder).href));
     for (const { url } of await cache.keys()) {
       const at = url.indexOf(SHARD_MARK);
       if (at > 0 && kinds.some((kind) => url.startsWith(`${folder}${kind}`)) && !current.has(url.slice(0, at))) await cache.delete(url);
@@ -294,7 +398,7 @@ export class Assets {
       stop.abort();
       throw error;
     }
-    for (const { folder, files, keep } of sets) await this.forget(folder, [...files, ...(keep ?? [])]);
+    for (const { folder, files, keep } of sets) this.later(() => this.forget(folder, [...files, ...(keep ?? [])]));
     return sets.map((set) => !fetched.has(set));
   }
 
@@ -306,7 +410,7 @@ export class Assets {
     const stored = await cache?.match(key);
     if (cache && stored) {
       try {
-        accept(file.path, new Uint8Array(await stored.arrayBuffer()));
+        await accept(file.path, new Uint8Array(await stored.arrayBuffer()));
         this.advance(name, file, file.bytes, file.bytes);
         this.report({ status: "done", name, file: file.path });
         return true;
@@ -327,16 +431,16 @@ export class Assets {
       bytes = await this.download(url, "default", onBytes, stop);
       // Another file has failed meanwhile: who asked may be gone.
       if (stop.aborted) throw aborted();
-      accept(file.path, bytes);
+      await accept(file.path, bytes);
     } catch (error) {
       // A damaged answer may come from the HTTP cache, a broken connection from a moment of bad luck: one more try, past the cache.
       const { code } = toShirubeError(error);
       if ((code !== "ASSET_DAMAGED" && code !== "NETWORK" && code !== "ASSET_IS_HTML") || stop.aborted) throw error;
       bytes = await this.download(url, "reload", onBytes, stop);
-      accept(file.path, bytes);
+      await accept(file.path, bytes);
     }
     onBytes(file.bytes);
-    if (cache) await this.store(cache, key, bytes);
+    if (cache) this.later(() => this.put(cache, key, bytes));
     this.report({ status: "done", name, file: file.path });
     return false;
   }
@@ -359,43 +463,45 @@ export class Assets {
     }
     const response = await this.ask(this.renamed[url] ?? url, { cache, signal });
     try {
-      if (!response.body || !onBytes) return new Uint8Array(await response.arrayBuffer());
-      const reader = response.body.getReader();
-      const chunks: Uint8Array[] = [];
-      let loaded = 0;
-      for (let step = await reader.read(); !step.done; step = await reader.read()) {
-        chunks.push(step.value);
-        loaded += step.value.length;
-        onBytes(loaded);
-      }
-      const bytes = new Uint8Array(loaded);
-      let at = 0;
-      for (const chunk of chunks) {
-        bytes.set(chunk, at);
-        at += chunk.length;
-      }
-      return bytes;
+      return onBytes ? await readBody(response, onBytes) : new Uint8Array(await response.arrayBuffer());
     } catch (error) {
       throw networkError(url, error, signal);
     }
   }
 
-  private async store(cache: Cache, key: string, bytes: Uint8Array): Promise<void> {
+  /** Resolves once what came is stored, or `memoryReason` says why it is not. */
+  async stored(): Promise<void> {
+    while (this.storing.size > 0) await Promise.all(this.storing);
+  }
+
+  /** Work on the disk that nobody waits for. What fails there costs the next visit a download. */
+  private later(work: () => Promise<void>): void {
+    const done: Promise<void> = work()
+      .catch(() => {})
+      .finally(() => this.storing.delete(done));
+    this.storing.add(done);
+  }
+
+  private async put(cache: Cache, key: string, bytes: Uint8Array): Promise<void> {
     if (this.memoryReason !== undefined) return;
+    this.unstored.set(key, bytes);
     try {
       await cache.put(key, new Response(bytes as Uint8Array<ArrayBuffer>, { headers: { "content-length": String(bytes.length) } }));
     } catch (error) {
       this.memoryReason = `storing failed: ${error instanceof Error ? error.message : String(error)}`;
+    } finally {
+      this.unstored.delete(key);
     }
   }
 
-  /** Drops stored files of `folder` that its manifest no longer names. */
+  /** Drops stored files of `folder` that its manifest no longer names; those of a folder inside, such as the model in a bundle, are that one's. */
   private async forget(folder: string, files: FileEntry[]): Promise<void> {
     const cache = await this.cache;
     if (!cache || this.memoryReason !== undefined) return;
     const current = new Set(files.map((file) => storedAs(new URL(file.path, folder).href, file)));
+    const inside = this.folders.filter((other) => other !== folder && other.startsWith(folder));
     for (const { url } of await cache.keys()) {
-      if (url.startsWith(folder) && url.includes("?sha256=") && !current.has(url)) await cache.delete(url);
+      if (url.startsWith(folder) && url.includes("?sha256=") && !current.has(url) && !inside.some((other) => url.startsWith(other))) await cache.delete(url);
     }
   }
 }

@@ -1,36 +1,37 @@
 /** What runs in the worker (or on the page's own thread): the WebAssembly engine and its files. */
 
 import { Engine, initSync, Reranker } from "../dist/shirube_wasm.js";
-import { Assets, type Ahead, type FileEntry, type Need } from "./assets.js";
+import { Arrivals, Assets, type FileEntry, type Need } from "./assets.js";
+import { checkDtype } from "./dtype.js";
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { isLocal } from "./folders.js";
 import { GpuSide, gpuMemory, noGpu, onCpu, prepare, probe, type Files } from "./gpu.js";
 import type { Call, HostOptions, ModelOptions, Results } from "./protocol.js";
-import type { DeviceStatus, Embeddings, ProgressEvent, SearchResult, Section, Status } from "./types.js";
+import type { DeviceStatus, Dtype, Embeddings, ProgressEvent, SearchResult, Section, Status } from "./types.js";
 import { compileWasm, engineUrl, type EngineUrls } from "./wasm.js";
 import { WordsEngine } from "./words/engine.js";
 
 /** Memory of the modules that run. */
 const memories = new Set<WebAssembly.Memory>();
 
-async function startWasm(urls: EngineUrls, signal: AbortSignal): Promise<void> {
+async function startWasm(urls: EngineUrls, signal: AbortSignal, module: WebAssembly.Module | undefined): Promise<void> {
   // Compiled here, with errors of our own: the glue's way to fetch and compile stays out of the worker's file.
-  const { memory } = initSync({ module: await compileWasm(engineUrl(urls), signal) });
+  const { memory } = initSync({ module: module ?? (await compileWasm(engineUrl(urls), signal)) });
   memories.add(memory);
 }
 
 let wasmStarted: Promise<void> | undefined;
 
 /** The engine's module, once. */
-async function wholeModule(urls: EngineUrls, signal: AbortSignal): Promise<void> {
-  wasmStarted ??= startWasm(urls, signal);
+async function wholeModule(urls: EngineUrls, signal: AbortSignal, module?: WebAssembly.Module): Promise<void> {
+  wasmStarted ??= startWasm(urls, signal, module);
   const started = wasmStarted;
   started.catch(() => (wasmStarted = undefined));
   await started;
 }
 
-async function wholeEngine(urls: EngineUrls, signal: AbortSignal): Promise<Engine> {
-  await wholeModule(urls, signal);
+async function wholeEngine(urls: EngineUrls, signal: AbortSignal, module?: WebAssembly.Module): Promise<Engine> {
+  await wholeModule(urls, signal, module);
   return new Engine();
 }
 
@@ -60,11 +61,17 @@ const MOST_ROUNDS = 8;
 /** Shards that wait for the engine to take over; the others it asks for again. */
 const MOST_GIVEN = 200;
 
+interface LoadedModel {
+  folder: string;
+  cached: boolean;
+  dtype?: Dtype;
+}
+
 /** What `load` left for `meaning`. */
 interface LoadedParts {
   assets: Assets;
   bundle: { folder: string; cached: boolean } & BundleFiles;
-  model: { folder: string; cached: boolean };
+  model: LoadedModel;
   options: HostOptions;
 }
 
@@ -74,22 +81,22 @@ export class Host {
   private given: Given | undefined;
   private assets: Assets | undefined;
   private bundle: LoadedParts["bundle"] | undefined;
-  private model = { folder: "", cached: false };
+  private model: LoadedModel = { folder: "", cached: false };
   private gpu: GpuSide | undefined;
   /** A model without a bundle. */
   private reranker: Reranker | undefined;
   private device: DeviceStatus = onCpu("the model is not loaded");
   private options: HostOptions | undefined;
+  private readonly arrivals = new Arrivals();
+  /** Opens the directory of sections, which comes beside the first query's words: nothing is ranked without it. */
+  private openSections: (() => Promise<void>) | undefined;
 
-  /** Loads what every search by words needs of the bundle; WebAssembly only where meaning is waited for anyway. */
-  async load(options: HostOptions, ahead: Ahead, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
-    const assets = new Assets(options.cache, signal, report, options.renamed, options.local, ahead);
+  /** Loads what every search by words begins with; WebAssembly only where meaning is waited for anyway. */
+  async load({ options, ahead, expected, kept }: Extract<Call, { op: "load" }>, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
+    const assets = new Assets(options.cache, signal, report, options.renamed, options.local, ahead, [options.bundle, options.model]);
+    if (expected !== undefined) assets.expect(expected, this.arrivals.wait(expected));
     // An earlier visit kept the directories, and with them most of what meaning needs: nothing large stands before the words, so all may come at once.
-    const kept = ahead.length === 0;
-    if (options.meaningFollows && kept) {
-      assets.begin(new URL("manifest.json", options.model).href);
-      wholeEngine(options.wasm, signal).then((engine) => engine.free(), () => {});
-    }
+    if (options.meaningFollows && kept) assets.begin(new URL("manifest.json", options.model).href);
     const engine = options.wordsFirst ? new WordsEngine() : await wholeEngine(options.wasm, signal);
     const given: Given = { entry: new Uint8Array(), files: [], shards: [] };
     try {
@@ -100,11 +107,33 @@ export class Host {
           return engine.openBundle(bytes, options.residentBytes) as BundleFiles;
         },
       );
-      const [cached = false] = await assets.files([
-        { name: "bundle", folder: options.bundle, files: words, keep: meaning, accept: (path, bytes) => (engine.provideBundle(path, bytes), void given.files.push([path, bytes])) },
-      ]);
-      await engine.open();
-      await assets.forgetShards(options.bundle, ["lexical/", "sections/"], engine.shards() as Need[]);
+      const take = async (files: FileEntry[]) => {
+        const accept = async (path: string, bytes: Uint8Array) => {
+          await engine.provideBundle(path, bytes);
+          given.files.push([path, bytes]);
+        };
+        const [cached = false] = await assets.files([{ name: "bundle", folder: options.bundle, files, keep: [...words, ...meaning], accept }]);
+        return cached;
+      };
+      const forget = () => assets.forgetShards(options.bundle, ["lexical/", "sections/"], () => engine.shards() as Need[]).catch(() => {});
+      let cached: boolean;
+      if (engine instanceof WordsEngine) {
+        const isOfTerms = ({ path }: FileEntry) => path.startsWith("lexical.");
+        cached = await take(words.filter(isOfTerms));
+        await engine.openTerms();
+        this.openSections = once(async () => {
+          const cached = await take(words.filter((file) => !isOfTerms(file)));
+          await engine.openSections();
+          if (this.bundle) this.bundle.cached &&= cached;
+          void forget();
+        });
+        // Most visits search: it is on its way before they do. Who searches hears of failures.
+        this.openSections().catch(() => {});
+      } else {
+        cached = await take(words);
+        await engine.open();
+        void forget();
+      }
       this.bundle = { folder: options.bundle, words, meaning, lazy, cached };
       this.model = { folder: options.model, cached: false };
       this.options = options;
@@ -120,14 +149,14 @@ export class Host {
   }
 
   /** Loads the model and the codes; searches by words go on meanwhile. */
-  async meaning(signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
+  async meaning(module: WebAssembly.Module | undefined, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
     const { assets, bundle, model, options } = this;
     if (!this.engine || !assets || !bundle || !options) throw new ShirubeError("INTERNAL", "the engine is not loaded", "Call Shirube.load() again.");
     assets.continueFor(signal, report);
     // On its way while the engine is: a second visit waits for little else.
     assets.begin(new URL("manifest.json", model.folder).href);
     // The engine is made ready beside that of words, which answers meanwhile.
-    const engine = this.given ? await wholeEngine(options.wasm, signal) : (this.engine as Engine);
+    const [engine] = await Promise.all([this.given ? wholeEngine(options.wasm, signal, module) : (this.engine as Engine), this.openSections?.()]);
     try {
       return await this.loadMeaning(engine, { assets, bundle, model, options }, signal, report);
     } catch (error) {
@@ -157,7 +186,10 @@ export class Host {
     // The manifest before any large file: a bundle of another model is refused after a few kilobytes.
     const modelFiles = await assets.manifest(new URL("manifest.json", model.folder).href, (bytes) => {
       files.manifest = bytes.slice();
-      return call((engine) => engine.openModel(bytes) as FileEntry[]);
+      const needed = call((engine) => engine.openModel(bytes) as FileEntry[]);
+      // The engine has refused what is no manifest.
+      model.dtype = checkDtype(bytes, options.dtype);
+      return needed;
     });
     const adapter = await probed;
     const fingerprint = [...modelFiles, ...bundle.words, ...bundle.meaning].map((file) => (file.sha256 ?? "").slice(0, 4)).join("");
@@ -199,7 +231,8 @@ export class Host {
       this.engine = engine;
       this.given = undefined;
     }
-    await assets.forgetShards(bundle.folder, ["codes/", "ivf/"], bundle.lazy ? call((engine) => engine.shards() as Need[]) : shards);
+    const wanted = bundle.lazy ? call((engine) => engine.shards() as Need[]) : shards;
+    assets.forgetShards(bundle.folder, ["codes/", "ivf/"], () => wanted).catch(() => {});
     this.device = onCpu(adapter.reason);
     if (prepared) {
       this.gpu = await GpuSide.start({ ...early, engine, files, prepared });
@@ -208,6 +241,7 @@ export class Host {
     }
     bundle.cached &&= bundleCached;
     model.cached = modelCached;
+    await assets.stored();
     report({ status: "ready", name: "shirube" });
     return this.status();
   }
@@ -218,36 +252,61 @@ export class Host {
       backend,
       device: this.device,
       cache: cacheStatus(this.assets, [this.bundle?.folder ?? "", this.model.folder]),
-      model: { ...model, fromCache: this.model.cached },
+      model: { ...model, ...(this.model.dtype && { dtype: this.model.dtype }), fromCache: this.model.cached },
       bundle: { ...bundle, fromCache: this.bundle?.cached ?? false },
     };
+  }
+
+  /** Where files are kept, once that is known of all that came. */
+  private async settle(): Promise<Results["settle"]> {
+    await this.assets?.stored();
+    return { cache: cacheStatus(this.assets, [this.bundle?.folder ?? "", this.model.folder]) };
   }
 
   /** Keeps every shard for searches without a network; whether that was possible. */
   async keep(signal: AbortSignal): Promise<{ kept: boolean }> {
     if (!this.assets || !this.bundle) throw new ShirubeError("INTERNAL", "the engine is not loaded", "Call Shirube.load() again.");
+    await this.openSections?.();
     const shards = this.call((engine) => engine.shards() as Need[]);
     const check = (path: string, bytes: Uint8Array) => this.call((engine) => engine.checkShard(path, bytes));
     return { kept: await this.assets.keep(this.bundle.folder, shards, check, signal) };
   }
 
   async search(request: Wish, signal: AbortSignal): Promise<SearchResult> {
-    const { stage, query, limit, lexicalWeight, filters, sort } = request;
+    const { stage, query, limit, lexicalWeight, filters, sort, firstHits = limit } = request;
     // Whatever goes wrong on a GPU, the search that follows is answered.
     if (stage === "meaning") await this.gpu?.precompute(query);
+    const { engine } = this;
+    if (engine instanceof WordsEngine) await Promise.all([this.openSections?.(), this.fetchTerms(engine, query, signal)]);
+    let wanted = limit;
     for (let round = 0; round < MOST_ROUNDS; round++) {
       const answer = this.call(
-        (engine) => (stage === "words" ? engine.searchWords(query, limit, filters, sort) : (engine as Engine).search(query, limit, lexicalWeight, filters, sort)) as Answer,
+        (engine) => (stage === "words" ? engine.searchWords(query, wanted, filters, sort) : (engine as Engine).search(query, limit, lexicalWeight, filters, sort)) as Answer,
       );
-      if (!("needs" in answer)) return stage === "meaning" && this.gpu ? { ...answer, device: this.gpu.status } : answer;
-      if (!this.assets || !this.bundle) break;
-      const accept = async (path: string, start: number, bytes: Uint8Array) => {
-        await this.call((engine) => engine.provide(path, start, bytes));
-        if (this.given && this.given.shards.length < MOST_GIVEN) this.given.shards.push([path, start, bytes]);
-      };
-      await this.assets.shards(this.bundle.folder, answer.needs, accept, signal);
+      if (!("needs" in answer)) return { ...answer, ...(stage === "meaning" && this.gpu && { device: this.gpu.status }), ...(wanted < limit && { more: true }) };
+      // The texts of all would be waited for: those that are seen first come first.
+      if (firstHits < wanted && answer.needs.some(({ path }) => path.startsWith("sections/"))) {
+        wanted = firstHits;
+        continue;
+      }
+      await this.fetch(answer.needs, signal);
     }
     throw new ShirubeError("INTERNAL", "the search asks for the same files again and again", "Reload the page; if it happens again, please report it.");
+  }
+
+  /** Words of a query while the directory of sections is on its way. */
+  private async fetchTerms(engine: WordsEngine, query: string, signal: AbortSignal): Promise<void> {
+    for (let needs = engine.termNeeds(query); needs.length > 0 && engine === this.engine; needs = engine.termNeeds(query)) await this.fetch(needs, signal);
+  }
+
+  /** Gives the engine the bytes it needs. */
+  private async fetch(needs: Need[], signal: AbortSignal): Promise<void> {
+    if (!this.assets || !this.bundle) throw new ShirubeError("INTERNAL", "the engine is not loaded", "Call Shirube.load() again.");
+    const accept = async (path: string, start: number, bytes: Uint8Array) => {
+      await this.call((engine) => engine.provide(path, start, bytes));
+      if (this.given && this.given.shards.length < MOST_GIVEN) this.given.shards.push([path, start, bytes]);
+    };
+    await this.assets.shards(this.bundle.folder, needs, accept, signal);
   }
 
   encode(text: string, role: "query" | "document"): Embeddings {
@@ -260,16 +319,22 @@ export class Host {
     const assets = new Assets(options.cache, signal, report, options.renamed, options.local);
     await wholeModule(options.wasm, signal);
     const reranker = new Reranker();
+    let dtype: Dtype | undefined;
     const call = <T>(action: (reranker: Reranker) => T): T => this.on(reranker, action);
     try {
-      const files = await assets.manifest(new URL("manifest.json", options.model).href, (bytes) => call((reranker) => reranker.openModel(bytes) as FileEntry[]));
+      const files = await assets.manifest(new URL("manifest.json", options.model).href, (bytes) => {
+        const needed = call((reranker) => reranker.openModel(bytes) as FileEntry[]);
+        dtype = checkDtype(bytes, options.dtype);
+        return needed;
+      });
       const accept = (path: string, bytes: Uint8Array) => call((reranker) => reranker.provideModel(path, bytes));
       const [fromCache = false] = await assets.files([{ name: "model", folder: options.model, files, accept }]);
+      await assets.stored();
       call((reranker) => reranker.finish());
       report({ status: "ready", name: "shirube" });
       const { backend, model } = call((reranker) => reranker.status() as Pick<Results["model"], "backend" | "model">);
       this.reranker = reranker;
-      return { backend, model: { ...model, fromCache }, cache: cacheStatus(assets, [options.model]) };
+      return { backend, model: { ...model, ...(dtype && { dtype }), fromCache }, cache: cacheStatus(assets, [options.model]) };
     } catch (error) {
       if (toShirubeError(error).code !== "INTERNAL") reranker.free();
       throw signal.aborted ? aborted() : error;
@@ -291,9 +356,14 @@ export class Host {
   async run(call: Call, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results[keyof Results]> {
     switch (call.op) {
       case "load":
-        return this.load(call.options, call.ahead, signal, report);
+        return this.load(call, signal, report);
+      case "arrived":
+        this.arrivals.arrive(call.url, call.bytes);
+        return { kept: true };
       case "meaning":
-        return this.meaning(signal, report);
+        return this.meaning(call.module, signal, report);
+      case "settle":
+        return this.settle();
       case "model":
         return this.loadModel(call.options, signal, report);
       case "keep":
@@ -335,6 +405,16 @@ export class Host {
       throw toShirubeError(error);
     }
   }
+}
+
+/** `action`, run once; again only after a failure. */
+function once(action: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> | undefined;
+  return () =>
+    (running ??= action().catch((error: unknown) => {
+      running = undefined;
+      throw error;
+    }));
 }
 
 /** Where files are kept. */

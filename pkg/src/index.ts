@@ -14,6 +14,7 @@
  * @module
  */
 
+import { dtypeOf } from "./dtype.js";
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { clearCache, fetchAhead } from "./assets.js";
 import { isLocal } from "./folders.js";
@@ -23,6 +24,7 @@ import { isInline } from "./inline-files.js";
 import { persist } from "./persist.js";
 import { checkEncode, rerank } from "./rerank.js";
 import type { Thread } from "./thread.js";
+import { compileWasm, engineUrl } from "./wasm.js";
 import type {
   Embeddings,
   LoadOptions,
@@ -57,6 +59,8 @@ export class Shirube {
     private readonly thread: Thread,
     private current: Status,
     private readonly options: LoadOptions,
+    /** The engine's module, where it was compiled beside the worker's start. */
+    private compiled: Promise<WebAssembly.Module | undefined> | undefined,
   ) {}
 
   /** What is loaded and how it runs, as of now. */
@@ -83,6 +87,7 @@ export class Shirube {
       ...model,
       bundle: bundle.address,
       local: new Map([...bundle.local, ...model.local]),
+      dtype: dtypeOf(options.dtype),
       wasm: engineUrls(base),
       // Who waits for meaning needs the whole engine at once; a page opened from a file has it already.
       meaningFollows: when === "background",
@@ -101,12 +106,24 @@ export class Shirube {
     }
     if (options.signal?.aborted) throw aborted();
     // The bundle's first files come while the worker does.
-    const coming = isInline(host.bundle) || isLocal(host.bundle) ? [] : fetchAhead(host.bundle, host.cache, options.signal);
+    // Without a network the worker looks for what is kept, and the page's console stays empty.
+    const atHand = isInline(host.bundle) || isLocal(host.bundle) || globalThis.navigator?.onLine === false;
+    const coming = atHand ? undefined : fetchAhead(host.bundle, isLocal(host.model) || when === "off" ? undefined : host.model, host.cache, options.signal);
+    // An earlier visit left only the engine to compile: it is as soon ready as the worker is.
+    const module = coming?.kept.then((kept) => (kept && when === "background" ? compileWasm(engineUrl(host.wasm), options.signal ?? new AbortController().signal) : undefined));
+    // Who loads it anew says why it fails.
+    const compiled = module?.catch(() => undefined);
     const { thread, reason } = await startThread(options.worker ?? "auto", base);
     try {
-      const loaded = await thread.call({ op: "load", options: host, ahead: await coming }, options.signal, options.progress_callback);
+      const ahead = (await coming?.files) ?? [];
+      const kept = (await coming?.kept) ?? false;
+      const after = await coming?.after;
+      const loading = thread.call({ op: "load", options: host, ahead, expected: after?.url, kept }, options.signal, options.progress_callback);
+      if (after) void after.bytes.then((bytes) => thread.call({ op: "arrived", url: after.url, bytes }, undefined)).catch(() => {});
+      const loaded = await loading;
       const status: Status = { ...loaded, meaning: { state: "off" }, thread: { kind: thread.kind, reason }, loadMs: performance.now() - start };
-      const shirube = new Shirube(thread, status, options);
+      const shirube = new Shirube(thread, status, options, compiled);
+      if (when !== "wait") void shirube.settle().catch(() => {});
       if (when === "wait") {
         await shirube.loadMeaning();
         shirube.current = { ...shirube.current, loadMs: performance.now() - start };
@@ -130,7 +147,9 @@ export class Shirube {
     this.meaning ??= (async () => {
       this.current = { ...this.current, meaning: { state: "loading" } };
       try {
-        const loaded = await this.thread.call({ op: "meaning" }, this.options.signal, this.options.progress_callback);
+        const module = await this.compiled;
+        this.compiled = undefined;
+        const loaded = await this.thread.call({ op: "meaning", module }, this.options.signal, this.options.progress_callback);
         this.current = { ...this.current, ...loaded, meaning: { state: "ready" } };
         // The model is what nobody wants to fetch twice.
         void this.persist(false);
@@ -156,6 +175,12 @@ export class Shirube {
     return kept;
   }
 
+  /** Waits until what came is stored, and writes into the status whether it could be. */
+  private async settle(): Promise<void> {
+    const { cache } = await this.thread.call({ op: "settle" }, undefined);
+    this.current = { ...this.current, cache: { ...this.current.cache, ...cache } };
+  }
+
   /** Asks the browser to keep what was stored; the answer stands in the status. */
   private async persist(ask: boolean): Promise<void> {
     if (this.current.cache.kind !== "cache-storage") return;
@@ -173,6 +198,7 @@ export class Shirube {
     const shirube = await Shirube.load(options);
     try {
       if (options.meaning === "background") await shirube.loadMeaning();
+      await shirube.settle();
       return shirube.status;
     } finally {
       shirube.dispose();
@@ -210,19 +236,31 @@ export class Shirube {
     if (!queue) this.replace?.();
     const replaced = () => mine !== 0 && mine !== this.newest;
     const text = wellFormed(query);
-    const ask = async (stage: Stage) => {
+    const { firstHits } = options;
+    if (firstHits !== undefined && !(Number.isInteger(firstHits) && firstHits >= 1)) {
+      throw new ShirubeError("BAD_ARGUMENT", `firstHits is ${String(firstHits)}, expected a whole number from 1`);
+    }
+    const ask = async (stage: Stage, firstHits?: number) => {
       if (replaced()) throw aborted("a newer query took its place");
-      const call = { op: "search", stage, query: text, limit, lexicalWeight, filters: options.filters ?? {}, sort, queue } as const;
+      const call = { op: "search", stage, query: text, limit, lexicalWeight, filters: options.filters ?? {}, sort, queue, firstHits } as const;
       const result = await this.thread.call(call, options.signal);
       if (result.device) this.current = { ...this.current, device: result.device };
       return result;
     };
     const state = () => this.current.meaning.state;
-    const words = wordsFirst || state() === "off" || state() === "failed" ? await ask("words") : undefined;
+    let words = wordsFirst || state() === "off" || state() === "failed" ? await ask("words", wordsFirst ? firstHits : undefined) : undefined;
     if (words) yield words;
+    if (words?.more && state() !== "ready") yield (words = await ask("words"));
     if (state() === "loading") await this.untilMeaning(options.signal, queue);
-    if (state() === "ready") yield await ask("meaning");
-    else if (!words) yield await ask("words");
+    if (state() === "ready") {
+      try {
+        yield await ask("meaning");
+      } catch (error) {
+        // The words' other hits are right all the same.
+        if (words?.more && toShirubeError(error).code !== "ABORTED") yield await ask("words");
+        throw error;
+      }
+    } else if (!words) yield await ask("words");
   }
 
   /** Waits until the model is here or has failed, the signal fires, or a newer search begins. */

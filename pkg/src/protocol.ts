@@ -1,6 +1,6 @@
 import type { Ahead } from "./assets.js";
 import type { PlainError } from "./errors.js";
-import type { Embeddings, FolderFiles, ProgressEvent, RerankerStatus, SearchResult, Section, Stage, Status } from "./types.js";
+import type { Dtype, Embeddings, FolderFiles, ProgressEvent, RerankerStatus, SearchResult, Section, Stage, Status } from "./types.js";
 import type { EngineUrls } from "./wasm.js";
 
 /** Where a model is. */
@@ -14,6 +14,8 @@ export interface ModelPlace {
 
 /** Options for a model alone. */
 export interface ModelOptions extends ModelPlace {
+  /** The type that the weights must have; `undefined` for any. */
+  dtype: Dtype | undefined;
   wasm: EngineUrls;
   cache: boolean;
 }
@@ -34,10 +36,15 @@ export interface HostOptions extends ModelOptions {
 
 /** Page to worker. */
 export type Request =
-  | { id: number; op: "load"; options: HostOptions; ahead: Ahead }
-  | { id: number; op: "meaning" }
+  /** `expected` is the address of a file that follows by `arrived`. */
+  | { id: number; op: "load"; options: HostOptions; ahead: Ahead; expected: string | undefined; kept: boolean }
+  | { id: number; op: "arrived"; url: string; bytes: Uint8Array | undefined }
+  /** `module` is the engine's, where the page has begun to compile it. */
+  | { id: number; op: "meaning"; module: WebAssembly.Module | undefined }
+  /** Waits until what came is stored, or could not be. */
+  | { id: number; op: "settle" }
   | { id: number; op: "keep" }
-  | { id: number; op: "search"; stage: Stage; query: string; limit: number; lexicalWeight: number; filters: Record<string, string[]>; sort: { name: string; descending: boolean } | undefined; queue: boolean }
+  | { id: number; op: "search"; stage: Stage; query: string; limit: number; lexicalWeight: number; filters: Record<string, string[]>; sort: { name: string; descending: boolean } | undefined; queue: boolean; firstHits: number | undefined }
   | { id: number; op: "model"; options: ModelOptions }
   | { id: number; op: "rank"; query: string; sections: Section[] }
   | { id: number; op: "memory" }
@@ -49,6 +56,8 @@ export interface Results {
   load: Omit<Status, "thread" | "meaning" | "loadMs">;
   meaning: Omit<Status, "thread" | "meaning" | "loadMs">;
   keep: { kept: boolean };
+  arrived: { kept: boolean };
+  settle: { cache: Status["cache"] };
   search: SearchResult;
   model: Omit<RerankerStatus, "thread" | "loadMs">;
   rank: SearchResult;

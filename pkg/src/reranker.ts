@@ -1,5 +1,6 @@
 /** A model without a bundle. */
 
+import { dtypeOf } from "./dtype.js";
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { isInline } from "./inline-files.js";
 import { baseOf, engineUrls, modelOf, startThread, wellFormed } from "./places.js";
@@ -31,7 +32,7 @@ export class Reranker {
   static async load(options: RerankerOptions = {}): Promise<Reranker> {
     const start = performance.now();
     const base = baseOf(options, undefined);
-    const host = { ...modelOf(options.model, undefined), wasm: engineUrls(base), cache: (options.cache ?? true) && !isInline(import.meta.url) };
+    const host = { ...modelOf(options.model, undefined), dtype: dtypeOf(options.dtype), wasm: engineUrls(base), cache: (options.cache ?? true) && !isInline(import.meta.url) };
     if (options.signal?.aborted) throw aborted();
     const { thread, reason } = await startThread(options.worker ?? "auto", base);
     try {

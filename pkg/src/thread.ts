@@ -14,6 +14,9 @@ export interface Thread {
 /** A worker script that has not said hello by then never will. */
 const START_LIMIT_MS = 10_000;
 
+/** How long a worker that is not needed any more may go on to store what it fetched. */
+const STORE_LIMIT_MS = 1000;
+
 interface Waiting {
   resolve(value: never): void;
   reject(error: ShirubeError): void;
@@ -98,7 +101,19 @@ export async function startWorker(url: URL | undefined): Promise<Thread> {
         worker.postMessage({ ...call, id } as Request);
       });
     },
-    dispose: () => end(aborted("dispose() was called")),
+    dispose() {
+      if (dead) return;
+      dead = aborted("dispose() was called");
+      for (const { reject } of waiting.values()) reject(dead);
+      waiting.clear();
+      const id = ++counter;
+      const stop = () => worker.terminate();
+      worker.onmessage = ({ data }: MessageEvent<Response>) => {
+        if (!("hello" in data) && data.id === id && !("progress" in data)) stop();
+      };
+      worker.postMessage({ id, op: "settle" } satisfies Request);
+      setTimeout(stop, STORE_LIMIT_MS);
+    },
   };
 }
 

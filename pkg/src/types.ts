@@ -123,6 +123,8 @@ export type Stage = "words" | "meaning";
 export interface SearchResult {
   /** What it was answered from; always given by this package. */
   stage?: Stage;
+  /** Only the `firstHits`: another result by words follows, unless one by meaning does. */
+  more?: true;
   /** The query as it was read: lone surrogates replaced, a very long text cut. */
   query: string;
   /** Best first; equal scores by document number. */
@@ -161,6 +163,9 @@ export interface DeviceStatus {
   maxsim: DeviceChoice;
 }
 
+/** How a model's weights are stored. */
+export type Dtype = "int8" | "int4" | "f32";
+
 /** What is loaded and how it runs. */
 export interface Status {
   /** The instructions of the CPU's kernels. */
@@ -180,7 +185,7 @@ export interface Status {
    */
   meaning: { state: "off" | "loading" | "ready" | "failed"; error?: ShirubeError };
   /** The model; before it is loaded only its name and width are known, and `bytes` is 0. */
-  model: { name: string; license: string; bytes: number; dim: number; fromCache: boolean };
+  model: { name: string; license: string; bytes: number; dim: number; dtype?: Dtype; fromCache: boolean };
   /**
    * The loaded bundle. `lazy`: its codes stay on their host, and a search by meaning fetches lists of documents, then the codes of those that look
    * best, some hundred kilobytes in all; see `residentBytes`.
@@ -215,6 +220,12 @@ export interface FoundModel {
 export interface RerankerOptions {
   /** Folder that holds the model's `manifest.json`, or its files. Default: the package's own model. */
   model?: string | URL | FolderFiles;
+  /**
+   * The type that the model's weights must have: `"int8"` (or `"q8"`), `"int4"` (`"q4"`), `"f32"` (`"fp32"`). A model is exported with one type, so that this
+   * chooses none: another is `BAD_ARGUMENT` before any weight is fetched. `"auto"` (default) takes the model as it is; the default model is `int8`, and
+   * `status.model.dtype` says it of any.
+   */
+  dtype?: "auto" | Dtype | "q8" | "q4" | "fp32";
   /** Called as files arrive. */
   progress_callback?: (event: ProgressEvent) => void;
   /** Aborts loading. */
@@ -267,6 +278,11 @@ export interface SearchOptions {
   filters?: Record<string, string[]>;
   /** Orders the `limit` best hits by a value of their own (`section.sort`) instead of by score; hits without it come last. An unknown name is `BAD_ARGUMENT`. */
   sort?: { name: string; descending?: boolean };
+  /**
+   * For the screen's sake: where the texts of `limit` hits must still be fetched, a result by words with only so many of the best comes first, marked `more`, and the
+   * whole one after it. Only for searches that are iterated. Default: no such result.
+   */
+  firstHits?: number;
   /** Gives this search up. */
   signal?: AbortSignal;
   /**

@@ -27,7 +27,7 @@ scope.onmessage = ({ data }) => {
     }
   }
   controllers.set(data.id, new AbortController());
-  if (data.op === "meaning" || data.op === "keep") {
+  if (["arrived", "meaning", "keep", "settle"].includes(data.op)) {
     // Not in the queue: searches go on while files come.
     void answer(data);
     return;

@@ -208,7 +208,7 @@ test("axe finds no barrier", async () => {
 });
 
 test("a second visit works with the network gone", async () => {
-  await visit({}, async (page, { url, close, requests }) => {
+  await visit({}, async (page, { url, close, context, requests }) => {
     await page.goto(url);
     await ready(page);
     await page.evaluate(() => navigator.serviceWorker.ready);
@@ -219,6 +219,7 @@ test("a second visit works with the network gone", async () => {
     assert.equal(new Set(large).size, large.length, "no large file is fetched twice");
     await page.waitForSelector("html[data-offline=ready]");
     await close();
+    await context.setOffline(true);
     await page.reload();
     await ready(page);
     await ask(page, "再レンダリングを減らしたい");
@@ -305,6 +306,41 @@ test("圧縮した索引の点と圧縮する前の点が並び、違いはわ�
       assert.ok(Math.abs(difference) < 0.1 * exact, `${index} and ${exact}`);
     }
     assert.match(await page.locator("#lab-note").textContent(), /product.*バイト/);
+  });
+});
+
+test("圧縮の仕方を選んで、結果の節や自分の文章から索引を作り直せる", async () => {
+  await visit({}, async (page, { url, requests }) => {
+    await page.goto(url);
+    await ready(page);
+    await page.locator("#lab summary").click();
+    await page.locator("#rebuild [type=submit]").click();
+    await page.locator("#codec-note", { hasText: "先に何か" }).waitFor();
+    assert.ok(!requests.some((path) => path.includes("shirube_node")), "the builder is fetched when it is needed");
+    await ask(page, "所有権を渡す");
+    const before = (await hits(page)).length;
+    const bytes = {};
+    for (const [codec, named] of [["sign", "sign (1 bit)"], ["bits4", "residual (4 bit)"]]) {
+      await page.locator("#original").isVisible() && (await page.locator("#original").click());
+      await settled(page, "所有権を渡す");
+      await page.locator("#codec").selectOption(codec);
+      await page.locator("#rebuild [type=submit]").click();
+      await page.locator("#codec-note", { hasText: "いまはこの索引" }).waitFor({ timeout: 60_000 });
+      await settled(page, "所有権を渡す");
+      const note = await page.locator("#codec-note").textContent();
+      assert.match(note, new RegExp(`^${before} 節`));
+      bytes[codec] = Number(/([\d.]+) バイト/.exec(note)[1]);
+      await page.locator("#compare").click();
+      await page.locator("#lab-note", { hasText: `この索引は ${named}` }).waitFor({ timeout: 60_000 });
+    }
+    assert.ok(bytes.bits4 > bytes.sign + 15, JSON.stringify(bytes));
+    await page.locator("#own-text").fill("猫は炬燵で丸くなる。\n\n犬は庭を駆け回る。");
+    await page.locator("#rebuild [type=submit]").click();
+    await page.locator("#codec-note", { hasText: /^2 節/ }).waitFor({ timeout: 60_000 });
+    await ask(page, "寒い日の猫");
+    assert.match(await page.evaluate(() => document.querySelector("shirube-search").shown.hits[0].section.text), /炬燵/);
+    await page.locator("#original").click();
+    await page.waitForFunction(() => document.querySelector("shirube-search").shown?.nScored > 100, undefined, { timeout: 60_000 });
   });
 });
 

@@ -43,6 +43,36 @@ test("手持ちの文章を、質問に近い順に並べる", async () => {
   assert.deepEqual([found.two, found.none], [2, 0]);
 });
 
+test("重みの型を名指しでき、違う型のモデルは重みを読み込む前に断る", async () => {
+  await visit({}, async (page, { url, requests }) => {
+    await page.goto(`${url}blank.html`);
+    const found = await page.evaluate(async () => {
+      const { Shirube, Reranker } = await import("/shirube/shirube.js");
+      const code = (promise) => promise.then(() => "none", ({ code, message, cure }) => [code, message, cure]);
+      const refused = [];
+      for (const dtype of ["q4", "fp16"]) refused.push(await code(Shirube.load({ bundle: "/bundle/", dtype })), await code(Reranker.load({ dtype })));
+      return refused;
+    });
+    assert.deepEqual(requests.filter((path) => path.endsWith(".safetensors")), [], "no weight was fetched for nothing");
+    assert.deepEqual(found.map(([code]) => code), Array(4).fill("BAD_ARGUMENT"));
+    assert.match(found[0].join(), /dtype is "int4", but the weights of \S+ are int8.*--dtype int4/);
+    assert.match(found[1].join(), /are int8/);
+    assert.match(found[3].join(), /dtype is "fp16", expected "auto", "int8", "q8"/);
+    const [events, dtypes] = await page.evaluate(async () => {
+      const { Shirube, Reranker } = await import("/shirube/shirube.js");
+      const events = new Set();
+      const shirube = await Shirube.load({ bundle: "/bundle/", dtype: "q8", progress_callback: ({ status }) => events.add(status) });
+      const reranker = await Reranker.load({ dtype: "int8" });
+      const dtypes = [shirube.status.model.dtype, reranker.status.model.dtype];
+      shirube.dispose();
+      reranker.dispose();
+      return [[...events].sort(), dtypes];
+    });
+    assert.deepEqual(dtypes, ["int8", "int8"]);
+    assert.deepEqual(events, ["done", "download", "initiate", "progress", "progress_total", "ready"]);
+  });
+});
+
 test("並べ替えは途中でやめられ、誤った引数は名前を挙げて断る", async () => {
   const found = await withEngine(async (pack, shirube, texts) => {
     const code = (promise) => promise.then(() => "none", (error) => (error instanceof pack.ShirubeError ? `${error.code} ${error.message}` : String(error)));

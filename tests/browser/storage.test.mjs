@@ -1,6 +1,9 @@
 // What stays on the reader's disk, and what happens when little or nothing can.
+import { cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
-import { assert, ask, hits, modelManifest, ready, useBrowser, visit } from "./harness.mjs";
+import { assert, ask, hits, modelManifest, ready, site, useBrowser, visit } from "./harness.mjs";
 
 useBrowser();
 
@@ -25,6 +28,32 @@ test("モデルの読み込みが途中で切れても、届いた部分は二�
     assert.ok(again.includes(`/model/${last}`), "the missing part is fetched");
     assert.deepEqual(again.filter((path) => arrived.includes(path)), [], "the others are not");
   });
+});
+
+test("モデルを中に持つ索引でも、二度目はモデルも索引も一バイトも読み込まない", async () => {
+  // As `shirube build` lays a folder out: elements, bundle and model in one.
+  const folder = mkdtempSync(join(tmpdir(), "shirube-storage-"));
+  try {
+    for (const name of readdirSync(join(site, "shirube"))) cpSync(join(site, "shirube", name), join(folder, "shirube", name), { recursive: true });
+    cpSync(join(site, "bundle"), join(folder, "shirube"), { recursive: true });
+    cpSync(join(site, "model"), join(folder, "shirube", "model"), { recursive: true });
+    const html = '<!doctype html><html lang="ja"><link rel="icon" href="data:,"><title>箱</title><script type="module" src="/shirube/ui.js"></script><shirube-search load="eager" meaning="eager"></shirube-search></html>';
+    await visit({ folder, pages: { "/box.html": html } }, async (page, { url, requests }) => {
+      const meaning = () => page.waitForFunction(() => document.querySelector("shirube-search")?.engine?.status.meaning.state === "ready", undefined, { timeout: 60_000 });
+      await page.goto(`${url}box.html`);
+      await meaning();
+      // What came goes to the disk in its own time.
+      await page.waitForFunction(async () => (await (await caches.open("shirube-files-1")).keys()).filter(({ url }) => url.includes(".safetensors")).length >= 2);
+      for (const visit of ["second", "third"]) {
+        requests.length = 0;
+        await page.reload();
+        await meaning();
+        assert.deepEqual(requests.filter((path) => /\.(bin|safetensors)$/.test(path)), [], visit);
+      }
+    });
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test("ディスクに空きがなければ、メモリーから検索する", async () => {

@@ -51,12 +51,13 @@ async function slowSite(bundle, pair) {
   const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
   const server = createSecureServer(pair, async (request, response) => {
     const path = new URL(request.url, "http://localhost").pathname;
+    const asked = performance.now();
     const type = TYPES[extname(path)];
     if (!bodies.has(path)) bodies.set(path, ((bytes) => bytes && (type ? gzipSync(bytes) : bytes))(body(path)));
     const bytes = bodies.get(path);
     if (line.slow) await wait(LATENCY_MS);
     if (!bytes) {
-      sent.push({ path, bytes: 0, status: 404 });
+      sent.push({ path, bytes: 0, status: 404, asked, done: performance.now() });
       response.writeHead(404).end();
       return;
     }
@@ -65,14 +66,15 @@ async function slowSite(bundle, pair) {
     const cached = /[.\/][0-9a-f]{16}\.bin$/.test(path) ? "max-age=31536000, immutable" : "no-cache";
     const headers = { etag: tag, "cache-control": cached, "content-type": type ?? "application/octet-stream", ...(type && { "content-encoding": "gzip" }) };
     if (request.headers["if-none-match"] === tag) {
-      sent.push({ path, bytes: 0, status: 304 });
+      sent.push({ path, bytes: 0, status: 304, asked, done: performance.now() });
       response.writeHead(304, headers).end();
       return;
     }
     const range = type ? null : /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "");
     const part = range ? bytes.subarray(Number(range[1]), Number(range[2]) + 1) : bytes;
     if (range) headers["content-range"] = `bytes ${range[1]}-${range[2]}/${bytes.length}`;
-    sent.push({ path, bytes: part.length, status: range ? 206 : 200 });
+    const answer = { path, bytes: part.length, status: range ? 206 : 200, asked, done: asked };
+    sent.push(answer);
     response.writeHead(range ? 206 : 200, { ...headers, "content-length": part.length });
     for (let at = 0; at < part.length; at += 4096) {
       const piece = part.subarray(at, at + 4096);
@@ -82,6 +84,7 @@ async function slowSite(bundle, pair) {
       }
       response.write(piece);
     }
+    answer.done = performance.now();
     response.end();
   });
   // Open sessions would keep this process alive.
@@ -97,6 +100,12 @@ const isQuery = (path) => /\/(lexical|sections|codes|ivf)\//.test(path);
 const isModel = (path) => path.includes("/model/");
 const sum = (sent, which) => sent.filter(({ path }) => which(path)).reduce((total, { bytes }) => total + bytes, 0);
 
+/** Prints answers in the order they began. */
+function list(sent) {
+  const ms = (time) => String(Math.round(time - sent[0].asked)).padStart(5);
+  for (const { path, bytes, asked, done } of sent) console.log(`  ${String(bytes).padStart(7)} ${ms(asked)} ${ms(done)}   ${path}`);
+}
+
 /** Types `query` as soon as there is a box; milliseconds since the navigation began, at the box and at the first hits. */
 async function firstHits(tab, address, query) {
   await tab.goto(address, { waitUntil: "commit" });
@@ -106,7 +115,12 @@ async function firstHits(tab, address, query) {
     const box = performance.now();
     const input = element.shadowRoot.querySelector("input");
     const found = new Promise((resolve, reject) => {
-      element.addEventListener("shirube-result", ({ detail }) => resolve({ ms: performance.now(), hits: detail.hits.length }), { once: true });
+      // The first hits end the wait; what is fetched for the list below them counts as bytes.
+      let ms;
+      element.addEventListener("shirube-result", ({ detail }) => {
+        ms ??= performance.now();
+        if (!detail.more) resolve({ ms, hits: detail.hits.length });
+      });
       element.addEventListener("shirube-error", ({ detail }) => reject(new Error(String(detail?.message))), { once: true });
     });
     input.focus();
@@ -147,7 +161,8 @@ export async function benchVisit({ quick = false, bundle } = {}) {
   try {
     // The first visit compiles and fills what the machine itself caches.
     const { sent } = await cold(WORDS[0]);
-    for (const { path, bytes } of sent) console.log(`  ${String(bytes).padStart(7)}  ${path}`);
+    console.log("    bytes asked  sent   (milliseconds after the page was asked for)");
+    list(sent);
     const take = (list) => (quick ? list.slice(0, 2) : list);
     const [byWord, bySentence] = [[], []];
     for (const query of take(WORDS)) byWord.push(await cold(query));
@@ -168,13 +183,15 @@ export async function benchVisit({ quick = false, bundle } = {}) {
       });
       const sent = [...site.sent];
       await tab.close();
-      return { ms, code: sum(sent, isCode), model: sum(sent, isModel), index: sum(sent, (path) => path.startsWith("/shirube/") && !isCode(path) && !isModel(path)), requests: sent.length };
+      return { ms, sent, code: sum(sent, isCode), model: sum(sent, isModel), index: sum(sent, (path) => path.startsWith("/shirube/") && !isCode(path) && !isModel(path)), requests: sent.length };
     };
     site.line.slow = false;
     const first = await ready();
     site.line.slow = true;
     for (let i = 0; i < (quick ? 1 : 3); i++) again.push(await ready());
     await context.close();
+    console.log("  a second visit");
+    list(again.at(-1).sent);
 
     const kb = (bytes) => (bytes / 1000).toFixed(1);
     const of = (list, name) => median(list.map((each) => each[name]));

@@ -60,6 +60,14 @@ const noModelFiles = {
   },
 };
 
+/** The marks that tell bundlers to leave an import by address alone: esbuild drops them where it minifies. */
+function markImports(path) {
+  const code = readFileSync(path, "utf8");
+  const marked = code.replace(/\bimport\(([\w$]+)\)/g, "import(/* webpackIgnore: true */ /* @vite-ignore */ $1)");
+  if (marked === code) throw new Error(`${path} imports nothing by address: the mark of gpu.ts is not needed any more`);
+  writeFileSync(path, marked);
+}
+
 export async function buildPackage() {
   const { build, transform } = await import("esbuild");
   const out = join(root, "pkg", "dist");
@@ -72,6 +80,7 @@ export async function buildPackage() {
     // worker's part where none starts, is fetched when it comes to that.
     const hostBeside = { name: "host-beside", setup: (api) => api.onResolve({ filter: /^\.\/host\.js$/ }, () => ({ path: "./host.js", external: true })) };
     await build({ ...shared, entryPoints: { worker: "pkg/src/worker.ts", host: "pkg/src/host.ts" } });
+    for (const name of ["worker.js", "host.js"]) markImports(join(out, name));
     await build({ ...shared, entryPoints: { shirube: "pkg/src/index.ts" }, plugins: [modelFileNames(), hostBeside] });
     // In folders of their own, which sites do not get beside their bundle: they are for applications.
     const beside = { name: "engine-above", setup: (api) => api.onResolve({ filter: /^\.\.?\/index\.js$/ }, () => ({ path: "../shirube.js", external: true })) };
@@ -116,7 +125,7 @@ export async function buildPage(bundle) {
       plugins: [
         {
           name: "package-beside-the-page",
-          setup: (api) => api.onResolve({ filter: /^shirube(\/ui)?$/ }, ({ path }) => ({ path: path === "shirube" ? "./shirube/shirube.js" : "./shirube/ui.js", external: true })),
+          setup: (api) => api.onResolve({ filter: /^shirube(\/ui|\/build)?$/ }, ({ path }) => ({ path: { shirube: "./shirube/shirube.js", "shirube/ui": "./shirube/ui.js", "shirube/build": "./shirube/build/index.js" }[path], external: true })),
         },
       ],
       logLevel: "warning",
@@ -126,6 +135,8 @@ export async function buildPage(bundle) {
     for (const name of readdirSync(join(root, "pkg", "dist"))) {
       if (/^(?!shirube_(wasm|gpu)\.|inline\.|slim\.).*\.js$|_bg\.wasm$/.test(name)) cpSync(join(root, "pkg", "dist", name), join(out, "shirube", name));
     }
+    // The builder, for the playground: fetched when somebody makes an index there.
+    for (const name of ["build/index.js", "build/worker.js", "node/shirube_node_bg.wasm"]) cpSync(join(root, "pkg", "dist", name), join(out, "shirube", name));
     const model = join(root, "pkg", "model");
     for (const [from, to] of [[model, "model"], [join(root, bundle), "bundle"]]) {
       if (existsSync(from)) cpSync(from, join(out, to), { recursive: true });
@@ -141,7 +152,7 @@ export async function buildPage(bundle) {
     const files = filesUnder("www/dist")
       .map((path) => `./${path.slice(out.length + 1)}`)
       // The GPU's module only helps where there is a GPU, and is never needed: pages without one should not fetch it.
-      .filter((path) => !/^\.\/(model|bundle|docs)\/|\/(shirube_gpu_bg\.wasm|gpu\.js)$/.test(path));
+      .filter((path) => !/^\.\/(model|bundle|docs)\/|\/(shirube_gpu_bg\.wasm|gpu\.js|shirube_node_bg\.wasm|build\/worker\.js)$/.test(path));
     const version = createHash("sha256");
     for (const path of files) version.update(path).update(readFileSync(join(out, path)));
     const worker = readFileSync(join(root, "www", "src", "sw.js"), "utf8");

@@ -42,7 +42,7 @@ export async function buildIndex(documents: readonly IndexDocument[], options: I
   if (!Array.isArray(documents) || documents.length === 0) throw new ShirubeError("BAD_ARGUMENT", "documents is no array of at least one", "Give [{ text }].");
   const wrong = documents.findIndex((document) => typeof document?.text !== "string");
   if (wrong >= 0) throw new ShirubeError("BAD_ARGUMENT", `document ${wrong} has no text`, "Give each a string `text`.");
-  const { signal, progress, name = "documents", pool } = options;
+  const { signal, progress, name = "documents", pool, codec } = options;
   if (signal?.aborted) throw aborted();
   const base = options.assetBase === undefined ? undefined : new URL(`${String(options.assetBase).replace(/\/?$/, "/")}`, absolute("."));
   const wasm = base ? new URL("node/shirube_node_bg.wasm", base).href : absolute(new URL("../node/shirube_node_bg.wasm", import.meta.url).href);
@@ -60,7 +60,7 @@ export async function buildIndex(documents: readonly IndexDocument[], options: I
         reject(new ShirubeError("WORKER_FAILED", event.message || "the worker's script could not be loaded", "Allow the worker in the page's CSP (worker-src)."));
       };
       worker.onmessage = ({ data }: MessageEvent<BuildAnswer>) => {
-        if ("hello" in data) worker.postMessage({ wasm, ...modelAddresses(options.model), name, pool, lines: linesOf(documents) } satisfies BuildRequest);
+        if ("hello" in data) worker.postMessage({ wasm, ...modelAddresses(options.model), name, pool, codec, lines: linesOf(documents) } satisfies BuildRequest);
         else if ("progress" in data) progress?.(data.progress);
         else if ("files" in data) resolve(new Map(data.files.map(([path, bytes]) => [path, new Blob([bytes as Uint8Array<ArrayBuffer>])])));
         else reject(new ShirubeError(data.error.code, data.error.message, data.error.cure));

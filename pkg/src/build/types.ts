@@ -32,6 +32,8 @@ export interface IndexOptions {
   model?: string | URL;
   /** Tokens that become one stored embedding, 1 (default) to 4. */
   pool?: number;
+  /** How token embeddings are compressed, as `--codec` of the command; without it as `shirube build` does. */
+  codec?: "bits4" | "bits2" | "ternary" | "product4" | "product8" | "product10" | "bits1" | "sign";
   /** Told how far the build is. */
   progress?: (progress: IndexProgress) => void;
   /** Gives the build up. */
@@ -47,6 +49,7 @@ export interface BuildRequest {
   renamed: Record<string, string>;
   name: string;
   pool: number | undefined;
+  codec: string | undefined;
   lines: string;
 }
 

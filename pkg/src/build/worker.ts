@@ -14,7 +14,7 @@ const scope = self as unknown as {
   onmessage: ((event: MessageEvent<BuildRequest>) => void) | null;
 };
 
-async function build({ wasm, model, renamed, name, pool, lines }: BuildRequest): Promise<[path: string, bytes: Uint8Array][]> {
+async function build({ wasm, model, renamed, name, pool, codec, lines }: BuildRequest): Promise<[path: string, bytes: Uint8Array][]> {
   const { signal } = new AbortController();
   const get = async (path: string) => {
     const url = new URL(path, model).href;
@@ -27,7 +27,7 @@ async function build({ wasm, model, renamed, name, pool, lines }: BuildRequest):
   const modelBytes = files.bytes();
   const encoder = files.finish();
   const settings = { source: `${name}.jsonl`, out: "memory", name, ...(pool !== undefined && { pool }) };
-  const job = new Build(plan(JSON.stringify(settings), false, `${name}.jsonl`), JSON.stringify({ fresh: true }));
+  const job = new Build(plan(JSON.stringify(settings), false, `${name}.jsonl`), JSON.stringify({ fresh: true, codec: codec === undefined ? [] : ["--codec", codec] }));
   job.jsonl(name, new TextEncoder().encode(lines));
   job.assemble();
   if (job.gather(encoder) === 0) throw new ShirubeError("BAD_ARGUMENT", "there is no document with any text", "Give at least one.");

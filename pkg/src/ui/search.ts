@@ -16,6 +16,8 @@ import css from "./search.css";
 import tokens from "./tokens.css";
 
 const LIMIT = 15;
+/** Hits that are shown before the texts of the others are here: about as many as the panel has room for. */
+const FIRST_HITS = 6;
 const SUB_RESULTS = 3;
 const EXCERPT_LENGTH = 120;
 /** Addresses have limits that a pasted book does not. */
@@ -242,10 +244,10 @@ export class ShirubeSearch extends Base {
     return results === "inline" || results === "modal" ? results : "popup";
   }
 
-  private options(): { limit: number; lexicalWeight?: number; filters?: FilterChoice } {
+  private options(): { limit: number; firstHits: number; lexicalWeight?: number; filters?: FilterChoice } {
     const lexicalWeight = Number.parseFloat(this.getAttribute("lexical-weight") ?? "");
     const filters = this.filters.choice;
-    return { limit: Math.min(100, Math.max(1, this.number("limit", LIMIT))), ...(Number.isFinite(lexicalWeight) && { lexicalWeight }), ...(filters && { filters }) };
+    return { limit: Math.min(100, Math.max(1, this.number("limit", LIMIT))), firstHits: FIRST_HITS, ...(Number.isFinite(lexicalWeight) && { lexicalWeight }), ...(filters && { filters }) };
   }
 
   private wish(): EngineWish {

@@ -7,7 +7,7 @@ import type { FilterChoice, SearchState, Searcher, ShownError, ShownResult } fro
 /** What a session asks of the element around it. */
 export interface SessionHost {
   wish(): EngineWish;
-  options(): { limit: number; lexicalWeight?: number; filters?: FilterChoice };
+  options(): { limit: number; firstHits: number; lexicalWeight?: number; filters?: FilterChoice };
   /** The text in the field now. */
   text(): string;
   /** Something that is painted is another. */

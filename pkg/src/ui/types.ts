@@ -27,7 +27,7 @@ export interface ShownResult extends SearchResult {
 export interface Searcher {
   search(
     query: string,
-    options: { limit: number; signal: AbortSignal; lexicalWeight?: number; filters?: FilterChoice },
+    options: { limit: number; firstHits: number; signal: AbortSignal; lexicalWeight?: number; filters?: FilterChoice },
   ): PromiseLike<ShownResult> | AsyncIterable<ShownResult>;
   /** Loads the model, where it is not loaded with the rest; searches go by words meanwhile. */
   loadMeaning?(): Promise<void>;

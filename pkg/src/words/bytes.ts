@@ -20,9 +20,10 @@ export function notThePromised(path: string, bytes: Uint8Array, what: string): S
   return damaged(path, what);
 }
 
+const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
 /** A reader that refuses to go past the end. */
 export class Cursor {
-  private readonly utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
   private readonly view: DataView;
 
   constructor(
@@ -61,6 +62,12 @@ export class Cursor {
 
   /** An unsigned LEB128 of at most five bytes in `low` to `high`. */
   number(what: string, low = 0, high = 0xffff_ffff): number {
+    // Most are below 128.
+    const first = this.bytes[this.at] as number;
+    if (first < 0x80 && first >= low && first <= high) {
+      this.at += 1;
+      return first;
+    }
     let value = 0;
     for (let i = 0; i < 5; i++) {
       if (this.at >= this.bytes.length) break;
@@ -83,7 +90,7 @@ export class Cursor {
 
   text(n: number): string {
     try {
-      return this.utf8.decode(this.take(n));
+      return UTF8.decode(this.take(n));
     } catch (error) {
       throw error instanceof ShirubeError ? error : this.fail("text is not UTF-8");
     }
@@ -150,8 +157,16 @@ const FIRST_PRIMES = primes(64);
 const ROUNDS = Int32Array.from(FIRST_PRIMES, (p) => fraction(Math.cbrt(p)) | 0);
 const START = Int32Array.from(FIRST_PRIMES.slice(0, 8), (p) => fraction(Math.sqrt(p)) | 0);
 
-/** SHA-256 (FIPS 180-4) in hexadecimal. The browser's own is missing on pages without https. */
-export function sha256(bytes: Uint8Array): string {
+const hexadecimal = (bytes: Iterable<number>): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+/** SHA-256 in hexadecimal: the browser's own, which pages without https do not have. */
+export async function sha256(bytes: Uint8Array): Promise<string> {
+  const { subtle } = globalThis.crypto ?? {};
+  return subtle ? hexadecimal(new Uint8Array(await subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>))) : sha256Here(bytes);
+}
+
+/** SHA-256 (FIPS 180-4) in hexadecimal, many times slower than a browser's own. */
+export function sha256Here(bytes: Uint8Array): string {
   const padded = new Uint8Array(Math.ceil((bytes.length + 9) / 64) * 64);
   padded.set(bytes);
   padded[bytes.length] = 0x80;

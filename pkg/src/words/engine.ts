@@ -33,7 +33,18 @@ interface Opened {
   words: LexicalDirectory;
   sections: SectionsDirectory;
   facets: Facets;
-  mean: number;
+}
+
+interface Analysed {
+  /** The query as typed. */
+  text: string;
+  query: Query;
+  /** Scores of all documents, and how far each holds the query. */
+  lexical: Float32Array;
+  tiers: Uint8Array;
+  bound: number;
+  /** What hits are marked by. */
+  weights: Map<string, number>;
 }
 
 /** Blocks by number, the one used last at the end. */
@@ -72,7 +83,10 @@ export class WordsEngine implements Postings {
   private entry: BundleEntry | undefined;
   private lazy = false;
   private readonly files = new Map<string, Uint8Array>();
+  private words: LexicalDirectory | undefined;
   private opened: Opened | undefined;
+  /** What was searched for last. */
+  private last: Analysed | undefined;
   private readonly terms = new Blocks<Map<string, TermPostings>>();
   private readonly sections = new Blocks<Section[]>();
 
@@ -87,29 +101,39 @@ export class WordsEngine implements Postings {
   }
 
   /** Takes one file of the bundle; a refused one can be provided again. */
-  provideBundle(path: string, bytes: Uint8Array): void {
+  async provideBundle(path: string, bytes: Uint8Array): Promise<void> {
     const file = this.entry?.files.find((file) => file.path === path);
     if (!file) throw new ShirubeError("INTERNAL", `${path}: no manifest names this file`);
-    checkFile(file, bytes);
+    await checkFile(file, bytes);
     this.files.set(file.kind, bytes);
   }
 
-  /** Opens the directories; searches can begin. */
-  async open(): Promise<void> {
-    const { entry } = this;
-    const file = (kind: string): [path: string, bytes: Uint8Array] => {
-      const bytes = this.files.get(kind);
-      if (!bytes) throw new ShirubeError("ASSET_MISSING", `the directory of kind ${kind} is missing`, "Copy the whole folder again.");
-      return [entry?.files.find((file) => file.kind === kind)?.path ?? kind, bytes];
-    };
-    const [words, sections] = await Promise.all([LexicalDirectory.read(...file("lexical")), SectionsDirectory.read(...file("sections"))]);
-    const nDocuments = entry?.counts.documents ?? 0;
-    for (const [what, found] of [["lexical", words.lengths.length], ["sections", sections.nDocuments]] as const) {
-      if (found !== nDocuments) throw new ShirubeError("ASSET_DAMAGED", `${what} directory: ${found} documents, the entry says ${nDocuments}`, "Build it again.");
-    }
+  /** Opens the directory of words: what a query needs of it can be told. */
+  async openTerms(): Promise<void> {
+    const words = await LexicalDirectory.read(...this.directory("lexical"));
+    this.checkCount("lexical", words.lengths.length);
+    this.words = words;
+  }
+
+  /** Opens the directory of sections, after that of words; searches can begin. */
+  async openSections(): Promise<void> {
+    const { words } = this;
+    if (!words) throw new ShirubeError("BAD_ARGUMENT", "the engine is not loaded", "openTerms comes first");
+    const sections = await SectionsDirectory.read(...this.directory("sections"));
+    this.checkCount("sections", sections.nDocuments);
     this.files.clear();
-    const mean = words.lengths.reduce((sum, length) => sum + length, 0) / Math.max(words.lengths.length, 1);
-    this.opened = { words, sections, facets: new Facets(sections.facets, nDocuments), mean };
+    this.opened = { words, sections, facets: new Facets(sections.facets, sections.nDocuments) };
+  }
+
+  private directory(kind: string): [path: string, bytes: Uint8Array] {
+    const bytes = this.files.get(kind);
+    if (!bytes) throw new ShirubeError("ASSET_MISSING", `the directory of kind ${kind} is missing`, "Copy the whole folder again.");
+    return [this.entry?.files.find((file) => file.kind === kind)?.path ?? kind, bytes];
+  }
+
+  private checkCount(what: string, found: number): void {
+    const expected = this.entry?.counts.documents ?? 0;
+    if (found !== expected) throw new ShirubeError("ASSET_DAMAGED", `${what} directory: ${found} documents, the entry says ${expected}`, "Build it again.");
   }
 
   private get bundle(): Opened {
@@ -133,9 +157,13 @@ export class WordsEngine implements Postings {
 
   /** Takes the bytes of a shard from `start`: the range that a search needs, or the whole file. */
   async provide(path: string, start: number, bytes: Uint8Array): Promise<void> {
-    const { words, sections } = this.bundle;
-    if (words.table.owns(path)) for (const [block, part] of words.table.split(path, start, bytes)) this.terms.put(block, await words.readBlock(block, part));
-    else for (const [block, part] of sections.table.split(path, start, bytes)) this.sections.put(block, await sections.readBlock(block, part));
+    const { words } = this;
+    if (words?.table.owns(path)) {
+      for (const [block, part] of await words.table.split(path, start, bytes)) this.terms.put(block, await words.readBlock(block, part));
+      return;
+    }
+    const { sections } = this.bundle;
+    for (const [block, part] of await sections.table.split(path, start, bytes)) this.sections.put(block, await sections.readBlock(block, part));
   }
 
   /** Every shard there is, but for those of meaning. */
@@ -143,18 +171,18 @@ export class WordsEngine implements Postings {
     return this.tables.flatMap((table) => table.wholeShards());
   }
 
-  checkShard(path: string, bytes: Uint8Array): void {
+  async checkShard(path: string, bytes: Uint8Array): Promise<void> {
     const table = this.tables.find((table) => table.owns(path));
     if (!table) throw new ShirubeError("INTERNAL", `${path}: no table of the bundle names this file`);
-    table.check(path, bytes);
+    await table.check(path, bytes);
   }
 
   get nDocs(): number {
-    return this.bundle.words.lengths.length;
+    return this.words?.lengths.length ?? 0;
   }
 
   private postingsOf(term: string): TermPostings | undefined {
-    const block = this.bundle.words.blockOf(term);
+    const block = this.words?.blockOf(term);
     return block === undefined ? undefined : this.terms.get(block)?.get(term);
   }
 
@@ -165,14 +193,39 @@ export class WordsEngine implements Postings {
   forEach(term: string, each: (document: number, share: number) => void): void {
     const postings = this.postingsOf(term);
     if (!postings) return;
-    const { words, mean } = this.bundle;
-    const { k1, b, lengths } = words;
+    if (!this.words) return;
+    const { k1, b, lengths, mean } = this.words;
     const rarity = idf(lengths.length, postings.documents.length);
     postings.documents.forEach((document, i) => {
       const tf = postings.counts[i] as number;
       const damping = 1 - b + (b * (lengths[document] as number)) / mean;
       each(document, fround((rarity * tf) / (tf + k1 * damping)));
     });
+  }
+
+  /** What a search for `typed` reads of the words, for which nothing but their directory need be open. Once that is nothing more, scores are ready. */
+  termNeeds(typed: string): Need[] {
+    const { words } = this;
+    if (!words) throw new ShirubeError("BAD_ARGUMENT", "the engine is not loaded", "openTerms comes first");
+    const found = this.analyse(cutTo(typed, MAX_QUERY_BYTES), words);
+    return "needs" in found ? found.needs : [];
+  }
+
+  /** The query made ready and all documents scored, or the blocks of words that are missing for that. */
+  private analyse(query: string, words: LexicalDirectory): Analysed | { needs: Need[] } {
+    // Searches go in rounds: each but the first asks for the same.
+    if (this.last?.text === query) return this.last;
+    const analysed = new Query(query);
+    const blocksOf = (terms: string[]) => terms.map((term) => words.blockOf(term));
+    for (const terms of [() => analysed.terms, () => analysed.moreTerms(this)]) {
+      const missing = this.terms.missing(blocksOf(terms()));
+      if (missing.length > 0) return { needs: missing.map((block) => words.table.need(block)) };
+    }
+    const every = [...analysed.terms, ...analysed.moreTerms(this)];
+    this.terms.used(blocksOf(every));
+    const { scores, held } = analysed.score(this);
+    this.last = { text: query, query: analysed, lexical: scores, tiers: held, bound: analysed.bound(this), weights: this.weights(every) };
+    return this.last;
   }
 
   /** The best sections for the words of `query`, or what is needed for that. */
@@ -184,16 +237,9 @@ export class WordsEngine implements Postings {
     if (normalize(query).text.trim() === "") throw new ShirubeError("EMPTY_QUERY", "the query is empty", "type at least one letter, digit or symbol");
     const allowed = facets.allowed(filters);
     const start = performance.now();
-    const analysed = new Query(query);
-    const blocksOf = (terms: string[]) => terms.map((term) => words.blockOf(term));
-    for (const terms of [() => analysed.terms, () => analysed.moreTerms(this)]) {
-      const missing = this.terms.missing(blocksOf(terms()));
-      if (missing.length > 0) return { needs: missing.map((block) => words.table.need(block)) };
-    }
-    const { scores: lexical, held: tiers } = analysed.score(this);
-    const bound = analysed.bound(this);
-    const every = [...analysed.terms, ...analysed.moreTerms(this)];
-    this.terms.used(blocksOf(every));
+    const ready = this.analyse(query, words);
+    if ("needs" in ready) return ready;
+    const { query: analysed, lexical, tiers, bound, weights } = ready;
     const isHeld = (d: number) => (lexical[d] as number) > 0 && (!allowed || allowed[d] === 1);
     const scores = lexical.slice();
     facets.weigh(scores);
@@ -205,7 +251,7 @@ export class WordsEngine implements Postings {
     let found: number[] = [];
     for (let nReads = 0; ; nReads++) {
       const byScore = (a: number, b: number) => (scores[b] as number) - (scores[a] as number) || a - b;
-      found = facets.candidates(scores, isHeld).sort(byScore).slice(0, limit);
+      found = best(facets.candidates(scores, isHeld), limit, byScore);
       if (sort) found.sort((a, b) => facets.compare(sort, a, b));
       // All that is to be shown, not only what is to be read: one fetch in place of two.
       const missing = this.sections.missing(found.map((d) => sections.blockOf(d)));
@@ -220,10 +266,9 @@ export class WordsEngine implements Postings {
       }
     }
     const scored = performance.now();
-    const marked = this.weights(every);
     const hits = found.map((document): Hit => {
       const section = this.section(document);
-      return { document, score: scores[document] as number, maxsim: 0, lexical: lexical[document] as number, section, matches: [], highlights: mark(section, marked) };
+      return { document, score: scores[document] as number, maxsim: 0, lexical: lexical[document] as number, section, matches: [], highlights: mark(section, weights) };
     });
     this.sections.used(found.map((d) => sections.blockOf(d)));
     const end = performance.now();
@@ -260,6 +305,19 @@ export class WordsEngine implements Postings {
 
   /** For the sake of the engine in WebAssembly, whose memory must be given back. */
   free(): void {}
+}
+
+/** The first `limit` of `items` in the order of `compare`, without sorting them all. */
+function best<T>(items: Iterable<T>, limit: number, compare: (a: T, b: T) => number): T[] {
+  const top: T[] = [];
+  for (const item of items) {
+    if (top.length === limit && compare(item, top[limit - 1] as T) >= 0) continue;
+    let at = top.length;
+    while (at > 0 && compare(item, top[at - 1] as T) < 0) at -= 1;
+    top.splice(at, 0, item);
+    if (top.length > limit) top.pop();
+  }
+  return top;
 }
 
 /** Title, headings joined by ` > `, and text, one line break between these three, empty ones left out. */

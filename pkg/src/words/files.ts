@@ -76,9 +76,9 @@ export function parseEntry(bytes: Uint8Array): BundleEntry {
 }
 
 /** Refuses bytes that are not those that the entry names. */
-export function checkFile(file: FileEntry, bytes: Uint8Array): void {
+export async function checkFile(file: FileEntry, bytes: Uint8Array): Promise<void> {
   if (bytes.length !== file.bytes) throw notThePromised(file.path, bytes, `${bytes.length} bytes, but the manifest says ${file.bytes}`);
-  const found = sha256(bytes);
+  const found = await sha256(bytes);
   if (found !== file.sha256) throw notThePromised(file.path, bytes, `SHA-256 ${found} differs from the manifest's ${String(file.sha256)}`);
 }
 
@@ -139,14 +139,14 @@ export class BlockTable {
   }
 
   /** The whole blocks in `bytes`, which stand from `start` in the shard at `path`. A whole shard is checked by its name. */
-  split(path: string, start: number, bytes: Uint8Array): [block: number, bytes: Uint8Array][] {
+  async split(path: string, start: number, bytes: Uint8Array): Promise<[block: number, bytes: Uint8Array][]> {
     const shard = this.owns(path) ? this.names.indexOf(path.slice(this.folder.length + 1, -4)) : -1;
     if (shard < 0 || this.path(shard) !== path) throw new ShirubeError("INTERNAL", `${path}: no table of the bundle names this file`);
     const fileBytes = this.shardBytes[shard] as number;
     const end = start + bytes.length;
     if (end > fileBytes) throw notThePromised(path, bytes, `${end} bytes, but the table says ${fileBytes}`);
     if (start === 0 && end === fileBytes) {
-      const found = sha256(bytes);
+      const found = await sha256(bytes);
       if (!found.startsWith(this.names[shard] as string)) throw notThePromised(path, bytes, `SHA-256 ${found} is not the one in its name`);
     }
     const out: [number, Uint8Array][] = [];
@@ -159,10 +159,10 @@ export class BlockTable {
   }
 
   /** Refuses what is not the whole content of the shard at `path`. */
-  check(path: string, bytes: Uint8Array): void {
+  async check(path: string, bytes: Uint8Array): Promise<void> {
     const need = this.wholeShards().find((need) => need.path === path);
     if (need && need.fileBytes !== bytes.length) throw notThePromised(path, bytes, `${bytes.length} bytes, but the table says ${need.fileBytes}`);
-    this.split(path, 0, bytes);
+    await this.split(path, 0, bytes);
   }
 }
 
@@ -211,6 +211,8 @@ export class LexicalDirectory {
   readonly k1: number;
   readonly b: number;
   readonly lengths: Uint32Array;
+  /** Their mean. */
+  readonly mean: number;
   readonly table: BlockTable;
   private readonly firstTerms: string[] = [];
 
@@ -227,6 +229,7 @@ export class LexicalDirectory {
     const nDocuments = cursor.items("documents");
     if (nDocuments > MAX_DOCUMENTS) throw cursor.fail(`${nDocuments} documents, expected at most ${MAX_DOCUMENTS}`);
     this.lengths = Uint32Array.from({ length: nDocuments }, () => cursor.number("terms of a document"));
+    this.mean = this.lengths.reduce((sum, length) => sum + length, 0) / Math.max(nDocuments, 1);
     this.table = new BlockTable(cursor, "lexical");
     const terms = new TermReader();
     for (let i = 0; i < this.table.blocks.length; i++) this.firstTerms.push(terms.next(cursor));
