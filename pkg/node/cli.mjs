@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // `npx shirube`: the command line of the package. Its flags are those of the native command, by the same definition.
 import { build, readSettings, sourceState } from "./build.mjs";
+import { inspect, search } from "./search.mjs";
 import { serve } from "./serve.mjs";
 import { wasm } from "./wasm.mjs";
 
@@ -71,6 +72,10 @@ async function main() {
     process.exitCode = asked.code;
   } else if (asked.command === "serve") {
     await announce(asked.folder, asked.port);
+  } else if (asked.command === "search") {
+    await search(asked.flags);
+  } else if (asked.command === "inspect") {
+    inspect(asked.flags);
   } else {
     const settings = await readSettings(asked.settings, asked.config ?? undefined);
     await once(settings, asked);

@@ -161,6 +161,41 @@ test("Markdown and JSON Lines are read as the native command reads them", () => 
   assert.equal(entries[0], entries[1]);
 });
 
+test("search and inspect say of a bundle what the native command says, word for word", () => {
+  const at = join(folder, "asked");
+  mkdirSync(at, { recursive: true });
+  for (let n = 0; n < 12; n += 1) writeFileSync(join(at, `${n}.html`), page(n));
+  const build = shirube("npm", "asked", "build", "asked", "--quiet");
+  assert.equal(build.status, 0, build.stderr);
+  const bundle = join(folder, "npm", "asked", "shirube");
+  const untimed = (text) => text.replace(/in [\d.]+ ms \(.*$/m, "in … ms").replace(/"(\w+_ms)": ?[\d.e-]+/g, '"$1":0');
+  const ask = (...args) => {
+    const { npm, native } = both("asked", ...args);
+    assert.equal(npm.status, native.status, npm.stderr);
+    assert.equal(npm.stderr, native.stderr);
+    return [untimed(npm.stdout), untimed(native.stdout)];
+  };
+  for (const args of [["-k", "3"], ["--words"], ["--lexical-weight", "0"]]) {
+    const [npm, native] = ask("search", bundle, "画面が描き直される回数", ...args);
+    assert.match(npm, /^ 1\. \S+ +第/);
+    // Another processor's instructions round another way.
+    const rounded = (text) => text.replace(/\d+\.\d{3,4}/g, (digits) => Number(digits).toFixed(2)).replace(/, [^,]*$/, "");
+    assert.equal(rounded(npm), rounded(native), args.join(" "));
+  }
+  const [npm, native] = ask("inspect", bundle);
+  assert.equal(npm, native);
+  assert.match(npm, /every file has the length and SHA-256/);
+  const [why] = ask("inspect", bundle, "画面が描き直される回数", "-k", "1");
+  assert.match(why, /score \d.*meaning \(MaxSim\) \d.*words \(BM25\)/);
+  assert.match(why, /cosine +\d\.\d+ +画面 ~ 画面/);
+  const [json] = ask("search", bundle, "部品", "--json", "-k", "1");
+  assert.equal(JSON.parse(json).hits.length, 1);
+  const wrong = both("asked", "search", "asked", "部品");
+  assert.match(wrong.npm.stderr, /asked: not a bundle, it has no shirube\.json; make one with `shirube build`/);
+  assert.equal(wrong.npm.stderr, wrong.native.stderr);
+  assert.equal(wrong.npm.status, 1);
+});
+
 test("errors are those of the native command: text, place and exit code", () => {
   site("empty", []);
   const model = ["--model", join(shipped, "model")];

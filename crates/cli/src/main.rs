@@ -8,7 +8,6 @@ mod build;
 mod convert;
 mod dictionary;
 mod downloads;
-mod explain;
 mod inspect;
 mod mdbook;
 mod offline;
@@ -20,7 +19,7 @@ mod serve;
 mod source;
 
 use clap::{Parser, Subcommand};
-use shirube_site::arguments::ServeArguments;
+use shirube_site::arguments::{InspectArguments, SearchArguments, ServeArguments};
 use shirube_site::{size, thousands};
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -42,9 +41,9 @@ enum Command {
     /// Take sections out of a bundle
     Remove(parts::RemoveArguments),
     /// Search a bundle
-    Search(search::SearchArguments),
+    Search(SearchArguments),
     /// Show what a bundle holds and what its parts weigh; with a query, where the scores of its hits come from
-    Inspect(inspect::InspectArguments),
+    Inspect(InspectArguments),
     /// Write the compact dictionary that tokenizers with MeCab need, from a package such as unidic-lite (docs/segmentation.md)
     Dictionary(dictionary::DictionaryArguments),
     /// Build as a backend of mdBook: the book comes on standard input (docs/site.md)

@@ -3,14 +3,14 @@
 use crate::error::{js, parse};
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
-use shirube_site::arguments::{BuildArguments, ServeArguments};
+use shirube_site::arguments::{BuildArguments, InspectArguments, SearchArguments, ServeArguments};
 use shirube_site::{Plan, Settings, SourceLook};
 use std::path::Path;
 use wasm_bindgen::prelude::*;
 
 /// Japanese semantic search that runs in the reader's browser.
 #[derive(Parser, Debug)]
-#[command(name = "shirube", version, about, arg_required_else_help = true)]
+#[command(name = "shirube", version, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -20,6 +20,10 @@ struct Arguments {
 enum Command {
     /// Turn a folder of built HTML or of Markdown, or sections in JSON Lines, into a bundle that a web server can hand out as it is
     Build(Box<NodeBuild>),
+    /// Search a bundle
+    Search(SearchArguments),
+    /// Show what a bundle holds and what its parts weigh; with a query, where the scores of its hits come from
+    Inspect(InspectArguments),
     /// Serve a folder on this machine, to try its search
     Serve(ServeArguments),
 }
@@ -57,6 +61,12 @@ enum Asked {
         folder: String,
         port: u16,
     },
+    Search {
+        flags: SearchArguments,
+    },
+    Inspect {
+        flags: InspectArguments,
+    },
     /// Help, or a mistake: text to print and the exit code.
     Say {
         text: String,
@@ -92,6 +102,8 @@ pub fn command(words: Vec<String>) -> String {
         Ok(Arguments { command: Command::Serve(serve) }) => {
             Asked::Serve { folder: serve.folder.display().to_string(), port: serve.port }
         }
+        Ok(Arguments { command: Command::Search(flags) }) => Asked::Search { flags },
+        Ok(Arguments { command: Command::Inspect(flags) }) => Asked::Inspect { flags },
         Ok(Arguments { command: Command::Build(build) }) => {
             let NodeBuild { flags, threads, no_assets } = *build;
             Asked::Build {
@@ -188,6 +200,8 @@ mod tests {
         assert_eq!(build["how"]["codec"], serde_json::json!(["--codec", "bits2"]));
         assert_eq!((&build["how"]["dryRun"], &build["assets"]), (&true.into(), &true.into()));
         assert_eq!(ask(&["serve", "dist"])["port"], 8080);
+        assert_eq!(ask(&["search", "dist/shirube", "状態", "-k", "3"])["flags"]["limit"], 3);
+        assert_eq!(ask(&["inspect", "dist/shirube"])["flags"]["query"], serde_json::Value::Null);
         let wrong = ask(&["build", "--pool", "9"]);
         assert_eq!((&wrong["command"], &wrong["code"]), (&"say".into(), &2.into()));
         assert!(wrong["text"].as_str().unwrap().contains("9 is not in 1..=4"), "{wrong}");

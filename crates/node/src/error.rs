@@ -26,6 +26,9 @@ pub enum NodeError {
         /// What serde found.
         source: serde_json::Error,
     },
+    /// A bundle too small for `--lazy`.
+    #[error("{0}: too small for --lazy, it has no lists; leave the option out")]
+    NoLists(String),
     /// Steps out of order: a mistake in `pkg/node`.
     #[error("{0}")]
     Order(&'static str),

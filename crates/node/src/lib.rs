@@ -1,4 +1,4 @@
-//! Node face: what `npx shirube build` computes. Files, folders and threads are left to JavaScript (`pkg/node`).
+//! Node face: what `npx shirube` computes. Files, folders and threads are left to JavaScript (`pkg/node`).
 //!
 //! ```text
 //! main thread     command ─▶ settings ─▶ plan ─▶ pages ─▶ Build.page … ─▶ gather ─▶ earlier … ─▶ start ─▶ push … ─▶ finish ─▶ files, report
@@ -16,6 +16,7 @@ mod encoder;
 mod error;
 mod package;
 mod reader;
+mod search;
 
 pub use build::{Build, OutFile};
 pub use command::{command, plan, settings};
@@ -23,3 +24,4 @@ pub use encoder::{Encoded, Encoder, ModelFiles};
 pub use error::NodeError;
 pub use package::{gzip_bytes, is_chunk, is_meaning_code, is_package_file, is_page_code};
 pub use reader::{PageReader, pages};
+pub use search::{Searcher, inspect};

@@ -12,6 +12,7 @@ mod fusion;
 mod loader;
 mod marks;
 mod matches;
+pub mod report;
 mod reranker;
 mod results;
 mod retriever;

@@ -1,7 +1,8 @@
-//! Flags of `shirube build` and `shirube serve`, which the native command and that of the npm package share.
+//! Flags of the commands that the native program and that of the npm package share.
 
 use crate::{Settings, SourceKind};
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 use shirube_index::{BucketRule, CodecKind, CodecOptions, IndexOptions};
 use std::path::PathBuf;
 
@@ -98,6 +99,51 @@ pub struct ServeArguments {
     /// Port; the next free one is taken where it is in use
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
+}
+
+/// Flags of `shirube search`.
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
+pub struct SearchArguments {
+    /// Bundle folder
+    pub bundle: PathBuf,
+    /// What to search for; `-` reads queries from standard input, one a line, and answers each with a line of JSON
+    pub query: String,
+    /// Model folder; BUNDLE/model if left out
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Number of hits
+    #[arg(short = 'k', long = "limit", value_name = "N", default_value_t = 10)]
+    pub limit: usize,
+    /// How much words (BM25) count beside meaning: 0 is meaning alone, 10 nearly words alone
+    #[arg(long, value_name = "W", default_value_t = 0.3)]
+    pub lexical_weight: f32,
+    /// Read only what the query needs of a large bundle, as a browser does, in place of all codes; of the documents that look best only
+    #[arg(long, conflicts_with = "words")]
+    pub lazy: bool,
+    /// By words alone, without a model
+    #[arg(long)]
+    pub words: bool,
+    /// Print the whole answer as JSON; ranges count bytes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `shirube inspect`.
+#[derive(Args, Clone, Debug, Serialize, Deserialize)]
+pub struct InspectArguments {
+    /// Bundle folder; every file is checked
+    pub bundle: PathBuf,
+    /// Explain the scores of this query's hits, word by word, instead
+    pub query: Option<String>,
+    /// Model folder; BUNDLE/model if left out
+    #[arg(long, value_name = "DIR", requires = "query")]
+    pub model: Option<PathBuf>,
+    /// Number of hits explained
+    #[arg(short = 'k', long = "limit", value_name = "N", default_value_t = 3, requires = "query")]
+    pub limit: usize,
+    /// Print the entry as JSON
+    #[arg(long, conflicts_with = "query")]
+    pub json: bool,
 }
 
 /// Values of `--codec`.

@@ -19,6 +19,7 @@ mod collect;
 mod error;
 mod front_matter;
 mod html;
+mod inspection;
 mod jsonl;
 mod markdown;
 mod merge;
@@ -42,6 +43,7 @@ pub use build::{
 };
 pub use collect::{FileOptions, FileRules, SourceKind, list, read_site};
 pub use error::SiteError;
+pub use inspection::Inspection;
 pub use jsonl::{read_jsonl, read_jsonl_bytes};
 pub use merge::{merge, remove};
 pub use offline::{PRECACHE_NAME, SINGLE_FILE_NAME, is_inlined, is_precached, precache, single_file};
