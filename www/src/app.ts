@@ -5,6 +5,7 @@ import type { ShirubeSearch, SearchState } from "shirube/ui";
 import "shirube/ui";
 import { byId, element } from "./dom.js";
 import { paintExamples } from "./examples.js";
+import { startCodec } from "./codec.js";
 import { startLab } from "./lab.js";
 import { chosenLanguage, onLanguage, paintLanguage } from "./language.js";
 import { SOURCES, texts, type Language, type Texts } from "./texts.js";
@@ -27,6 +28,7 @@ function paint(): void {
   search.lang = language;
   search.setAttribute("label", t.label);
   for (const node of document.querySelectorAll<HTMLElement>("[data-text]")) node.textContent = t[node.dataset["text"] as "title"];
+  byId<HTMLTextAreaElement>("own-text").placeholder = t.ownText;
   paintExamples(search);
   byId("sources").replaceChildren(
     ...Object.values(SOURCES).map(({ name, url, owner, license, licenseUrl }) =>
@@ -101,7 +103,8 @@ onLanguage((chosen) => {
 
 search.sources = Object.fromEntries(Object.entries(SOURCES).map(([id, { name }]) => [id, name]));
 paint();
-startLab(search, words, milliseconds);
+const bundle = startCodec(search, words, milliseconds);
+startLab(search, words, milliseconds, bundle);
 if ("serviceWorker" in navigator && window.isSecureContext) {
   navigator.serviceWorker.register("./sw.js").catch(() => {
     // Without it the page works as long as there is a network.

@@ -2,6 +2,7 @@
 
 import { Shirube, type Hit, type Place, type SearchResult } from "shirube";
 import type { ShirubeSearch } from "shirube/ui";
+import { bytesPerToken, type Entry } from "./codec.js";
 import { byId, element } from "./dom.js";
 import { EXAMPLES, type Texts } from "./texts.js";
 
@@ -33,18 +34,6 @@ function heat(result: SearchResult | undefined): (HTMLElement | string)[] {
   return [element("thead", {}, head), element("tbody", {}, ...rows)];
 }
 
-/** What an entry says of its codes. */
-interface Entry {
-  codec: { kind: string; nbits: number };
-  counts: { tokens: number };
-  files: { kind: string; bytes: number; shard_bytes?: number }[];
-}
-
-async function codecOf(bundle: string): Promise<Entry> {
-  const folder = new URL(bundle.replace(/\/?$/, "/"), document.baseURI);
-  return (await fetch(new URL("shirube.json", folder))).json() as Promise<Entry>;
-}
-
 /** A section as the encoder read it for the index. */
 function documentOf({ title, headings, text }: Hit["section"]): string {
   return [title, headings.filter((part) => part !== "").join(" > "), text].filter((part) => part !== "").join("\n");
@@ -55,7 +44,7 @@ function textAt({ section }: Hit, { part, heading, range }: Place): string {
   return text.slice(range.start, range.end);
 }
 
-export function startLab(search: ShirubeSearch, words: () => Texts, milliseconds: (ms: number) => string): void {
+export function startLab(search: ShirubeSearch, words: () => Texts, milliseconds: (ms: number) => string, bundle: () => Promise<Entry>): void {
   const weight = byId<HTMLInputElement>("weight");
   const note = byId("lab-note");
   const table = byId<HTMLTableElement>("measured");
@@ -104,8 +93,7 @@ export function startLab(search: ShirubeSearch, words: () => Texts, milliseconds
     }
     note.textContent = t.comparing;
     try {
-      const { codec, counts, files } = await codecOf(search.getAttribute("bundle") ?? "./");
-      const codes = files.filter(({ kind }) => kind === "codes").reduce((sum, { bytes, shard_bytes = 0 }) => sum + bytes + shard_bytes, 0);
+      const entry = await bundle();
       const exact = await shirube.rerank(search.shown.query, hits.map(({ section }) => documentOf(section)));
       const rows = hits.map(({ section, maxsim }, i) => {
         const rank = exact.findIndex(({ index }) => index === i);
@@ -116,7 +104,8 @@ export function startLab(search: ShirubeSearch, words: () => Texts, milliseconds
       const head = element("tr", {}, ...t.compareColumns.map((name) => element("th", { scope: "col" }, name)));
       compared.replaceChildren(element("thead", {}, head), element("tbody", {}, ...rows));
       compared.hidden = false;
-      note.textContent = t.compared(codec.kind === "product" ? "product" : `${codec.kind} (${codec.nbits} bit)`, (codes / counts.tokens).toFixed(1));
+      const { kind, nbits } = entry.codec;
+      note.textContent = t.compared(kind === "product" ? "product" : `${kind} (${nbits} bit)`, bytesPerToken(entry).toFixed(1));
     } catch (error) {
       note.textContent = error instanceof Error ? error.message : String(error);
     }
