@@ -1,16 +1,14 @@
 /**
- * Encoder and MaxSim on WebGPU, beside the engine: a module of its own, fetched only where an adapter is worth it.
+ * Whether a GPU is worth its module (`gpu-side.ts`, the package's `gpu.js`), which is fetched only then: every page loads what stands here.
  *
- * The engine stays whole. For a query the GPU computes embeddings and scores, the engine takes them (`precompute`) and goes on; where the GPU is absent,
- * slower, wrong or lost, the engine computes them itself. Every way to the CPU ends in a `reason` in the status, none in an error.
+ * Every way to the CPU ends in a `reason` in the status, none in an error.
  */
 
 import type { Engine } from "../dist/shirube_wasm.js";
-import type { GpuEngine } from "../dist/shirube_gpu.js";
 import { DEVICE_CACHE } from "./assets.js";
 import { toShirubeError } from "./errors.js";
+import type { GpuSide } from "./gpu-side.js";
 import type { DeviceChoice, DeviceStatus } from "./types.js";
-import { compileWasm } from "./wasm.js";
 
 /** What of WebGPU is read here; the rest is the module's. */
 interface Adapter {
@@ -71,51 +69,6 @@ export interface Early {
   signal: AbortSignal;
 }
 
-/** What `start` needs. */
-export interface GpuOptions extends Early {
-  engine: Engine;
-  files: Files;
-  /** From {@link prepare}. */
-  prepared: Prepared;
-}
-
-/** What {@link prepare} set going. */
-export interface Prepared {
-  remembered: Promise<Measured | undefined>;
-  /** The device with the kernels of the encoder; never asked for where the CPU was chosen on an earlier visit. */
-  gpu: Promise<GpuEngine | undefined>;
-  /** The codec's tables are here: the kernels that score the index are compiled too. */
-  tables(bytes: Uint8Array): void;
-  /** Loading failed: the device is not needed. */
-  drop(): void;
-}
-
-interface Input {
-  ids: Uint32Array;
-  keep: Uint8Array;
-  nAttended: number;
-}
-
-interface Parts {
-  dim: number;
-  centroids: Float32Array;
-  addCentroid: boolean;
-  table: Int8Array;
-  step: number;
-  valuesPerByte: number;
-  codebooks: Int8Array;
-  rowBytes: number;
-  codes: Uint16Array;
-  residuals: Uint8Array;
-  inverseNorms: Float32Array;
-  offsets: Uint32Array;
-}
-
-interface Found {
-  embeddings: Float32Array;
-  scores: Float32Array;
-}
-
 /** Milliseconds on each side. */
 export interface Times {
   cpu: number;
@@ -127,264 +80,14 @@ export interface Measured {
   maxsim: Times;
 }
 
-/** What the self-check and the timing search with: kana, kanji, letters, about as long as queries are. */
-const SAMPLE = "標を見て道をえらぶ guidepost 検索の速さ";
-
-/** Largest difference of an embedding's value, relative to its length. Rounding moves an activation to the next of 127 steps at most: a few thousandths. */
-const EMBEDDING_BOUND = 0.05;
-/** Largest difference of a document's score for each query token, at embeddings of length 1. */
-const SCORE_BOUND = 0.002;
 /** The GPU must be clearly faster: it also costs memory and battery. */
 const CLEARLY = 0.8;
-/** Longer than any query on any GPU that would be chosen: then it hangs. */
-const MOST_MS = 10_000;
-/** Best of so many runs. */
-const RUNS = 3;
-
-let started: Promise<typeof import("../dist/shirube_gpu.js")> | undefined;
-
-/** The module's memory, once it runs. */
-let memory: WebAssembly.Memory | undefined;
-
-export const gpuMemory = (): WebAssembly.Memory[] => (memory ? [memory] : []);
-
-async function startModule({ module, wasm }: Early["urls"], signal: AbortSignal): Promise<typeof import("../dist/shirube_gpu.js")> {
-  const [glue, compiled] = await Promise.all([
-    import(/* webpackIgnore: true */ /* @vite-ignore */ module) as Promise<typeof import("../dist/shirube_gpu.js")>,
-    compileWasm(wasm, signal),
-  ]);
-  memory = (await glue.default({ module_or_path: compiled })).memory;
-  return glue;
-}
-
-function module(options: Early): NonNullable<typeof started> {
-  started ??= startModule(options.urls, options.signal);
-  started.catch(() => (started = undefined));
-  return started;
-}
-
-/** What of a `GPUDevice` is used here. */
-interface Device {
-  createBindGroupLayout(options: object): object;
-  createPipelineLayout(options: object): object;
-  createShaderModule(options: object): object;
-  createComputePipelineAsync(options: object): Promise<object>;
-}
-
-/** `GPUShaderStage.COMPUTE` */
-const COMPUTE = 4;
-
-/** Compiles kernels without holding up the thread: first as the browser does it in the background, for which wgpu has no call, then as wgpu keeps them. */
-async function compile(gpu: GpuEngine, manifest: Uint8Array | undefined, tables: Uint8Array | undefined): Promise<void> {
-  const device = gpu.device() as Device;
-  const kernels = gpu.kernels(manifest, tables) as { code: string; bindings: string[] }[];
-  // Held until wgpu has asked for the same: a browser may forget a pipeline that nobody has.
-  const compiled = await Promise.all(
-    kernels.map(({ code, bindings }) => {
-      const entries = bindings.map((type, binding) => ({ binding, visibility: COMPUTE, buffer: { type } }));
-      const layout = device.createPipelineLayout({ bindGroupLayouts: [device.createBindGroupLayout({ entries })] });
-      return device.createComputePipelineAsync({ layout, compute: { module: device.createShaderModule({ code }), entryPoint: "main" } });
-    }),
-  );
-  await gpu.compile(manifest, tables);
-  compiled.length = 0;
-}
-
-/**
- * Begins, beside the download of the model's weights, what a GPU needs of its own: the module, a device, compiled kernels. Not where an earlier visit
- * measured that the CPU is as good.
- */
-export function prepare(options: Early, manifest: Uint8Array): Prepared {
-  const remembered = options.wish === "auto" ? recall(options) : Promise.resolve(undefined);
-  const begin = async () => {
-    const measured = await remembered;
-    const { encoder, maxsim } = measured ? decide(measured, "") : onCpu("");
-    if (measured && encoder.kind === "wasm" && maxsim.kind === "wasm") return undefined;
-    const gpu = await (await module(options)).GpuEngine.create(options.adapter.software && options.wish === "webgpu");
-    try {
-      await compile(gpu, manifest, undefined);
-    } catch (error) {
-      gpu.destroy();
-      throw error;
-    }
-    return gpu;
-  };
-  const prepared: Prepared = {
-    remembered,
-    gpu: begin(),
-    tables: (bytes) => {
-      const both = async () => {
-        const gpu = await started;
-        if (gpu) await compile(gpu, undefined, bytes);
-        return gpu;
-      };
-      const started = prepared.gpu;
-      prepared.gpu = both();
-      prepared.gpu.catch(() => {});
-    },
-    drop: () => void prepared.gpu.then((gpu) => gpu?.destroy()).catch(() => {}),
-  };
-  // Its failure is seen where it is waited for.
-  prepared.gpu.catch(() => {});
-  return prepared;
-}
-
-export class GpuSide {
-  private constructor(
-    private readonly engine: Engine,
-    private gpu: GpuEngine | undefined,
-    private choice: DeviceStatus,
-  ) {}
-
-  /** Where the parts of a search compute now. */
-  get status(): DeviceStatus {
-    return this.choice;
-  }
-
-  /** Loads the module, the weights and the index, checks results against the engine, and chooses. Never throws: what fails becomes a reason. */
-  static async start(options: GpuOptions): Promise<GpuSide> {
-    const { engine, wish } = options;
-    const side = new GpuSide(engine, undefined, both({ kind: "wasm", reason: "" }));
-    const remembered = await options.prepared.remembered;
-    if (remembered) side.choice = decide(remembered, "on an earlier visit");
-    try {
-      const gpu = await options.prepared.gpu;
-      if (!gpu) return side;
-      side.gpu = gpu;
-      const { manifest, weights } = options.files;
-      await gpu.loadModel(manifest, weights.map(([path]) => path), weights.map(([, bytes]) => bytes));
-      const parts = engine.indexParts() as Parts;
-      await gpu.loadIndex(
-        parts.dim,
-        parts.centroids,
-        parts.addCentroid,
-        parts.table,
-        parts.step,
-        parts.valuesPerByte,
-        parts.codebooks,
-        parts.rowBytes,
-        parts.codes,
-        parts.residuals,
-        parts.inverseNorms,
-        parts.offsets,
-      );
-      const wrong = await side.check(gpu);
-      if (wrong) {
-        side.fail(`self-check: ${wrong}`);
-      } else if (wish === "webgpu") {
-        side.choice = both({ kind: "webgpu", reason: "device: \"webgpu\" was given" });
-      } else if (!remembered) {
-        const measured = await side.measure(gpu);
-        side.choice = decide(measured, "here");
-        await remember(options, measured);
-        if (!side.active) side.destroy();
-      }
-    } catch (error) {
-      side.fail(message(error));
-    } finally {
-      // The device has its own copy now.
-      options.files.weights = [];
-    }
-    return side;
-  }
-
-  private get active(): boolean {
-    return this.choice.encoder.kind === "webgpu" || this.choice.maxsim.kind === "webgpu";
-  }
-
-  /** Computes the GPU's part of `query` and gives it to the engine. Never throws: a query that fails here is the CPU's, as are those after it. */
-  async precompute(query: string): Promise<void> {
-    const { gpu, engine, choice } = this;
-    if (!gpu || !this.active) return;
-    let input: Input;
-    try {
-      input = engine.queryInput(query) as Input;
-    } catch {
-      // An empty query: the search itself says so.
-      return;
-    }
-    try {
-      const start = performance.now();
-      if (choice.encoder.kind === "webgpu" && choice.maxsim.kind === "webgpu") {
-        const { embeddings, scores } = await inTime(gpu.search(input.ids, input.keep, input.nAttended) as Promise<Found>);
-        engine.precompute(query, embeddings, scores, performance.now() - start, 0);
-      } else if (choice.encoder.kind === "webgpu") {
-        const embeddings = await inTime(gpu.encode(input.ids, input.keep, input.nAttended, true));
-        engine.precompute(query, embeddings, undefined, performance.now() - start, 0);
-      } else {
-        const { data } = engine.encode(query, "query") as { data: Float32Array };
-        const encoded = performance.now();
-        const scores = await inTime(gpu.score(data));
-        engine.precompute(query, data, scores, encoded - start, performance.now() - encoded);
-      }
-    } catch (error) {
-      this.fail(message(error));
-    }
-  }
-
-  /** Frees the device and everything on it. */
-  destroy(): void {
-    this.gpu?.destroy();
-    this.gpu = undefined;
-  }
-
-  private fail(reason: string): void {
-    this.choice = both({ kind: "wasm", reason });
-    this.destroy();
-  }
-
-  /** What differs between the GPU's results and the engine's for one query, if anything does. */
-  private async check(gpu: GpuEngine): Promise<string | undefined> {
-    const { engine } = this;
-    const input = engine.queryInput(SAMPLE) as Input;
-    const { dims, data } = engine.encode(SAMPLE, "query") as { dims: [number, number]; data: Float32Array };
-    const scores = engine.scoreAll(data);
-    const found = await inTime(gpu.search(input.ids, input.keep, input.nAttended) as Promise<Found>);
-    const alone = await inTime(gpu.score(data));
-    if (found.embeddings.length !== data.length) return `${found.embeddings.length} embedding values, the CPU has ${data.length}`;
-    const dim = dims[1];
-    let total = 0;
-    for (let row = 0; row < data.length; row += dim) {
-      const length = Math.hypot(...data.subarray(row, row + dim));
-      total += length;
-      for (let i = row; i < row + dim; i++) {
-        const difference = Math.abs((found.embeddings[i] ?? NaN) - (data[i] ?? NaN)) / Math.max(length, 1e-6);
-        if (!(difference <= EMBEDDING_BOUND)) return `an embedding differs by ${difference.toFixed(3)} of its length`;
-      }
-    }
-    for (let i = 0; i < scores.length; i++) {
-      const expected = scores[i] ?? NaN;
-      // Documents without tokens have the lowest number there is.
-      if (expected < -1e30 && (alone[i] ?? NaN) === expected) continue;
-      const difference = Math.abs((alone[i] ?? NaN) - expected);
-      if (!(difference <= SCORE_BOUND * Math.max(total, 1))) return `a score differs by ${difference.toFixed(3)}`;
-      // From the GPU's own embeddings, which may be off by their bound.
-      const whole = Math.abs((found.scores[i] ?? NaN) - expected);
-      if (!(whole <= (EMBEDDING_BOUND + SCORE_BOUND) * Math.max(total, 1))) return `a score of the whole query differs by ${whole.toFixed(3)}`;
-    }
-    return undefined;
-  }
-
-  private async measure(gpu: GpuEngine): Promise<Measured> {
-    const { engine } = this;
-    const input = engine.queryInput(SAMPLE) as Input;
-    const { data } = engine.encode(SAMPLE, "query") as { data: Float32Array };
-    return {
-      encoder: {
-        cpu: await best(() => engine.encode(SAMPLE, "query")),
-        gpu: await best(() => gpu.encode(input.ids, input.keep, input.nAttended, true)),
-      },
-      maxsim: { cpu: await best(() => engine.scoreAll(data)), gpu: await best(() => gpu.score(data)) },
-    };
-  }
-}
-
 /** Both parts on the CPU. */
 export function onCpu(reason: string): DeviceStatus {
   return both({ kind: "wasm", reason });
 }
 
-function both(choice: DeviceChoice): DeviceStatus {
+export function both(choice: DeviceChoice): DeviceStatus {
   return { encoder: choice, maxsim: choice };
 }
 
@@ -397,34 +100,8 @@ export function decide(measured: Measured, where: string): DeviceStatus {
   return { encoder: one(measured.encoder), maxsim: one(measured.maxsim) };
 }
 
-async function best(run: () => unknown): Promise<number> {
-  let least = Infinity;
-  for (let i = 0; i < RUNS; i++) {
-    const start = performance.now();
-    await run();
-    least = Math.min(least, performance.now() - start);
-  }
-  return least;
-}
-
-function message(error: unknown): string {
-  return toShirubeError(error).message;
-}
-
-async function inTime<T>(work: Promise<T>): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`the GPU did not answer within ${MOST_MS / 1000} s`)), MOST_MS);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 /** A URL that names the adapter, the bundle and this choice: Cache Storage keeps responses by URL. */
-function memoryKey(options: Early): string {
+export function memoryKey(options: Early): string {
   return `${options.memory}&device=${encodeURIComponent(options.adapter.name)}`;
 }
 
@@ -440,12 +117,56 @@ async function recall(options: Early): Promise<Measured | undefined> {
   }
 }
 
-async function remember(options: Early, measured: Measured): Promise<void> {
-  if (options.memory === undefined || typeof caches === "undefined") return;
-  try {
-    const cache = await caches.open(DEVICE_CACHE);
-    await cache.put(memoryKey(options), new Response(JSON.stringify(measured), { headers: { "content-type": "application/json" } }));
-  } catch {
-    // Nothing is kept here; the next visit times again.
-  }
+/** What {@link begin} set going. */
+export interface Begun {
+  /** The codec's tables are here: the kernels that score the index are compiled too. */
+  tables(bytes: Uint8Array): void;
+  /** Loading failed: the device is not needed. */
+  drop(): void;
+  /** The GPU with model and index on it, or none; and where searches compute. */
+  start(engine: Engine, files: Files): Promise<{ side: GpuSide | undefined; device: DeviceStatus }>;
+}
+
+type Module = typeof import("./gpu-side.js");
+
+let loaded: Module | undefined;
+
+/** Memory of the GPU's module, once it runs. */
+export const gpuMemory = (): WebAssembly.Memory[] => loaded?.gpuMemory() ?? [];
+
+/**
+ * Begins, beside the download of the model's weights, what a GPU needs of its own: the module, a device, compiled kernels. Not where an earlier visit
+ * measured that the CPU is as good.
+ */
+export function begin(options: Early, manifest: Uint8Array): Begun {
+  const remembered = options.wish === "auto" ? recall(options) : Promise.resolve(undefined);
+  const load = async () => {
+    const measured = await remembered;
+    const { encoder, maxsim } = measured ? decide(measured, "") : onCpu("");
+    if (measured && encoder.kind === "wasm" && maxsim.kind === "wasm") return undefined;
+    loaded = (await import(/* webpackIgnore: true */ /* @vite-ignore */ options.urls.module)) as Module;
+    return { module: loaded, prepared: loaded.prepare(options, manifest) };
+  };
+  const ready = load();
+  // Its failure is seen where it is waited for.
+  const quietly = (action: (prepared: ReturnType<Module["prepare"]>) => void) => void ready.then((ready) => ready && action(ready.prepared)).catch(() => {});
+  quietly(() => {});
+  return {
+    tables: (bytes) => quietly((prepared) => prepared.tables(bytes)),
+    drop: () => quietly((prepared) => prepared.drop()),
+    async start(engine, files) {
+      const measured = await remembered;
+      try {
+        const gpu = await ready;
+        if (!gpu) return { side: undefined, device: measured ? decide(measured, "on an earlier visit") : onCpu("") };
+        const side = await gpu.module.GpuSide.start({ ...options, engine, files, prepared: gpu.prepared, remembered: measured });
+        return { side, device: side.status };
+      } catch (error) {
+        return { side: undefined, device: onCpu(toShirubeError(error).message) };
+      } finally {
+        // The device has its own copy now.
+        files.weights = [];
+      }
+    },
+  };
 }

@@ -5,7 +5,8 @@ import { Arrivals, Assets, type FileEntry, type Need } from "./assets.js";
 import { checkDtype } from "./dtype.js";
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { isLocal } from "./folders.js";
-import { GpuSide, gpuMemory, noGpu, onCpu, prepare, probe, type Files } from "./gpu.js";
+import { begin, gpuMemory, noGpu, onCpu, probe, type Files } from "./gpu.js";
+import type { GpuSide } from "./gpu-side.js";
 import type { Call, HostOptions, ModelOptions, Results } from "./protocol.js";
 import type { DeviceStatus, Dtype, Embeddings, ProgressEvent, SearchResult, Section, Status } from "./types.js";
 import { compileWasm, engineUrl, type EngineUrls } from "./wasm.js";
@@ -195,7 +196,7 @@ export class Host {
     const fingerprint = [...modelFiles, ...bundle.words, ...bundle.meaning].map((file) => (file.sha256 ?? "").slice(0, 4)).join("");
     const memory = options.cache ? `${options.bundle}?fingerprint=${fingerprint}` : undefined;
     const early = { wish: options.device, adapter, urls: options.gpu, memory, signal };
-    const prepared = adapter.usable ? prepare(early, files.manifest) : undefined;
+    const prepared = adapter.usable ? begin(early, files.manifest) : undefined;
     stop.signal.addEventListener("abort", () => prepared?.drop(), { once: true });
     const acceptModel = (path: string, bytes: Uint8Array) => {
       call((engine) => engine.provideModel(path, bytes));
@@ -235,8 +236,9 @@ export class Host {
     assets.forgetShards(bundle.folder, ["codes/", "ivf/"], () => wanted).catch(() => {});
     this.device = onCpu(adapter.reason);
     if (prepared) {
-      this.gpu = await GpuSide.start({ ...early, engine, files, prepared });
-      this.device = this.gpu.status;
+      const { side, device } = await prepared.start(engine, files);
+      this.gpu = side;
+      this.device = device;
       if (signal.aborted) throw aborted();
     }
     bundle.cached &&= bundleCached;

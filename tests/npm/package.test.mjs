@@ -32,7 +32,7 @@ test("every path that package.json exports is in the tarball, and sources are no
 test("the code that a page loads stays within its budget", () => {
   const folder = project("types");
   // The worker searches by words itself: this is all code before the first hits.
-  for (const [path, most] of [["dist/shirube.js", 8_000], ["dist/ui.js", 25_000], ["dist/worker.js", 30_000]]) {
+  for (const [path, most] of [["dist/shirube.js", 9_500], ["dist/ui.js", 25_000], ["dist/worker.js", 30_000]]) {
     const bytes = gzipSync(readFileSync(installed(folder, path))).length;
     assert.ok(bytes <= most, `${path}: ${bytes}`);
   }

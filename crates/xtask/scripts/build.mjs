@@ -63,7 +63,7 @@ const noModelFiles = {
 /** The marks that tell bundlers to leave an import by address alone: esbuild drops them where it minifies. */
 function markImports(path) {
   const code = readFileSync(path, "utf8");
-  const marked = code.replace(/\bimport\(([\w$]+)\)/g, "import(/* webpackIgnore: true */ /* @vite-ignore */ $1)");
+  const marked = code.replace(/\bimport\(([\w$.]+)\)/g, "import(/* webpackIgnore: true */ /* @vite-ignore */ $1)");
   if (marked === code) throw new Error(`${path} imports nothing by address: the mark of gpu.ts is not needed any more`);
   writeFileSync(path, marked);
 }
@@ -87,7 +87,7 @@ export async function buildPackage() {
     await build({ ...shared, entryPoints: { "rerank/index": "pkg/src/rerank-entry.ts" }, plugins: [beside] });
     await build({ ...shared, entryPoints: { "build/index": "pkg/src/build/index.ts", "build/worker": "pkg/src/build/worker.ts" }, plugins: [beside, modelFileNames("../../")] });
     // The GPU's module is imported by address, never as a chunk: bundlers that make workers of one file could not follow.
-    await build({ ...shared, entryPoints: { gpu: "pkg/dist/shirube_gpu.js" } });
+    await build({ ...shared, entryPoints: { gpu: "pkg/src/gpu-side.ts" } });
     await build({ ...shared, entryPoints: { ui: "pkg/src/ui/index.ts" }, plugins: [styleText({ transform }), modelFileNames(), hostBeside] });
     // For bundlers that stumble over files beside a module: it stands nowhere and has nothing beside it.
     await build({ ...shared, entryPoints: { slim: "pkg/src/index.ts" }, define: { "import.meta.url": '"https://slim.shirube.invalid/slim.js"' }, plugins: [noModelFiles] });
