@@ -7,6 +7,8 @@ mod mecab;
 #[cfg(test)]
 mod tests;
 mod tree;
+#[cfg(test)]
+mod vibrato;
 
 pub use mecab::{CompileError, MecabDictionary};
 

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 const LETTERS: [char; 8] = ['あ', 'い', 'カ', 'ー', '東', '京', 'x', '𠮷'];
 const KINDS: usize = 5;
 
-fn draw(state: &mut u64) -> u64 {
+pub(super) fn draw(state: &mut u64) -> u64 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     *state >> 33
 }
