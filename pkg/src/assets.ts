@@ -202,6 +202,8 @@ export class Assets {
     ahead: Ahead = [],
     /** Folders with a manifest of their own that lie in another's: what they keep is theirs. */
     private readonly folders: string[] = [],
+    /** A folder of which nothing is kept: nobody need wait for the disk to say so. */
+    private readonly unkept?: string,
   ) {
     this.begun = new Map(ahead.map(([url, bytes]) => [url, Promise.resolve(bytes)]));
     this.cache = useCache ? this.openCache() : Promise.resolve(undefined);
@@ -247,6 +249,14 @@ export class Assets {
     return isLocal(url) ? Promise.resolve(undefined) : this.cache;
   }
 
+  /** What is kept under `key` of the folder at `folder`. */
+  private async kept(folder: string, key: string): Promise<Uint8Array | undefined> {
+    const pending = this.unstored.get(key);
+    if (pending || folder === this.unkept) return pending;
+    const stored = await (await this.cacheFor(key))?.match(key);
+    return stored && new Uint8Array(await stored.arrayBuffer());
+  }
+
   private ask(url: string, init: RequestInit & { signal: AbortSignal }, range?: string): Promise<Response> {
     const headers = range === undefined ? {} : { headers: { range } };
     return isLocal(url) ? localResponse(url, this.local, range).then((response) => checked(url, response)) : request(url, { ...init, ...headers });
@@ -256,25 +266,23 @@ export class Assets {
    * A manifest: from the network whenever there is one, from the last visit otherwise. `accept` parses it.
    */
   async manifest<T>(url: string, accept: (bytes: Uint8Array) => T): Promise<T> {
-    const cache = await this.cacheFor(url);
     let bytes: Uint8Array;
     try {
       bytes = await this.download(url, "no-cache");
     } catch (error) {
-      const stored = toShirubeError(error).code === "NETWORK" ? await cache?.match(url) : undefined;
+      const stored = toShirubeError(error).code === "NETWORK" ? await (await this.cacheFor(url))?.match(url) : undefined;
       if (!stored) throw error;
       return accept(new Uint8Array(await stored.arrayBuffer()));
     }
     const value = accept(bytes);
-    if (cache) {
-      this.later(async () => {
-        const before = await cache.match(url);
-        const known = before && new Uint8Array(await before.arrayBuffer());
-        if (known && same(known, bytes)) return;
-        if (known) this.changed.add(new URL(".", url).href);
-        await this.put(cache, url, bytes);
-      });
-    }
+    this.later(async () => {
+      const cache = await this.cacheFor(url);
+      const before = await cache?.match(url);
+      const known = before && new Uint8Array(await before.arrayBuffer());
+      if (known && same(known, bytes)) return;
+      if (known) this.changed.add(new URL(".", url).href);
+      if (cache) await this.put(cache, url, bytes);
+    });
     return value;
   }
 
@@ -311,17 +319,14 @@ export class Assets {
   private async shard(folder: string, need: Need, accept: AcceptShard, signal: AbortSignal): Promise<void> {
     const url = new URL(need.path, folder).href;
     const whole = need.start === 0 && need.end === need.fileBytes;
-    const cache = await this.cacheFor(url);
     for (const [key, start] of [[`${url}${SHARD_MARK}`, 0], [`${url}${SHARD_MARK}=${need.start}-${need.end}`, need.start]] as const) {
-      if (!cache) break;
-      const pending = this.unstored.get(key);
-      const stored = pending ?? (await cache.match(key));
+      const stored = await this.kept(folder, key);
       if (!stored) continue;
       try {
-        await accept(need.path, start, stored instanceof Response ? new Uint8Array(await stored.arrayBuffer()) : stored);
+        await accept(need.path, start, stored);
         return;
       } catch {
-        await cache.delete(key);
+        await (await this.cacheFor(url))?.delete(key);
       }
     }
     // A damaged or broken answer gets one more try, past the HTTP cache and without a range, which some proxies mishandle.
@@ -334,7 +339,7 @@ export class Assets {
         await accept(need.path, start, bytes);
         const all = start === 0 && bytes.length === need.fileBytes;
         if (this.storing.size > MOST_STORING) await this.stored();
-        if (cache) this.later(() => this.put(cache, all ? `${url}${SHARD_MARK}` : `${url}${SHARD_MARK}=${need.start}-${need.end}`, bytes));
+        this.store(url, all ? `${url}${SHARD_MARK}` : `${url}${SHARD_MARK}=${need.start}-${need.end}`, bytes);
         return;
       } catch (error) {
         const { code } = toShirubeError(error);
@@ -406,17 +411,16 @@ export class Assets {
     const url = new URL(file.path, folder).href;
     const key = storedAs(url, file);
     this.report({ status: "initiate", name, file: file.path });
-    const cache = await this.cacheFor(url);
-    const stored = await cache?.match(key);
-    if (cache && stored) {
+    const stored = await this.kept(folder, key);
+    if (stored) {
       try {
-        await accept(file.path, new Uint8Array(await stored.arrayBuffer()));
+        await accept(file.path, stored);
         this.advance(name, file, file.bytes, file.bytes);
         this.report({ status: "done", name, file: file.path });
         return true;
       } catch {
         // The disk's copy is damaged; the network has another.
-        await cache.delete(key);
+        await (await this.cacheFor(url))?.delete(key);
       }
     }
     this.report({ status: "download", name, file: file.path });
@@ -440,7 +444,7 @@ export class Assets {
       await accept(file.path, bytes);
     }
     onBytes(file.bytes);
-    if (cache) this.later(() => this.put(cache, key, bytes));
+    this.store(url, key, bytes);
     this.report({ status: "done", name, file: file.path });
     return false;
   }
@@ -482,15 +486,22 @@ export class Assets {
     this.storing.add(done);
   }
 
+  /** Keeps the file at `url` under `key`, in its own time. */
+  private store(url: string, key: string, bytes: Uint8Array): void {
+    this.unstored.set(key, bytes);
+    this.later(async () => {
+      const cache = await this.cacheFor(url);
+      if (cache) await this.put(cache, key, bytes);
+      this.unstored.delete(key);
+    });
+  }
+
   private async put(cache: Cache, key: string, bytes: Uint8Array): Promise<void> {
     if (this.memoryReason !== undefined) return;
-    this.unstored.set(key, bytes);
     try {
       await cache.put(key, new Response(bytes as Uint8Array<ArrayBuffer>, { headers: { "content-length": String(bytes.length) } }));
     } catch (error) {
       this.memoryReason = `storing failed: ${error instanceof Error ? error.message : String(error)}`;
-    } finally {
-      this.unstored.delete(key);
     }
   }
 

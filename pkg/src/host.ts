@@ -94,7 +94,7 @@ export class Host {
 
   /** Loads what every search by words begins with; WebAssembly only where meaning is waited for anyway. */
   async load({ options, ahead, expected, kept }: Extract<Call, { op: "load" }>, signal: AbortSignal, report: (event: ProgressEvent) => void): Promise<Results["load"]> {
-    const assets = new Assets(options.cache, signal, report, options.renamed, options.local, ahead, [options.bundle, options.model]);
+    const assets = new Assets(options.cache, signal, report, options.renamed, options.local, ahead, [options.bundle, options.model], kept === false ? options.bundle : undefined);
     if (expected !== undefined) assets.expect(expected, this.arrivals.wait(expected));
     // An earlier visit kept the directories, and with them most of what meaning needs: nothing large stands before the words, so all may come at once.
     if (options.meaningFollows && kept) assets.begin(new URL("manifest.json", options.model).href);

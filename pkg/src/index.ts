@@ -116,7 +116,7 @@ export class Shirube {
     const { thread, reason } = await startThread(options.worker ?? "auto", base);
     try {
       const ahead = (await coming?.files) ?? [];
-      const kept = (await coming?.kept) ?? false;
+      const kept = await coming?.kept;
       const after = await coming?.after;
       const loading = thread.call({ op: "load", options: host, ahead, expected: after?.url, kept }, options.signal, options.progress_callback);
       if (after) void after.bytes.then((bytes) => thread.call({ op: "arrived", url: after.url, bytes }, undefined)).catch(() => {});

@@ -36,8 +36,8 @@ export interface HostOptions extends ModelOptions {
 
 /** Page to worker. */
 export type Request =
-  /** `expected` is the address of a file that follows by `arrived`. */
-  | { id: number; op: "load"; options: HostOptions; ahead: Ahead; expected: string | undefined; kept: boolean }
+  /** `expected` is the address of a file that follows by `arrived`; `kept` whether an earlier visit kept the bundle, where that is known. */
+  | { id: number; op: "load"; options: HostOptions; ahead: Ahead; expected: string | undefined; kept: boolean | undefined }
   | { id: number; op: "arrived"; url: string; bytes: Uint8Array | undefined }
   /** `module` is the engine's, where the page has begun to compile it. */
   | { id: number; op: "meaning"; module: WebAssembly.Module | undefined }

@@ -15,9 +15,9 @@ import { View, type Layout } from "./view.js";
 import css from "./search.css";
 import tokens from "./tokens.css";
 
-const LIMIT = 15;
+const LIMIT = 12;
 /** Hits that are shown before the texts of the others are here: about as many as the panel has room for. */
-const FIRST_HITS = 6;
+const FIRST_HITS = 5;
 const SUB_RESULTS = 3;
 const EXCERPT_LENGTH = 120;
 /** Addresses have limits that a pasted book does not. */
