@@ -37,6 +37,15 @@ pub(crate) trait Backend: Sync {
         sin: &[f32],
     );
     unsafe fn attention(&self, qkv: &[f32], shape: AttentionShape, scratch: &mut [f32], out: &mut [f32]);
+    /// The products of `attention` alone; `out` is of no use.
+    #[cfg(feature = "yardstick")]
+    unsafe fn attention_products(
+        &self,
+        qkv: &[f32],
+        shape: AttentionShape,
+        scratch: &mut [f32],
+        out: &mut [f32],
+    );
     unsafe fn l2_normalize(&self, x: &mut [f32], dim: usize);
     unsafe fn maxsim(
         &self,

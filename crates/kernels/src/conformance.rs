@@ -14,7 +14,7 @@ use shirube_core::Packing;
 /// Error of one rounding.
 const UNIT: f32 = f32::EPSILON / 2.0;
 
-/// exp and erf are polynomials good to about 5e-7; a few of them and their sums stay below this.
+/// exp and the normal distribution are polynomials good to about 5e-7; a few of them and their sums stay below this.
 const SMOOTH: f32 = 2e-6;
 
 /// What ran.
@@ -266,7 +266,7 @@ impl Suite {
                 Ok(out)
             })?;
         }
-        // GELU far out on both sides, where the error function is clamped.
+        // GELU far out on both sides, where the normal distribution is clamped.
         let far: Vec<f32> = (-200..=200).flat_map(|i| [i as f32 / 10.0, 1.0]).collect();
         self.check("geglu from -20 to 20", &Tolerance::All(10.0 * SMOOTH), |kernels| {
             let mut out = vec![0.0; far.len() / 2];

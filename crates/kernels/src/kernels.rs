@@ -147,6 +147,28 @@ impl AttentionShape {
         lo.min(hi)..hi
     }
 
+    /// Checks an attention's arguments; returns the part of `scratch` that it needs, grown if need be.
+    fn check<'a>(
+        &self,
+        qkv: &[f32],
+        scratch: &'a mut Vec<f32>,
+        out: &[f32],
+    ) -> Result<&'a mut [f32], KernelError> {
+        let kernel = "attention";
+        check_limit(kernel, "n_tokens", self.n_tokens, crate::MAX_K)?;
+        check_limit(kernel, "n_keys", self.n_keys, self.n_tokens)?;
+        check_limit(kernel, "n_heads", self.n_heads, crate::MAX_K)?;
+        check_limit(kernel, "head_dim", self.head_dim, crate::MAX_K)?;
+        let width = self.n_heads * self.head_dim;
+        check_len(kernel, "qkv", qkv.len(), self.n_tokens * 3 * width)?;
+        check_len(kernel, "out", out.len(), self.n_tokens * width)?;
+        let needed = self.scratch_len();
+        if scratch.len() < needed {
+            scratch.resize(needed, 0.0);
+        }
+        Ok(&mut scratch[..needed])
+    }
+
     /// Length of the scratch buffer: one head's keys in panels, and score rows for a block of queries.
     pub(crate) fn scratch_len(&self) -> usize {
         let keys = self.n_keys.next_multiple_of(F32_PANEL);
@@ -160,7 +182,7 @@ pub(crate) const ATTENTION_ROWS: usize = 8;
 /// A set of kernels for this machine, chosen once. Cheap to copy.
 ///
 /// Integer results are exact, and all backends except the `scalar` oracle return the same bits for everything: sums run in a fixed order of
-/// 16 partial sums, exponentials and the error function are one polynomial, and no multiply-add is fused. Fusing would be about twice as
+/// 16 partial sums, exponentials and the normal distribution are one polynomial, and no multiply-add is fused. Fusing would be about twice as
 /// fast for the f32 parts natively, but then the browser's query and the builder's documents would be rounded differently.
 ///
 /// ```
@@ -473,20 +495,28 @@ impl Kernels {
         scratch: &mut Vec<f32>,
         out: &mut [f32],
     ) -> Result<(), KernelError> {
-        let kernel = "attention";
-        check_limit(kernel, "n_tokens", shape.n_tokens, crate::MAX_K)?;
-        check_limit(kernel, "n_keys", shape.n_keys, shape.n_tokens)?;
-        check_limit(kernel, "n_heads", shape.n_heads, crate::MAX_K)?;
-        check_limit(kernel, "head_dim", shape.head_dim, crate::MAX_K)?;
-        let width = shape.n_heads * shape.head_dim;
-        check_len(kernel, "qkv", qkv.len(), shape.n_tokens * 3 * width)?;
-        check_len(kernel, "out", out.len(), shape.n_tokens * width)?;
-        let needed = shape.scratch_len();
-        if scratch.len() < needed {
-            scratch.resize(needed, 0.0);
-        }
-        // SAFETY: lengths checked above, `scratch` grown to what the shape needs.
-        unsafe { self.backend.attention(qkv, shape, &mut scratch[..needed], out) };
+        let scratch = shape.check(qkv, scratch, out)?;
+        // SAFETY: lengths checked above, `scratch` is what the shape needs.
+        unsafe { self.backend.attention(qkv, shape, scratch, out) };
+        Ok(())
+    }
+
+    /// Runs the two products of [`Self::attention`] and leaves out its softmax and its copies; what `out` holds then means nothing. Does nothing for the
+    /// oracle.
+    ///
+    /// # Errors
+    /// As [`Self::attention`].
+    #[cfg(feature = "yardstick")]
+    pub fn attention_products(
+        &self,
+        qkv: &[f32],
+        shape: AttentionShape,
+        scratch: &mut Vec<f32>,
+        out: &mut [f32],
+    ) -> Result<(), KernelError> {
+        let scratch = shape.check(qkv, scratch, out)?;
+        // SAFETY: lengths checked above, `scratch` is what the shape needs.
+        unsafe { self.backend.attention_products(qkv, shape, scratch, out) };
         Ok(())
     }
 

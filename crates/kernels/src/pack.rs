@@ -161,19 +161,14 @@ impl Activations {
         }
     }
 
-    /// `ints [m, k]` as they are, with scales of 0.
+    /// `ints [m, k]` in the form of activations, one row after the other without padding: a table to copy from.
     pub(crate) fn of_ints(form: Form, ints: &[i8], m: usize, k: usize) -> Self {
         let mut out = Self::new(form);
-        out.resize(m, k);
-        for (row, values) in ints.chunks_exact(k).enumerate() {
-            for (column, &value) in values.iter().enumerate() {
-                let at = row * out.k_padded + column;
-                match form {
-                    Form::I8 => out.bytes[at] = value,
-                    Form::U8 => out.bytes[at] = value ^ i8::MIN,
-                    Form::I16 => out.words[at] = value.into(),
-                }
-            }
+        (out.m, out.k, out.k_padded) = (m, k, k);
+        match form {
+            Form::I8 => out.bytes = ints.to_vec(),
+            Form::U8 => out.bytes = ints.iter().map(|&int| int ^ i8::MIN).collect(),
+            Form::I16 => out.words = ints.iter().map(|&int| int.into()).collect(),
         }
         out
     }

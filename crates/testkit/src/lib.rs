@@ -6,10 +6,12 @@
 
 mod compressed;
 mod model;
+#[cfg(feature = "yardstick")]
 mod products;
 mod random;
 
 pub use compressed::RandomIndex;
 pub use model::{RandomModel, RandomShape, random_model};
+#[cfg(feature = "yardstick")]
 pub use products::Products;
 pub use random::Random;

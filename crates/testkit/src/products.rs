@@ -1,17 +1,23 @@
-//! The matrix products of one forward pass and nothing else, for benches: what a pass takes beyond them is norms, attention, activations, copies.
+//! The products of one forward pass and nothing else, for benches: what a pass takes beyond them is norms, softmax, activations, quantising, copies.
+//!
+//! Two kinds: products with weights, and attention's own (scores, and weighted sums of values), which are f32.
 
-use crate::{Random, RandomShape};
-use shirube_core::Architecture;
+use crate::Random;
+use shirube_core::{Architecture, EncoderConfig};
 use shirube_format::model::WeightKind;
-use shirube_kernels::{Activations, Epilogue, GROUP, GroupedI4, Kernels, PackedI4, PackedI8};
+use shirube_kernels::{Activations, AttentionShape, Epilogue, GROUP, GroupedI4, Kernels, PackedI4, PackedI8};
 
-/// Random quantised matrices of the shapes of a model's blocks and projection.
+/// Random quantised matrices of the shapes of a model's blocks and projection, and the shapes of its attention.
 #[derive(Debug)]
 pub struct Products {
     kernels: Kernels,
     matrices: Vec<Matrix>,
     acts: Vec<(usize, Activations)>,
     out: Vec<f32>,
+    config: EncoderConfig,
+    qkv: Vec<f32>,
+    mixed: Vec<f32>,
+    scratch: Vec<f32>,
 }
 
 #[derive(Debug)]
@@ -21,16 +27,16 @@ enum Matrix {
 }
 
 impl Products {
-    /// Products of a model of `shape` in int8 or int4.
+    /// Products of a model of `config` with embeddings of `dim`, in int8 or int4.
     ///
     /// # Panics
     /// For f32, and for shapes beyond the kernels' limits.
-    pub fn new(shape: &RandomShape, kind: WeightKind, kernels: Kernels) -> Self {
-        let mut random = Random::new(11);
-        let (hidden, inner) = (shape.hidden_size, shape.intermediate_size);
-        let wide = if shape.architecture == Architecture::ModernBert { 2 * inner } else { inner };
+    pub fn new(config: &EncoderConfig, dim: usize, kind: WeightKind, kernels: Kernels) -> Self {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let wide = if config.architecture == Architecture::ModernBert { 2 * inner } else { inner };
         let block = [(3 * hidden, hidden), (hidden, hidden), (wide, hidden), (hidden, inner)];
-        let shapes = (0..shape.n_layers).flat_map(|_| block).chain([(shape.dim, hidden)]);
+        let shapes = (0..config.n_layers).flat_map(|_| block).chain([(dim, hidden)]);
+        let mut random = Random::new(11);
         let matrices = shapes
             .map(|(n, k)| {
                 // Any numbers do: what a product costs does not depend on them.
@@ -51,10 +57,13 @@ impl Products {
                 }
             })
             .collect();
-        Self { kernels, matrices, acts: Vec::new(), out: Vec::new() }
+        let config = config.clone();
+        let (acts, out) = (Vec::new(), Vec::new());
+        let (qkv, mixed, scratch) = (Vec::new(), Vec::new(), Vec::new());
+        Self { kernels, matrices, acts, out, config, qkv, mixed, scratch }
     }
 
-    /// Multiply-adds a token.
+    /// Multiply-adds a token of the products with weights.
     pub fn macs(&self) -> usize {
         self.matrices.iter().map(|m| m.shape()).map(|(n, k)| n * k).sum()
     }
@@ -65,6 +74,8 @@ impl Products {
     /// Never: shapes fit.
     pub fn prepare(&mut self, m: usize) {
         let mut random = Random::new(12);
+        self.qkv = random.normals(m * 3 * self.config.hidden_size, 1.0);
+        self.mixed.resize(m * self.config.hidden_size, 0.0);
         self.acts.clear();
         for matrix in &self.matrices {
             let (n, k) = matrix.shape();
@@ -79,7 +90,7 @@ impl Products {
         }
     }
 
-    /// Every product once, on what [`Self::prepare`] made.
+    /// Every product with weights once, on what [`Self::prepare`] made.
     ///
     /// # Panics
     /// Without [`Self::prepare`].
@@ -93,6 +104,24 @@ impl Products {
                 Matrix::Int4(w) => self.kernels.gemm_i4(acts, w, Epilogue::STORE, out),
             }
             .expect("shapes fit");
+        }
+    }
+
+    /// Every product of attention once, likewise.
+    ///
+    /// # Panics
+    /// Without [`Self::prepare`].
+    pub fn run_attention(&mut self) {
+        let Self { kernels, config, qkv, mixed, scratch, .. } = self;
+        let n_tokens = mixed.len() / config.hidden_size;
+        for i in 0..config.n_layers {
+            let reach = match config.architecture {
+                Architecture::ModernBert => config.layer_kind(i).reach,
+                Architecture::Bert => None,
+            };
+            let (n_heads, head_dim) = (config.n_heads, config.head_dim());
+            let shape = AttentionShape { n_tokens, n_keys: n_tokens, n_heads, head_dim, reach };
+            kernels.attention_products(qkv, shape, scratch, mixed).expect("prepare comes first");
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::error::Failure;
 use core::hint::black_box;
-use shirube_core::{Architecture, DocId, Role};
+use shirube_core::{DocId, Role};
 use shirube_encoder::Encoder;
 use shirube_format::bundle::CodecTables;
 use shirube_format::model::{ModelManifest, WeightKind, Weights};
 use shirube_index::{BuiltIndex, Index, IndexError, Packed, ResidualCodec, SearchMode, SearchOptions};
 use shirube_kernels::{Kernels, PackedF32};
-use shirube_testkit::{Products, Random, RandomIndex, RandomShape};
+use shirube_testkit::{Products, Random, RandomIndex, RandomShape, random_model};
 use wasm_bindgen::prelude::*;
 
 /// Names of the vector kernels that run here, slowest first.
@@ -53,25 +53,11 @@ impl BenchEncoder {
         let parts = Weights::read([("weights", weights.as_slice())]).map_err(|e| failed(&e))?;
         drop(weights);
         let encoder = Encoder::load(&manifest, parts, kernels).map_err(|e| failed(&e))?;
-        let e = &manifest.encoder;
-        let shape = RandomShape {
-            architecture: e.architecture,
-            hidden_size: e.hidden_size,
-            n_layers: e.n_layers,
-            n_heads: e.n_heads,
-            intermediate_size: e.intermediate_size,
-            dim: manifest.projection.dim(),
-            ..if e.architecture == Architecture::Bert {
-                RandomShape::small_bert()
-            } else {
-                RandomShape::default()
-            }
-        };
         let kind = match manifest.quantization.linear {
             WeightKind::F32 => return Err(Failure::bad_argument("int8 or int4 weights").into()),
             kind => kind,
         };
-        let products = Products::new(&shape, kind, kernels);
+        let products = Products::new(&manifest.encoder, encoder.dim(), kind, kernels);
         Ok(Self { encoder, products })
     }
 
@@ -90,9 +76,15 @@ impl BenchEncoder {
         self.products.macs() as f64
     }
 
-    /// Every product of a pass, nothing else.
+    /// Every product with weights of a pass, nothing else.
     pub fn products(&mut self) {
         self.products.run();
+    }
+
+    /// Every product of attention of a pass, nothing else.
+    #[wasm_bindgen(js_name = attentionProducts)]
+    pub fn attention_products(&mut self) {
+        self.products.run_attention();
     }
 }
 
@@ -112,8 +104,8 @@ impl BenchProduct {
     #[wasm_bindgen(constructor)]
     pub fn new(dtype: &str, m: usize, k: usize, backend: &str) -> Result<Self, JsValue> {
         let kind = if dtype == "int4" { WeightKind::Int4 } else { WeightKind::Int8 };
-        let shape = RandomShape { hidden_size: k, dim: k, n_layers: 0, ..RandomShape::small_bert() };
-        let mut run = Products::new(&shape, kind, kernels(backend)?);
+        let shape = RandomShape { hidden_size: k, n_layers: 0, ..RandomShape::small_bert() };
+        let mut run = Products::new(&random_model(0, &shape).manifest.encoder, k, kind, kernels(backend)?);
         run.prepare(m);
         Ok(Self { run })
     }

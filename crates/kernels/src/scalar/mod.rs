@@ -45,6 +45,16 @@ impl Backend for Scalar {
         0
     }
 
+    #[cfg(feature = "yardstick")]
+    unsafe fn attention_products(
+        &self,
+        _qkv: &[f32],
+        _shape: AttentionShape,
+        _scratch: &mut [f32],
+        _out: &mut [f32],
+    ) {
+    }
+
     unsafe fn gemm_i8(&self, a: &Activations, w: &PackedI8, epilogue: Epilogue<'_>, out: &mut [f32]) {
         gemm::gemm_i8(a, w, epilogue, out);
     }

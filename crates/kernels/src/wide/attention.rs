@@ -19,6 +19,29 @@ pub(crate) unsafe fn attention<L: Lanes>(
     scratch: &mut [f32],
     out: &mut [f32],
 ) {
+    heads::<L, true>(qkv, shape, scratch, out);
+}
+
+/// The two products of [`attention`] alone, on whatever keys and weights `scratch` holds: what of its time is multiply-adds.
+#[cfg(feature = "yardstick")]
+#[inline(always)]
+pub(crate) unsafe fn attention_products<L: Lanes>(
+    qkv: &[f32],
+    shape: AttentionShape,
+    scratch: &mut [f32],
+    out: &mut [f32],
+) {
+    heads::<L, false>(qkv, shape, scratch, out);
+}
+
+/// All heads; products alone unless `WHOLE`.
+#[inline(always)]
+unsafe fn heads<L: Lanes, const WHOLE: bool>(
+    qkv: &[f32],
+    shape: AttentionShape,
+    scratch: &mut [f32],
+    out: &mut [f32],
+) {
     let AttentionShape { n_tokens, n_keys, n_heads, head_dim, .. } = shape;
     let width = n_heads * head_dim;
     let stride = 3 * width;
@@ -26,17 +49,19 @@ pub(crate) unsafe fn attention<L: Lanes>(
     let (panels, rows) = scratch.split_at_mut(keys * head_dim);
     for head in 0..n_heads {
         let qkv = qkv.as_ptr().add(head * head_dim);
-        pack_keys::<L>(qkv.add(width), stride, n_keys, head_dim, panels);
+        if WHOLE {
+            pack_keys::<L>(qkv.add(width), stride, n_keys, head_dim, panels);
+        }
         by_rows!(L, n_tokens, |i, ROWS| {
             let out = out.as_mut_ptr().add(i * width + head * head_dim);
-            block::<L, ROWS>(qkv, shape, i, panels, rows, out);
+            block::<L, ROWS, WHOLE>(qkv, shape, i, panels, rows, out);
         });
     }
 }
 
 /// `ROWS` queries of one head from `i` on.
 #[inline(always)]
-unsafe fn block<L: Lanes, const ROWS: usize>(
+unsafe fn block<L: Lanes, const ROWS: usize, const WHOLE: bool>(
     qkv: *const f32,
     shape: AttentionShape,
     i: usize,
@@ -54,8 +79,8 @@ unsafe fn block<L: Lanes, const ROWS: usize>(
     score_block::<L, ROWS>(qkv.add(i * stride), stride, panels, head_dim, first, end, rows, keys);
     // Softmax in powers of two.
     let scale = core::f32::consts::LOG2_E / (head_dim as f32).sqrt();
-    let mut inverse = [0.0_f32; ROWS];
-    for r in 0..ROWS {
+    let mut inverse = [1.0_f32; ROWS];
+    for r in 0..if WHOLE { ROWS } else { 0 } {
         let row = &mut rows[r * keys..][..keys];
         inverse[r] = softmax_row::<L>(row, first, end, shape.window(i + r), scale);
     }

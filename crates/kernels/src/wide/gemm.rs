@@ -18,6 +18,9 @@ const WIDE_K: usize = 1024;
 const WIDE_COLUMNS: usize = 16;
 /// Most values of one step: 16 lanes of 4.
 const MAX_STEP: usize = 64;
+/// Steps between two requests for memory. The steps themselves stay a loop: where the compiler to WebAssembly may unroll them it computes one sum after the other,
+/// which waits for each and keeps more in registers than there are (a third slower).
+const TURN: usize = 16;
 /// Rows whose tiles ask for the next panels; by then the last has arrived.
 const AHEAD_ROWS: usize = 32;
 /// Fewer rows than this do not repay the widening pass.
@@ -80,33 +83,38 @@ pub(super) unsafe fn dot_tile<L: Lanes, const ROWS: usize, const PANELS: usize, 
             row[v] = from;
         }
     }
-    let step = L::N * group;
-    for g in 0..groups {
+    let bytes = if WIDE { 2 } else { 1 };
+    let (step, panel_stride) = (L::N * group * bytes, panel_stride * bytes);
+    let (mut weights, mut row) = (panels, acts);
+    let mut done = 0;
+    while done < groups {
         if let Some(ahead) = &ahead {
-            L::touch(ahead.from.add(g * ahead.step));
+            L::touch(ahead.from.add(done * ahead.step));
         }
-        let mut w = [weights_at::<L, WIDE>(panels, g * step); PANELS];
-        for (v, w) in w.iter_mut().enumerate().skip(1) {
-            *w = weights_at::<L, WIDE>(panels, v * panel_stride + g * step);
-        }
-        for r in 0..ROWS {
-            let b = L::broadcast(acts.add(r * stride + g * group));
-            for v in 0..PANELS {
-                acc[r][v] = L::dot(acc[r][v], b, w[v]);
+        let turn = (groups - done).min(TURN);
+        for _ in 0..turn {
+            let mut w = [weights_at::<L, WIDE>(weights); PANELS];
+            for (v, w) in w.iter_mut().enumerate().skip(1) {
+                *w = weights_at::<L, WIDE>(weights.add(v * panel_stride));
             }
+            for r in 0..ROWS {
+                let b = L::broadcast(row.add(r * stride));
+                for v in 0..PANELS {
+                    acc[r][v] = L::dot(acc[r][v], b, w[v]);
+                }
+            }
+            // Past the end after the last step.
+            (weights, row) = (weights.wrapping_add(step), row.wrapping_add(group));
         }
+        done += turn;
     }
     acc
 }
 
-/// Weights at an element offset of panels of `i8` or `i16`.
+/// Weights of `i8` or `i16` at `p`.
 #[inline(always)]
-unsafe fn weights_at<L: Lanes, const WIDE: bool>(panels: *const u8, offset: usize) -> L::W {
-    if WIDE {
-        L::load_wide(panels.cast::<i16>().add(offset))
-    } else {
-        L::weights(panels.cast::<i8>().add(offset))
-    }
+unsafe fn weights_at<L: Lanes, const WIDE: bool>(p: *const u8) -> L::W {
+    if WIDE { L::load_wide(p.cast()) } else { L::weights(p.cast()) }
 }
 
 /// Runs `n_steps` times as many integer dots as a tile's registers hold, operands in registers or the first-level cache; returns the number of
@@ -162,7 +170,7 @@ pub(crate) unsafe fn gemm_i8<L: Lanes>(
     }
 }
 
-/// What a tile asks for while it computes: a byte every `step` from `from` on, one for each group of `k`.
+/// What a tile asks for while it computes: `step` bytes from `from` on for each step, by one byte a turn.
 #[derive(Clone, Copy)]
 pub(super) struct Ahead {
     from: *const u8,

@@ -6,7 +6,7 @@
 //! operations in the same order whatever the vector's width, because
 //! - products run over `k` from first to last in one accumulator per output, never fused;
 //! - sums over a row are [`SUM_LANES`] partial sums (element `i` goes to partial sum `i % 16`) joined in a fixed tree;
-//! - `max` is exact, and exponentials and the error function are the polynomials of [`math`].
+//! - `max` is exact, and exponentials and the normal distribution are the polynomials of [`math`].
 //!
 //! # Safety
 //! Functions here are unsafe for two reasons only, both settled by [`crate::Kernels`] (see [`crate::backend::Backend`]): the processor must
@@ -164,6 +164,12 @@ macro_rules! backend {
             #[cfg(feature = "yardstick")]
             $crate::wide::entry! { [$($feature),*] $lanes;
                 peak_i8 => gemm::peak_i8(n_steps: usize) -> u64;
+                attention_products => attention::attention_products(
+                    qkv: &[f32],
+                    shape: $crate::AttentionShape,
+                    scratch: &mut [f32],
+                    out: &mut [f32]
+                );
             }
 
             $crate::wide::entry! { [$($feature),*] $lanes;
