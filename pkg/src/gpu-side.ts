@@ -289,7 +289,8 @@ export class GpuSide {
         cpu: await best(() => engine.encode(SAMPLE, "query")),
         gpu: await best(() => gpu.encode(input.ids, input.keep, input.nAttended, true)),
       },
-      maxsim: { cpu: await best(() => engine.scoreAll(data)), gpu: await best(() => gpu.score(data)) },
+      // The GPU scores every document, the CPU of a large index those that look best.
+      maxsim: { cpu: await best(() => engine.scoreBest(data)), gpu: await best(() => gpu.score(data)) },
     };
   }
 }

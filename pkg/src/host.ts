@@ -275,7 +275,7 @@ export class Host {
   }
 
   async search(request: Wish, signal: AbortSignal): Promise<SearchResult> {
-    const { stage, query, limit, lexicalWeight, filters, sort, firstHits = limit } = request;
+    const { stage, query, limit, lexicalWeight, filters, sort, exact, firstHits = limit } = request;
     // Whatever goes wrong on a GPU, the search that follows is answered.
     if (stage === "meaning") await this.gpu?.precompute(query);
     const { engine } = this;
@@ -283,7 +283,7 @@ export class Host {
     let wanted = limit;
     for (let round = 0; round < MOST_ROUNDS; round++) {
       const answer = this.call(
-        (engine) => (stage === "words" ? engine.searchWords(query, wanted, filters, sort) : (engine as Engine).search(query, limit, lexicalWeight, filters, sort)) as Answer,
+        (engine) => (stage === "words" ? engine.searchWords(query, wanted, filters, sort) : (engine as Engine).search(query, limit, lexicalWeight, filters, sort, exact)) as Answer,
       );
       if (!("needs" in answer)) return { ...answer, ...(stage === "meaning" && this.gpu && { device: this.gpu.status }), ...(wanted < limit && { more: true }) };
       // The texts of all would be waited for: those that are seen first come first.

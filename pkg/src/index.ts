@@ -242,7 +242,7 @@ export class Shirube {
     }
     const ask = async (stage: Stage, firstHits?: number) => {
       if (replaced()) throw aborted("a newer query took its place");
-      const call = { op: "search", stage, query: text, limit, lexicalWeight, filters: options.filters ?? {}, sort, queue, firstHits } as const;
+      const call = { op: "search", stage, query: text, limit, lexicalWeight, filters: options.filters ?? {}, sort, exact: options.exact ?? false, queue, firstHits } as const;
       const result = await this.thread.call(call, options.signal);
       if (result.device) this.current = { ...this.current, device: result.device };
       return result;

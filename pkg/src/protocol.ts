@@ -44,7 +44,7 @@ export type Request =
   /** Waits until what came is stored, or could not be. */
   | { id: number; op: "settle" }
   | { id: number; op: "keep" }
-  | { id: number; op: "search"; stage: Stage; query: string; limit: number; lexicalWeight: number; filters: Record<string, string[]>; sort: { name: string; descending: boolean } | undefined; queue: boolean; firstHits: number | undefined }
+  | { id: number; op: "search"; stage: Stage; query: string; limit: number; lexicalWeight: number; filters: Record<string, string[]>; sort: { name: string; descending: boolean } | undefined; exact: boolean; queue: boolean; firstHits: number | undefined }
   | { id: number; op: "model"; options: ModelOptions }
   | { id: number; op: "rank"; query: string; sections: Section[] }
   | { id: number; op: "memory" }

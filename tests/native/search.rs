@@ -4,7 +4,9 @@ use super::support::{bundle, fetch, load_model, model, open, open_words, search,
 use shirube_format::bundle::{Bundle, Section, folder};
 use shirube_index::IndexOptions;
 use shirube_lexical::{Analyzer, Bm25Index};
-use shirube_retriever::{BM25_B, BM25_K1, PartName, RetrieverError, SearchOptions, Stage};
+use shirube_retriever::{
+    BM25_B, BM25_K1, Filters, PartName, RetrieverError, SearchMode, SearchOptions, SearchResults, Stage,
+};
 use shirube_site::BuildOptions;
 use shirube_tests::{random_model, sections};
 use tempfile::tempdir;
@@ -313,4 +315,50 @@ fn a_hit_that_holds_the_query_unbroken_stands_above_those_with_its_pieces() {
         .map(|m| &results.hits[1].section.text[m.range.clone()])
         .collect();
     assert_eq!(marked.concat(), "サーバ設定", "another spelling is marked as well");
+}
+
+/// Hits and their scores.
+fn ranking(results: &SearchResults) -> Vec<(u32, f32, f32)> {
+    results.hits.iter().map(|hit| (hit.document.0, hit.score, hit.maxsim)).collect()
+}
+
+#[test]
+fn every_stage_of_a_search_in_memory_answers_as_scoring_all_does_filters_words_and_weights_included() {
+    let mut all = sections();
+    for (i, section) in all.iter_mut().enumerate() {
+        section.filters.insert("版".to_owned(), vec![if i % 3 == 0 { "v4" } else { "v3" }.to_owned()]);
+        section.weight = (i % 7 == 0).then_some(1.5);
+    }
+    all.insert(8, Section { passage: 1, text: "所有権の続きです。".to_owned(), ..all[7].clone() });
+    let (bundle, _) = shirube_site::make_bundle(all, &model(), &BuildOptions::default(), |_| {}).unwrap();
+    let (entry, files) = bundle.pack();
+    let mut retriever = open(&(entry.to_bytes(), files), model()).unwrap();
+    for query in ["所有権の使い方", "再レンダリングを減らしたい", "テスト"] {
+        for (lexical_weight, filter, limit) in [(0.3, None, 10), (0.0, None, 60), (1.0, Some("v4"), 5)] {
+            let filters: Filters =
+                filter.into_iter().map(|f: &str| ("版".to_owned(), vec![f.to_owned()])).collect();
+            let mut search = |mode| {
+                let filters = filters.clone();
+                let options =
+                    SearchOptions { lexical_weight, filters, limit, mode, ..SearchOptions::default() };
+                retriever.search(query, &options).unwrap()
+            };
+            let exact = search(SearchMode::Exact);
+            assert!(!exact.hits.is_empty() && exact.hits.iter().all(|hit| !hit.matches.is_empty()));
+            assert_eq!(search(SearchMode::Auto), exact, "a small index is scored exactly");
+            // The scan keeps more documents than there are; a probe leaves out those that no query token and no word comes near.
+            let scan = search(SearchMode::Scan);
+            assert_eq!(
+                (ranking(&scan), scan.n_scored),
+                (ranking(&exact), exact.n_scored),
+                "{query} {filter:?}"
+            );
+            let probe = ranking(&search(SearchMode::Probe));
+            assert_eq!(probe[0], ranking(&exact)[0], "{query} {filter:?}");
+            assert!(
+                probe.iter().all(|hit| limit < 60 || ranking(&exact).contains(hit)),
+                "{query} {filter:?}"
+            );
+        }
+    }
 }

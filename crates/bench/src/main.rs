@@ -96,23 +96,25 @@ fn main() -> anyhow::Result<()> {
     match name.as_str() {
         "engine-models" => return peers::write_models(&arguments.out),
         "engine-server" => return peers::serve(&arguments.out),
-        // And what `crates/bench/index/run.mjs` searches in a browser.
-        "index-parts" => {
-            let (data, model) = (arguments.data, arguments.model);
-            let settings = Settings { quick: arguments.quick, data, model, out: arguments.out };
-            return index::parts::write(&settings);
-        }
         _ => {}
     }
-    let Some(bench) = BENCHES.iter().find(|b| b.name == name) else {
-        let names: Vec<&str> = BENCHES.iter().map(|b| b.name).collect();
-        bail!("there is no bench {name:?}; the benches are: {}", names.join(", "));
-    };
     let settings = Settings {
         quick: arguments.quick,
         data: arguments.data,
         model: arguments.model,
         out: arguments.out.clone(),
+    };
+    match name.as_str() {
+        // What `crates/bench/index/run.mjs` searches in a browser.
+        "index-parts" => return index::parts::write(&settings),
+        // The slow part of `index-search`, which takes up what these leave.
+        "index-peer-next-plaid" => return index::build_peer("next-plaid", &settings),
+        "index-peer-fast-plaid" => return index::build_peer("fast-plaid", &settings),
+        _ => {}
+    }
+    let Some(bench) = BENCHES.iter().find(|b| b.name == name) else {
+        let names: Vec<&str> = BENCHES.iter().map(|b| b.name).collect();
+        bail!("there is no bench {name:?}; the benches are: {}", names.join(", "));
     };
     let mut report = (bench.run)(&settings).with_context(|| format!("bench {name}"))?;
     report.name = name;

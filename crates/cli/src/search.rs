@@ -3,7 +3,7 @@
 use crate::open;
 use anyhow::{Result, bail};
 use shirube_format::bundle::{ModelRef, folder};
-use shirube_retriever::{Kernels, Need, SearchOptions, report};
+use shirube_retriever::{Kernels, Need, SearchMode, SearchOptions, report};
 use shirube_site::arguments::SearchArguments;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Instant;
@@ -32,6 +32,7 @@ pub(crate) fn run(arguments: &SearchArguments) -> Result<()> {
     let options = SearchOptions {
         limit: arguments.limit,
         lexical_weight: arguments.lexical_weight,
+        mode: if arguments.exact { SearchMode::Exact } else { SearchMode::Auto },
         ..SearchOptions::default()
     };
     let start = Instant::now();

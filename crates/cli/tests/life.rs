@@ -73,73 +73,80 @@ fn two_processes_build_halves_that_merge_to_the_whole() {
     }
 }
 
-/// Killed so often here; `SHIRUBE_KILLS` sets another number, and crates/xtask/scripts/kill-builds.mjs asks for 200.
-const KILLS: usize = 12;
+/// Killed so often here, in each of two ways to build; `SHIRUBE_KILLS` sets another number, and crates/xtask/scripts/kill-builds.mjs asks for 200 in all.
+const KILLS: usize = 8;
 
-#[test]
-fn a_build_killed_anywhere_leaves_the_old_bundle_or_the_new_one_and_never_a_broken_one() {
-    let kills = std::env::var("SHIRUBE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS);
-    let folder = Folder::new();
-    let words = ["所有権", "再描画"];
-    let build = |word: &str| -> Vec<String> {
-        [
-            "build",
-            &format!("{word}.jsonl"),
-            "--model",
-            "model",
-            "--quiet",
-            "--fresh",
-            "--name",
-            "s",
-            "--out",
-            "bundle",
-        ]
-        .map(str::to_owned)
-        .to_vec()
-    };
-    let as_refs = |a: &[String]| -> Vec<String> { a.to_vec() };
-    let mut wholes = Vec::new();
+fn kills() -> usize {
+    std::env::var("SHIRUBE_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS)
+}
+
+/// Builds `bundle` from one and the other of two sources in turns, with `more` arguments, and kills each build somewhere: what is found is the bundle of
+/// the one before or of this one, every time.
+fn kill_builds(folder: &Folder, sources: [&str; 2], more: &[&str]) {
+    let bundle = folder.0.path().join("bundle");
+    let arguments = sources.map(|source| {
+        let build = ["build", source, "--model", "model", "--quiet", "--name", "s", "--out", "bundle"];
+        [&build[..], more].concat()
+    });
     let mut slowest = Duration::ZERO;
-    for word in words {
-        folder.sections(word, 60);
-        let start = std::time::Instant::now();
-        let arguments = as_refs(&build(word));
-        folder.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-        slowest = slowest.max(start.elapsed());
-        wholes.push(files(&folder.0.path().join("bundle")));
-    }
+    // The first turn may find anything or nothing there.
+    let [_, wholes] = [(); 2].map(|()| {
+        [0, 1].map(|next: usize| {
+            let start = std::time::Instant::now();
+            folder.run(&arguments[next]);
+            slowest = slowest.max(start.elapsed());
+            files(&bundle)
+        })
+    });
+    assert!(wholes[0] != wholes[1]);
     let mut current = 1;
-    let (mut n_old, mut n_new) = (0, 0);
-    for i in 0..kills {
+    for i in 0..kills() {
         let next = 1 - current;
-        let arguments = build(words[next]);
-        let mut child = folder.start(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut child = folder.start(&arguments[next]);
         // Spread over the whole run, from before the first byte to after the last.
         let share = (i as f64 * 0.618_034).fract() * 1.1;
         std::thread::sleep(slowest.mul_f64(share));
         let _ = child.kill();
         let _ = child.wait();
-        let found = files(&folder.0.path().join("bundle"));
+        let found = files(&bundle);
         if found == wholes[next] {
             current = next;
-            n_new += 1;
         } else {
             assert!(found == wholes[current], "kill {i}: neither the old bundle nor the new one");
-            n_old += 1;
         }
     }
     // A build that is left alone mends whatever the killed ones left, and its result is the one that is found.
     let next = 1 - current;
-    let arguments = build(words[next]);
-    folder.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(files(&folder.0.path().join("bundle")) == wholes[next]);
+    folder.run(&arguments[next]);
+    assert!(files(&bundle) == wholes[next]);
     let left: Vec<_> = ["", "codes", "ivf", "lexical", "sections"]
         .iter()
-        .filter_map(|sub| std::fs::read_dir(folder.0.path().join("bundle").join(sub)).ok())
+        .filter_map(|sub| std::fs::read_dir(bundle.join(sub)).ok())
         .flatten()
         .map(|item| item.unwrap().path())
         .filter(|path| path.is_file())
         .collect();
     assert_eq!(left.len(), wholes[next].len(), "no file of another build is left: {left:?}");
-    assert_eq!(n_old + n_new, kills);
+}
+
+#[test]
+fn a_build_killed_anywhere_leaves_the_old_bundle_or_the_new_one_and_never_a_broken_one() {
+    let folder = Folder::new();
+    folder.sections("所有権", 60);
+    folder.sections("再描画", 60);
+    kill_builds(&folder, ["所有権.jsonl", "再描画.jsonl"], &["--fresh"]);
+}
+
+#[test]
+fn an_update_killed_anywhere_leaves_the_old_bundle_or_the_new_one_and_never_a_broken_one() {
+    let folder = Folder::new();
+    folder.sections("所有権", 60);
+    // A few sections changed, one gone, one new.
+    let path = |name: &str| folder.0.path().join(name);
+    let lines = std::fs::read_to_string(path("所有権.jsonl")).unwrap();
+    let changed = lines.replace("7番目の本文", "7番目の書き直した本文");
+    let (_, rest) = changed.split_once('\n').unwrap();
+    let new = "{\"id\":\"新\",\"title\":\"新しい節\",\"text\":\"新しい本文です。\",\"url\":\"n\"}\n";
+    std::fs::write(path("更新.jsonl"), format!("{rest}{new}")).unwrap();
+    kill_builds(&folder, ["所有権.jsonl", "更新.jsonl"], &[]);
 }

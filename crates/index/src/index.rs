@@ -4,7 +4,7 @@ use crate::builder::BuiltIndex;
 use crate::codec::ResidualCodec;
 use crate::error::IndexError;
 use crate::scorer::{PreparedQuery, Scorer};
-use crate::search::Ivf;
+use crate::search::{Ivf, SCAN_TOKENS};
 use shirube_core::DocId;
 use shirube_format::bundle::{Bundle, CodecTables};
 use shirube_kernels::{CompressedTokens, Kernels, TokenMatch, TokenRange};
@@ -27,7 +27,7 @@ pub struct Index {
     residuals: Vec<u8>,
     inverse_norms: Vec<f32>,
     documents: Vec<TokenRange>,
-    /// Made by the first search that probes.
+    /// Made by [`Self::open`] where searches probe, otherwise by the first one that is told to.
     ivf: OnceLock<Ivf>,
 }
 
@@ -85,7 +85,12 @@ impl Index {
         }
         let inverse_norms = codec.inverse_norms(&codes, &residuals);
         let scorer = Scorer::new(codec, kernels);
-        Ok(Self { scorer, codes, residuals, inverse_norms, documents, ivf: OnceLock::new() })
+        let index = Self { scorer, codes, residuals, inverse_norms, documents, ivf: OnceLock::new() };
+        if index.n_tokens() > SCAN_TOKENS {
+            // Not left to the first search, which would wait for it.
+            index.ivf();
+        }
+        Ok(index)
     }
 
     /// Documents.
@@ -228,18 +233,22 @@ impl Index {
     }
 }
 
-/// The `top_k` best, best first: a partial selection, then a sort of what is left.
-pub(crate) fn best(mut scored: Vec<ScoredDocument>, top_k: usize) -> Vec<ScoredDocument> {
-    let order = |a: &ScoredDocument, b: &ScoredDocument| {
-        b.score.total_cmp(&a.score).then(a.document.cmp(&b.document))
-    };
-    if top_k == 0 {
-        return Vec::new();
+fn order(a: &ScoredDocument, b: &ScoredDocument) -> core::cmp::Ordering {
+    b.score.total_cmp(&a.score).then(a.document.cmp(&b.document))
+}
+
+/// The `n` best, in no order: a partial selection.
+pub(crate) fn select(mut scored: Vec<ScoredDocument>, n: usize) -> Vec<ScoredDocument> {
+    if n < scored.len() && n > 0 {
+        scored.select_nth_unstable_by(n - 1, order);
     }
-    if top_k < scored.len() {
-        scored.select_nth_unstable_by(top_k - 1, order);
-        scored.truncate(top_k);
-    }
+    scored.truncate(n);
+    scored
+}
+
+/// The `top_k` best, best first, ties to the lower id.
+pub(crate) fn best(scored: Vec<ScoredDocument>, top_k: usize) -> Vec<ScoredDocument> {
+    let mut scored = select(scored, top_k);
     scored.sort_unstable_by(order);
     scored
 }
@@ -366,10 +375,16 @@ mod tests {
             let last = (0..lengths.len()).rev().find(|&d| lengths[d] > 0).unwrap();
             let also = [DocId(last as u32)];
             let options = SearchOptions { mode: SearchMode::Scan, top_k: 1, n_candidates: 1, also: &also, ..SearchOptions::default() };
-            let (candidates, n_approximate) = index.candidates(&prepared, &options).unwrap();
-            prop_assert!(candidates.contains(&also[0]) && candidates.len() <= 2);
-            prop_assert!(candidates.windows(2).all(|w| w[0] < w[1]));
-            prop_assert_eq!(n_approximate, lengths.iter().filter(|&&n| n > 0).count());
+            let found = index.search_with(&prepared, &options).unwrap();
+            prop_assert_eq!(found.n_approximate, lengths.iter().filter(|&&n| n > 0).count());
+            // The filter lets the added one through, and holds for it too.
+            prop_assert!(found.n_exact == 1 || found.n_exact == 2);
+            let alone: DocumentSet = also.into_iter().collect();
+            let options = SearchOptions { filter: Some(&alone), ..options };
+            prop_assert_eq!(index.search_with(&prepared, &options).unwrap().hits[0].document, also[0]);
+            let none = DocumentSet::default();
+            let options = SearchOptions { filter: Some(&none), ..options };
+            prop_assert!(index.search_with(&prepared, &options).unwrap().hits.is_empty());
         }
 
         #[test]

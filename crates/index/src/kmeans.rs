@@ -16,6 +16,8 @@ use shirube_kernels::{Epilogue, Kernels, PackedI8, quantize_rows};
 const BLOCK: usize = 512;
 /// Points that go through a block together.
 const POINTS: usize = 64;
+/// Centroids that a small set has in any case; a few kilobytes.
+const LEAST_BY_BYTES: u128 = 256;
 /// Lanes of the maximum: vector registers on most machines.
 const LANES: usize = 16;
 
@@ -27,14 +29,17 @@ pub(crate) struct KMeansOptions {
     pub(crate) seed: u64,
 }
 
-/// The number of centroids for an index of `n_tokens`: `4 * sqrt(n_tokens)` rounded down to a power of two,
-/// at least 1, at most 65,536, and never more than `n_tokens`.
+/// The number of centroids for an index of `n_tokens`: `4 * sqrt(n_tokens)`, on sets of less than a million tokens `n_tokens^(3/4) / 8` but not below 256
+/// for that, rounded down to a power of two; at least 1, at most 65,536, and never more than `n_tokens`.
 ///
 /// PLAID (Santhanam et al. 2022, section 4.1) takes `16 * sqrt(n_tokens)`. Its centroids prune candidates over millions of passages; here they
-/// mostly shorten residuals, and a visitor downloads `dim` bytes for each: rounded up, on a set of 150,000 tokens they were nearly a byte of each token.
+/// mostly shorten residuals, and a visitor downloads `dim` bytes for each: with a root alone, they were half a byte of each token on sets of 100,000.
 pub fn n_centroids_for(n_tokens: usize) -> usize {
     // Integers throughout: the same on every machine.
-    let exact = 16_u128.saturating_mul(n_tokens.max(1) as u128).isqrt();
+    let n = n_tokens.max(1) as u128;
+    let by_root = n.saturating_mul(16).isqrt();
+    let by_bytes = n.saturating_mul(n).saturating_mul(n).isqrt().isqrt() / 8;
+    let exact = by_root.min(by_bytes.max(LEAST_BY_BYTES));
     (1_usize << exact.ilog2().min(16)).min(n_tokens.max(1))
 }
 
@@ -169,10 +174,14 @@ mod tests {
             (3, 3),
             (100, 32),
             (10_000, 256),
-            (145_000, 1024),
-            (262_143, 1024),
-            (262_144, 2048),
+            (20_000, 256),
+            (107_000, 512),
+            (145_000, 512),
+            (300_000, 1024),
+            (1_000_000, 2048),
+            (1_048_576, 4096),
             (2_000_000, 4096),
+            (4_700_000, 8192),
             (usize::MAX / 2, 65_536),
         ] {
             assert_eq!(n_centroids_for(n), expected, "{n} tokens");

@@ -24,6 +24,7 @@ use crate::error::IndexError;
 use crate::index::{ScoredDocument, best};
 use crate::runs::Runs;
 use crate::scorer::{PreparedQuery, Scorer};
+use crate::search::Approximate;
 use shirube_core::DocId;
 use shirube_format::FormatError;
 use shirube_format::bundle::{BlockTable, CodecTables, CodesBlock, CodesDirectory, IvfDirectory, Need};
@@ -93,15 +94,6 @@ pub enum Step<T> {
     Done(T),
     /// Bytes to fetch, all at once, and to [`LazyIndex::provide`] before asking again.
     Needs(Vec<Need>),
-}
-
-/// Documents by their approximate scores: sums of bytes, of no unit.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Approximate {
-    /// What a document that is not in `found` scores.
-    pub others: f32,
-    /// Documents that a list names, ascending, with their scores, all at or above `others`.
-    pub found: Vec<ScoredDocument>,
 }
 
 /// An index of which only tables and directories are in memory.

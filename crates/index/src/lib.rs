@@ -41,7 +41,9 @@ pub use codec::{BucketRule, CodecKind, CodecOptions, Packed, Packer, ResidualCod
 pub use error::IndexError;
 pub use index::{Index, ScoredDocument};
 pub use kmeans::n_centroids_for;
-pub use lazy::{Approximate, LazyIndex, LazyOptions, Step};
+pub use lazy::{LazyIndex, LazyOptions, Step};
 pub use pooling::{MAX_POOL_FACTOR, Pooled, pool};
 pub use scorer::{PreparedQuery, Scorer};
-pub use search::{DocumentSet, EXACT_TOKENS, SCAN_TOKENS, SearchMode, SearchOptions, SearchOutcome};
+pub use search::{
+    Approximate, DocumentSet, EXACT_TOKENS, SCAN_TOKENS, SearchMode, SearchOptions, SearchOutcome,
+};

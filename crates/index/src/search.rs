@@ -7,7 +7,7 @@
 //! A small index starts at stage 3, a middling one at stage 2: [`EXACT_TOKENS`] and [`SCAN_TOKENS`] are where `npm run bench -- crossover` saw the times
 //! cross. A filter leaves documents out before anything is scored.
 
-use crate::index::Index;
+use crate::index::{Index, best, select};
 use crate::{IndexError, PreparedQuery, ScoredDocument};
 use shirube_core::DocId;
 use shirube_kernels::TokenRange;
@@ -55,6 +55,15 @@ pub struct SearchOptions<'a> {
     pub filter: Option<&'a DocumentSet>,
     /// Documents scored exactly in any case, if the filter lets them.
     pub also: &'a [DocId],
+}
+
+/// Documents by their approximate scores: sums of bytes, of no unit.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Approximate {
+    /// What a document that is not in `found` scores.
+    pub others: f32,
+    /// Documents looked at, ascending, with their scores, all at or above `others`.
+    pub found: Vec<ScoredDocument>,
 }
 
 /// What a search found.
@@ -192,35 +201,22 @@ impl Index {
         let n_exact = candidates.len();
         let scored =
             candidates.into_iter().zip(scores).map(|(document, score)| ScoredDocument { document, score });
-        Ok(SearchOutcome {
-            hits: crate::index::best(scored.collect(), options.top_k),
-            n_approximate,
-            n_exact,
-        })
+        Ok(SearchOutcome { hits: best(scored.collect(), options.top_k), n_approximate, n_exact })
     }
 
-    /// The documents to score exactly, ascending, and how many were scored approximately to find them: what [`Self::search_with`] starts from,
-    /// for callers that mix MaxSim with another score.
+    /// The documents that the approximate stage looks at, with their scores there; `None` where the mode has no such stage and every document that the
+    /// filter lets through is scored exactly. For callers that mix MaxSim with another score before they choose candidates.
     ///
     /// # Errors
-    /// As [`Self::search_with`].
-    pub fn candidates(
+    /// [`IndexError::Parts`] if the query was prepared for another index.
+    pub fn estimate(
         &self,
         query: &PreparedQuery,
         options: &SearchOptions<'_>,
-    ) -> Result<(Vec<DocId>, usize), IndexError> {
-        let allowed = |d: DocId| options.filter.is_none_or(|set| set.contains(d));
-        let wanted = |d: &DocId| allowed(*d) && self.has_tokens(*d);
-        let all = || (0..self.n_documents() as u32).map(DocId).filter(wanted);
-        let mode = match options.mode {
-            SearchMode::Auto if self.n_tokens() <= EXACT_TOKENS => SearchMode::Exact,
-            SearchMode::Auto if self.n_tokens() <= SCAN_TOKENS => SearchMode::Scan,
-            SearchMode::Auto => SearchMode::Probe,
-            mode => mode,
-        };
-        let pool: Vec<DocId> = match mode {
-            SearchMode::Exact => return Ok((all().collect(), 0)),
-            SearchMode::Scan | SearchMode::Auto => all().collect(),
+    ) -> Result<Option<Approximate>, IndexError> {
+        let pool: Vec<DocId> = match self.mode(options.mode) {
+            SearchMode::Exact => return Ok(None),
+            SearchMode::Scan | SearchMode::Auto => self.all(options.filter).collect(),
             SearchMode::Probe => {
                 let ivf = self.ivf();
                 let mut found = DocumentSet::default();
@@ -230,25 +226,55 @@ impl Index {
                         found.insert(DocId(d));
                     });
                 }
-                found.iter().filter(wanted).collect()
+                found.iter().filter(|&d| self.wanted(d, options.filter)).collect()
             }
         };
-        let n_approximate = pool.len();
-        let n_candidates = options.n_candidates.max(options.top_k);
-        let mut kept: DocumentSet = if pool.len() <= n_candidates {
-            pool.into_iter().collect()
-        } else {
-            let scores = self.approximate(query, &pool)?;
-            let mut ranked: Vec<(u32, DocId)> = scores.into_iter().zip(pool).collect();
-            ranked.select_nth_unstable_by(n_candidates - 1, |a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
-            ranked[..n_candidates].iter().map(|&(_, d)| d).collect()
+        let scores = self.approximate(query, &pool)?;
+        let others = match self.mode(options.mode) {
+            SearchMode::Probe => scores.iter().copied().min().unwrap_or(0),
+            _ => 0,
         };
+        let found = pool.into_iter().zip(scores);
+        let found = found.map(|(document, score)| ScoredDocument { document, score: score as f32 });
+        Ok(Some(Approximate { others: others as f32, found: found.collect() }))
+    }
+
+    /// The documents to score exactly, ascending, and how many were scored approximately to find them.
+    fn candidates(
+        &self,
+        query: &PreparedQuery,
+        options: &SearchOptions<'_>,
+    ) -> Result<(Vec<DocId>, usize), IndexError> {
+        let Some(Approximate { found, .. }) = self.estimate(query, options)? else {
+            return Ok((self.all(options.filter).collect(), 0));
+        };
+        let n_approximate = found.len();
+        let mut kept: DocumentSet =
+            select(found, options.n_candidates.max(options.top_k)).into_iter().map(|d| d.document).collect();
         for &document in options.also {
             self.range(document)?;
-            if wanted(&document) {
+            if self.wanted(document, options.filter) {
                 kept.insert(document);
             }
         }
         Ok((kept.iter().collect(), n_approximate))
+    }
+
+    /// The mode that `Auto` stands for here.
+    fn mode(&self, mode: SearchMode) -> SearchMode {
+        match mode {
+            SearchMode::Auto if self.n_tokens() <= EXACT_TOKENS => SearchMode::Exact,
+            SearchMode::Auto if self.n_tokens() <= SCAN_TOKENS => SearchMode::Scan,
+            SearchMode::Auto => SearchMode::Probe,
+            mode => mode,
+        }
+    }
+
+    fn wanted(&self, document: DocId, filter: Option<&DocumentSet>) -> bool {
+        filter.is_none_or(|set| set.contains(document)) && self.has_tokens(document)
+    }
+
+    fn all<'a>(&'a self, filter: Option<&'a DocumentSet>) -> impl Iterator<Item = DocId> + 'a {
+        (0..self.n_documents() as u32).map(DocId).filter(move |&d| self.wanted(d, filter))
     }
 }

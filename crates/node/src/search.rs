@@ -3,7 +3,8 @@
 use crate::error::{NodeError, js, parse};
 use shirube_format::bundle::{Bundle, BundleEntry, ENTRY_NAME, ModelRef, shard_paths};
 use shirube_retriever::{
-    BundleLoader, FormatError, Kernels, ModelLoader, Need, Retriever, SearchOptions, SearchResults, report,
+    BundleLoader, FormatError, Kernels, ModelLoader, Need, Retriever, SearchMode, SearchOptions,
+    SearchResults, report,
 };
 use shirube_site::Inspection;
 use shirube_site::arguments::SearchArguments;
@@ -132,6 +133,7 @@ impl Searcher {
         let options = SearchOptions {
             limit: arguments.limit,
             lexical_weight: arguments.lexical_weight,
+            mode: if arguments.exact { SearchMode::Exact } else { SearchMode::Auto },
             ..SearchOptions::default()
         };
         Ok(Self { retriever, bundle, options })

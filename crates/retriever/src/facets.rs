@@ -113,12 +113,13 @@ impl Facets {
         self.filters.iter().map(count).collect()
     }
 
-    /// Adds each document's weight to its score: `score + deviation * ln(weight)`, so that a weight means the same on every scale of scores.
-    pub(crate) fn weigh(&self, scores: &mut [f32]) {
+    /// Adds each document's weight to its score: `score + deviation * ln(weight)`, so that a weight means the same on every scale of scores. The deviation
+    /// is that of the documents that are `allowed`.
+    pub(crate) fn weigh(&self, scores: &mut [f32], allowed: Option<&[bool]>) {
         if self.log_weights.is_empty() {
             return;
         }
-        let deviation = crate::fusion::deviation(scores);
+        let deviation = crate::fusion::deviation(scores, allowed);
         scores.iter_mut().zip(&self.log_weights).for_each(|(score, log)| *score += deviation * log);
     }
 
@@ -248,10 +249,10 @@ mod tests {
     fn a_weight_of_one_changes_nothing_and_more_lifts() {
         let facets = of(&[section(&[], 0, None), section(&[], 0, Some(2.0)), section(&[], 0, Some(0.0))]);
         let mut scores = [1.0, 1.0, 1.0];
-        facets.weigh(&mut scores);
+        facets.weigh(&mut scores, None);
         assert_eq!(scores, [1.0; 3], "scores that do not differ have no scale");
         let mut scores = [0.0, 2.0, 4.0];
-        facets.weigh(&mut scores);
+        facets.weigh(&mut scores, None);
         let deviation = (8.0f32 / 3.0).sqrt();
         assert_eq!(scores[0], 0.0);
         assert!((scores[1] - (2.0 + deviation * 2.0f32.ln())).abs() < 1e-5);

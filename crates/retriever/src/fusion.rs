@@ -4,8 +4,8 @@
 //! fused(d) = maxsim(d) / max maxsim + lexical_weight * bm25(d) / max bm25
 //! ```
 //!
-//! The maxima are taken over the documents of one query: MaxSim grows with the query's length and BM25 with its terms' rarity, so neither
-//! has a fixed scale, but the best document of each is a scale that a search over a few shards knows as well as one over everything.
+//! The maxima are taken over the documents of one query that its filters let through: MaxSim grows with the query's length and BM25 with its terms'
+//! rarity, so neither has a fixed scale, but the best document of each is a scale that a search over a few shards knows as well as one over everything.
 //! Words can add at most `lexical_weight`, however rare they are. A list whose best score is not above zero says nothing and counts as zero.
 //!
 //! Ways not taken: sums of z-scores, which need the scores of all documents and let one rare word outvote everything (R@1 on JaQuAD dev
@@ -15,9 +15,15 @@
 /// How much words count beside meaning unless the caller says otherwise.
 pub const LEXICAL_WEIGHT: f32 = 0.3;
 
-/// What a list's scores are multiplied by: one over its best score.
-fn scale(scores: &[f32]) -> f32 {
-    let best = scores.iter().copied().fold(0.0, f32::max);
+/// Whether `document` counts; `None` is all.
+fn counts(allowed: Option<&[bool]>, document: usize) -> bool {
+    allowed.is_none_or(|allowed| allowed[document])
+}
+
+/// What a list's scores are multiplied by: one over the best score of those that count.
+fn scale(scores: &[f32], allowed: Option<&[bool]>) -> f32 {
+    let counted = scores.iter().enumerate().filter(|(d, _)| counts(allowed, *d));
+    let best = counted.map(|(_, &score)| score).fold(0.0, f32::max);
     if best > 0.0 { best.recip() } else { 0.0 }
 }
 
@@ -26,38 +32,65 @@ fn scale(scores: &[f32]) -> f32 {
 /// # Panics
 /// If the two lists do not score the same documents: the caller's mistake.
 pub fn fuse(maxsim: &[f32], lexical: &[f32], lexical_weight: f32) -> Vec<f32> {
+    fuse_among(maxsim, lexical, lexical_weight, None)
+}
+
+/// [`fuse`] on the scale of the documents that are `allowed`.
+pub(crate) fn fuse_among(
+    maxsim: &[f32],
+    lexical: &[f32],
+    lexical_weight: f32,
+    allowed: Option<&[bool]>,
+) -> Vec<f32> {
     assert_eq!(maxsim.len(), lexical.len(), "both score every document");
     if lexical_weight == 0.0 {
         return maxsim.to_vec();
     }
-    let (m_scale, l_scale) = (scale(maxsim), lexical_weight * scale(lexical));
+    let (m_scale, l_scale) = (scale(maxsim, allowed), lexical_weight * scale(lexical, allowed));
     maxsim.iter().zip(lexical).map(|(m, l)| m * m_scale + l * l_scale).collect()
 }
 
-/// The population deviation of `scores`.
-pub(crate) fn deviation(scores: &[f32]) -> f32 {
-    let n = scores.len().max(1) as f64;
-    let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / n;
-    (scores.iter().map(|&s| (f64::from(s) - mean).powi(2)).sum::<f64>() / n).sqrt() as f32
+/// The population deviation of the `scores` of documents that are `allowed`.
+pub(crate) fn deviation(scores: &[f32], allowed: Option<&[bool]>) -> f32 {
+    let counted =
+        || scores.iter().enumerate().filter(|(d, _)| counts(allowed, *d)).map(|(_, &score)| f64::from(score));
+    let n = counted().count().max(1) as f64;
+    let mean = counted().sum::<f64>() / n;
+    (counted().map(|score| (score - mean).powi(2)).sum::<f64>() / n).sqrt() as f32
 }
 
 /// The best `k` of `documents`, best first, ties to the lower id.
-pub(crate) fn top_k(mut documents: Vec<u32>, scores: &[f32], k: usize) -> Vec<u32> {
+pub(crate) fn top_k(documents: impl IntoIterator<Item = u32>, scores: &[f32], k: usize) -> Vec<u32> {
     let order = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
-    if k == 0 || documents.is_empty() {
+    if k == 0 {
         return Vec::new();
     }
-    if documents.len() > k {
-        documents.select_nth_unstable_by(k - 1, order);
-        documents.truncate(k);
+    // Room for twice as many: whenever it is full the better half stays, and most of what comes later is below that at a glance.
+    let room = k.saturating_mul(2).max(64);
+    let (mut kept, mut least) = (Vec::new(), f32::NEG_INFINITY);
+    for document in documents {
+        if scores[document as usize] < least {
+            continue;
+        }
+        kept.push(document);
+        if kept.len() == room {
+            kept.select_nth_unstable_by(k - 1, order);
+            kept.truncate(k);
+            least = scores[kept[k - 1] as usize];
+        }
     }
-    documents.sort_unstable_by(order);
-    documents
+    if kept.len() > k {
+        kept.select_nth_unstable_by(k - 1, order);
+        kept.truncate(k);
+    }
+    kept.sort_unstable_by(order);
+    kept
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{fuse, top_k};
+    use super::{deviation, fuse, fuse_among, top_k};
+    use proptest::prelude::*;
 
     #[test]
     fn the_fused_score_is_the_formula_written_out() {
@@ -92,5 +125,24 @@ mod tests {
             assert_eq!(top_k(vec![0, 1, 2, 3], &[1.0, 2.0, 2.0, 1.0], k), [1, 2, 0, 3][..k.min(4)]);
         }
         assert!(top_k(Vec::new(), &[], 3).is_empty());
+    }
+
+    #[test]
+    fn what_a_filter_leaves_out_tells_no_scale() {
+        let allowed = [true, false, true];
+        let fused = fuse_among(&[1.0, 8.0, 2.0], &[3.0, 9.0, 0.0], 0.5, Some(&allowed));
+        assert_eq!((fused[0], fused[2]), (0.5 + 0.5, 1.0));
+        assert_eq!(deviation(&[1.0, 8.0, 3.0], Some(&allowed)), 1.0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_best_are_those_of_a_full_sort(scores in prop::collection::vec(-3_i8..3, 0..400), k in 0_usize..70) {
+            let scores: Vec<f32> = scores.into_iter().map(f32::from).collect();
+            let mut sorted: Vec<u32> = (0..scores.len() as u32).collect();
+            sorted.sort_by(|a, b| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b)));
+            sorted.truncate(k);
+            prop_assert_eq!(top_k(0..scores.len() as u32, &scores, k), sorted);
+        }
     }
 }

@@ -37,6 +37,6 @@ pub use shirube_format::{
     FormatError,
     bundle::{Need, RESIDENT_BYTES, Section},
 };
-pub use shirube_index::{Index, LazyIndex, LazyOptions};
+pub use shirube_index::{Index, LazyIndex, LazyOptions, SearchMode, SearchOptions as IndexSearchOptions};
 pub use shirube_kernels::Kernels;
 pub use shirube_lexical::{BM25_B, BM25_K1};

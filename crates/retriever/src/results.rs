@@ -5,6 +5,7 @@ use core::ops::Range;
 use serde::Serialize;
 use shirube_core::DocId;
 use shirube_format::bundle::{Need, Section, SectionPart};
+use shirube_index::SearchMode;
 use std::collections::BTreeMap;
 
 /// Marks weaker than this are left out: particles match everywhere and weigh next to nothing.
@@ -27,6 +28,9 @@ pub struct SearchOptions {
     pub filters: Filters,
     /// Order of the `limit` best hits; `None` is by score.
     pub sort: Option<SortBy>,
+    /// Which documents that pass the filters are scored exactly: `Auto` all of a small index, of a large one those that look best by their centroids and
+    /// words, in a fraction of the time; `Exact` all, to hold others against (an index on its host is then read whole).
+    pub mode: SearchMode,
 }
 
 impl Default for SearchOptions {
@@ -38,6 +42,7 @@ impl Default for SearchOptions {
             lexical_weight: crate::LEXICAL_WEIGHT,
             filters: Filters::new(),
             sort: None,
+            mode: SearchMode::Auto,
         }
     }
 }
@@ -75,7 +80,7 @@ pub struct SearchResults {
     pub query_tokens: Vec<QueryToken>,
     /// Whether the query was longer than the model reads; the rest was left out.
     pub truncated: bool,
-    /// Documents ranked: those that the filters keep.
+    /// Documents searched: those that the filters keep; of an index on its host those of them that were scored exactly.
     pub n_scored: usize,
     /// What the bundle can be narrowed by: name to values with counts.
     pub filters: BTreeMap<String, Vec<FilterCount>>,

@@ -2,7 +2,7 @@
 
 use crate::RetrieverError;
 use crate::facets::{Facets, Filters};
-use crate::fusion::{fuse, top_k};
+use crate::fusion::top_k;
 use crate::marks::mark;
 use crate::matches::{Word, matches_of, words_of};
 use crate::results::{
@@ -17,7 +17,7 @@ use shirube_format::FormatError;
 use shirube_format::bundle::{
     BlockTable, BundleEntry, LexicalDirectory, ModelRef, Need, Section, SectionsDirectory,
 };
-use shirube_index::{Index, LazyOptions, PreparedQuery, Step};
+use shirube_index::{Index, LazyOptions, PreparedQuery, SearchMode, Step};
 use shirube_kernels::Kernels;
 use shirube_lexical::{Held, ShardedIndex, WordScores};
 use shirube_text::{Normalizer, Rules};
@@ -118,17 +118,18 @@ struct Encoded {
     prepared: PreparedQuery,
     words: Vec<Word>,
     truncated: bool,
-    /// Scores, and what they were chosen for where not every document has one.
+    /// Scores, and what they were chosen for where not every document has an exact one.
     scores: Option<(Scores, Option<Chosen>)>,
     timings: Timings,
 }
 
-/// What decides which documents a lazy search scores, beside the query.
+/// What decides which documents are scored where not all are, beside the query.
 #[derive(Clone, Debug, PartialEq)]
 struct Chosen {
     lexical_weight: f32,
     filters: Filters,
     limit: usize,
+    mode: SearchMode,
 }
 
 impl Retriever {
@@ -357,7 +358,7 @@ impl Retriever {
             .map(|(i, &score)| score > 0.0 && allowed.as_ref().is_none_or(|allowed| allowed[i]))
             .collect();
         let mut scores = lexical.clone();
-        self.facets.weigh(&mut scores);
+        self.facets.weigh(&mut scores, allowed.as_deref());
         // No sum of parts outweighs the whole: each step is an upper bound of what terms can give.
         let lift = |held: Held| bound * f32::from(held as u8);
         scores.iter_mut().zip(&tiers).for_each(|(score, &tier)| *score += lift(tier));
@@ -421,7 +422,8 @@ impl Retriever {
         })))
     }
 
-    /// The best sections for `query` by words and meaning. All documents are scored, or of an index on its host those that look best.
+    /// The best sections for `query` by words and meaning. All documents are scored, of a large index those that look best; see
+    /// [`SearchOptions::mode`].
     ///
     /// # Errors
     /// [`RetrieverError::NoModel`] before [`Self::attach`]; [`RetrieverError::EmptyQuery`], [`RetrieverError::Setting`] for a limit outside 1 to 1000,
@@ -457,13 +459,14 @@ impl Retriever {
         let start = clock();
         let weight = options.lexical_weight;
         let mut needs = if weight > 0.0 { self.words.needs(query) } else { Vec::new() };
-        let chosen =
-            Chosen { lexical_weight: weight, filters: options.filters.clone(), limit: options.limit };
+        let (limit, mode) = (options.limit, options.mode);
+        let chosen = Chosen { lexical_weight: weight, filters: options.filters.clone(), limit, mode };
+        let lazy = if mode == SearchMode::Exact { LazyOptions::UNBOUNDED } else { meaning.lazy };
         let known = |(_, of): &(Scores, Option<Chosen>)| of.as_ref().is_none_or(|of| *of == chosen);
         let scores = encoded.scores.take().filter(known);
         if scores.is_none() {
             // Lists of documents beside those of words: one round less.
-            needs.extend(meaning.vectors.first_needs(&encoded.prepared, &meaning.lazy));
+            needs.extend(meaning.vectors.first_needs(&encoded.prepared, &lazy));
         }
         if !needs.is_empty() {
             encoded.scores = scores;
@@ -475,31 +478,29 @@ impl Retriever {
         } else {
             vec![0.0; meaning.vectors.n_documents()]
         };
+        let wanted = Wanted {
+            facets: &self.facets,
+            lexical: &lexical,
+            lexical_weight: weight,
+            allowed: allowed.as_deref(),
+            limit,
+            mode,
+        };
         let (scores, of) = match scores {
             Some(scores) => scores,
-            None => {
-                let wanted = Wanted {
-                    facets: &self.facets,
-                    lexical: &lexical,
-                    lexical_weight: weight,
-                    allowed: allowed.as_deref(),
-                    limit: options.limit,
-                };
-                match meaning.vectors.score(&encoded.prepared, &meaning.lazy, wanted)? {
-                    Step::Done(scores) => {
-                        let of = scores.scored.is_some().then_some(chosen);
-                        (scores, of)
-                    }
-                    Step::Needs(needs) => {
-                        meaning.last = Some(encoded);
-                        return Ok(Answer::Needs(needs));
-                    }
+            None => match meaning.vectors.score(&encoded.prepared, &lazy, wanted)? {
+                Step::Done(scores) => {
+                    let of = scores.scored.is_some().then_some(chosen);
+                    (scores, of)
                 }
-            }
+                Step::Needs(needs) => {
+                    meaning.last = Some(encoded);
+                    return Ok(Answer::Needs(needs));
+                }
+            },
         };
-        let mut fused = fuse(&scores.maxsim, &lexical, weight);
-        self.facets.weigh(&mut fused);
-        // Of an index on its host only what was scored can be ranked; the filters were applied before.
+        let fused = wanted.fused(&scores.maxsim);
+        // Only what was scored can be ranked; the filters were applied before.
         let found = self.best(&fused, scores.scored.as_deref().or(allowed.as_deref()), options);
         let needs = self.sections.needs(&found);
         let meaning = self.meaning.as_mut().ok_or(RetrieverError::NoModel)?;
@@ -550,7 +551,7 @@ impl Retriever {
                 .map(|word| QueryToken { range: word.range.clone(), weight: word.weight })
                 .collect(),
             truncated: encoded.truncated || cut,
-            n_scored: match scores.scored.as_ref().or(allowed.as_ref()) {
+            n_scored: match scores.scored.as_ref().filter(|_| self.status.lazy).or(allowed.as_ref()) {
                 Some(counted) => counted.iter().filter(|&&counted| counted).count(),
                 None => scores.maxsim.len(),
             },

@@ -2,17 +2,19 @@
 
 use crate::RetrieverError;
 use crate::facets::Facets;
-use crate::fusion::{fuse, top_k};
+use crate::fusion::{fuse_among, top_k};
 use shirube_core::DocId;
 use shirube_format::FormatError;
 use shirube_format::bundle::{BlockTable, Need};
-use shirube_index::{Index, LazyIndex, LazyOptions, PreparedQuery, Step};
+use shirube_index::{
+    Approximate, DocumentSet, Index, LazyIndex, LazyOptions, PreparedQuery, SearchMode, SearchOptions, Step,
+};
 use shirube_kernels::TokenMatch;
 
 /// The token embeddings of a bundle.
 #[derive(Debug)]
 pub enum Vectors {
-    /// All in memory: every document is scored.
+    /// All in memory: every document is scored, of a large index those that look best.
     Resident(Box<Index>),
     /// On their host: a search asks for what it needs, and scores the documents that look best.
     Lazy(Box<LazyIndex>),
@@ -39,7 +41,7 @@ pub(crate) struct Scores {
     pub(crate) scored: Option<Vec<bool>>,
 }
 
-/// What a search that stays lazy must know of a query's other half.
+/// What decides which documents are scored, beside the query's embeddings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wanted<'a> {
     pub(crate) facets: &'a Facets,
@@ -50,6 +52,50 @@ pub(crate) struct Wanted<'a> {
     pub(crate) allowed: Option<&'a [bool]>,
     /// Hits wanted.
     pub(crate) limit: usize,
+    /// Which of those that pass are scored exactly.
+    pub(crate) mode: SearchMode,
+}
+
+impl Wanted<'_> {
+    /// What documents are ranked by: words and meaning in one score, then the weights of the site.
+    pub(crate) fn fused(&self, maxsim: &[f32]) -> Vec<f32> {
+        let mut fused = fuse_among(maxsim, self.lexical, self.lexical_weight, self.allowed);
+        self.facets.weigh(&mut fused, self.allowed);
+        fused
+    }
+
+    fn passes(&self, document: u32) -> bool {
+        self.allowed.is_none_or(|allowed| allowed[document as usize])
+    }
+
+    /// The `n` best documents by estimates of their MaxSim `[n_documents]`, best first: those with the query's words come up here too.
+    fn ranked(&self, maxsim: &[f32], n: usize) -> impl Iterator<Item = DocId> {
+        let all = (0..maxsim.len() as u32).filter(|&d| self.passes(d));
+        top_k(all, &self.fused(maxsim), n).into_iter().map(DocId)
+    }
+
+    /// Exact scores of the `candidates` among the estimates of all others, which are brought to the same scale: they spread the weights of a site, and
+    /// are never ranked.
+    fn settle(&self, mut maxsim: Vec<f32>, candidates: Vec<DocId>, exact: Vec<f32>) -> Scores {
+        let best = |scores: &[f32]| scores.iter().copied().fold(0.0, f32::max);
+        let estimated_best = best(&maxsim);
+        let ratio = if estimated_best > 0.0 { best(&exact) / estimated_best } else { 0.0 };
+        maxsim.iter_mut().for_each(|score| *score *= ratio);
+        let mut scored = vec![false; maxsim.len()];
+        for (document, score) in candidates.into_iter().zip(exact) {
+            maxsim[document.0 as usize] = score;
+            // Of an index on its host some came along with their block though the filter leaves them out.
+            scored[document.0 as usize] = self.passes(document.0);
+        }
+        Scores { maxsim, scored: Some(scored) }
+    }
+}
+
+/// `[n_documents]` scores of the approximate stage.
+fn estimates(approximate: &Approximate, n_documents: usize) -> Vec<f32> {
+    let mut maxsim = vec![approximate.others; n_documents];
+    approximate.found.iter().for_each(|found| maxsim[found.document.0 as usize] = found.score);
+    maxsim
 }
 
 impl Vectors {
@@ -105,47 +151,17 @@ impl Vectors {
         }
     }
 
-    /// Scores every document, or those that look best by centroids and words together.
+    /// Scores every document that passes, or those that look best by centroids and words together.
     pub(crate) fn score(
         &mut self,
         query: &PreparedQuery,
         options: &LazyOptions,
         wanted: Wanted<'_>,
     ) -> Result<Step<Scores>, RetrieverError> {
-        let index = match self {
-            Self::Resident(index) => {
-                return Ok(Step::Done(Scores { maxsim: index.score_all(query)?, scored: None }));
-            }
-            Self::Lazy(index) => index,
-        };
-        let approximate = match index.approximate(query, options)? {
-            Step::Done(approximate) => approximate,
-            Step::Needs(needs) => return Ok(Step::Needs(needs)),
-        };
-        let mut maxsim = vec![approximate.others; index.n_documents()];
-        approximate.found.iter().for_each(|found| maxsim[found.document.0 as usize] = found.score);
-        let mut fused = fuse(&maxsim, wanted.lexical, wanted.lexical_weight);
-        wanted.facets.weigh(&mut fused);
-        let passes = |&d: &u32| wanted.allowed.is_none_or(|allowed| allowed[d as usize]);
-        let all = (0..maxsim.len() as u32).filter(passes).collect();
-        let ranked = top_k(all, &fused, options.n_full_scores.max(wanted.limit)).into_iter().map(DocId);
-        let candidates = index.affordable(query, options, ranked, wanted.limit)?;
-        let exact = match index.score(query, options, &candidates)? {
-            Step::Done(exact) => exact,
-            Step::Needs(needs) => return Ok(Step::Needs(needs)),
-        };
-        // Estimates on the scale of the exact scores: they spread weights, and are never ranked.
-        let best = |scores: &[f32]| scores.iter().copied().fold(0.0, f32::max);
-        let approximate_best = best(&maxsim);
-        let ratio = if approximate_best > 0.0 { best(&exact) / approximate_best } else { 0.0 };
-        maxsim.iter_mut().for_each(|score| *score *= ratio);
-        let mut scored = vec![false; maxsim.len()];
-        for (document, score) in candidates.into_iter().zip(exact) {
-            maxsim[document.0 as usize] = score;
-            // Some came along with their block though the filter leaves them out: their scores only tell the scale.
-            scored[document.0 as usize] = passes(&document.0);
+        match self {
+            Self::Resident(index) => Ok(Step::Done(score_in_memory(index, query, wanted)?)),
+            Self::Lazy(index) => score_on_host(index, query, options, wanted),
         }
-        Ok(Step::Done(Scores { maxsim, scored: Some(scored) }))
     }
 
     /// For each query token, the stored token of a scored document that it matched best.
@@ -165,5 +181,84 @@ impl Vectors {
         if let Self::Lazy(index) = self {
             index.tidy();
         }
+    }
+}
+
+fn score_in_memory(
+    index: &Index,
+    query: &PreparedQuery,
+    wanted: Wanted<'_>,
+) -> Result<Scores, RetrieverError> {
+    let passing =
+        |allowed: &[bool]| (0..allowed.len() as u32).filter(|&d| allowed[d as usize]).map(DocId).collect();
+    let filter: Option<DocumentSet> = wanted.allowed.map(passing);
+    let options = SearchOptions { mode: wanted.mode, filter: filter.as_ref(), ..SearchOptions::default() };
+    let n = index.n_documents();
+    let (maxsim, candidates) = match (index.estimate(query, &options)?, &filter) {
+        (None, None) => return Ok(Scores { maxsim: index.score_all(query)?, scored: None }),
+        (None, Some(filter)) => (vec![0.0; n], filter.iter().collect()),
+        (Some(approximate), _) => {
+            let maxsim = estimates(&approximate, n);
+            // Several passages of a section make one hit.
+            let n_candidates = options.n_candidates.max(2 * wanted.limit);
+            let mut candidates: Vec<DocId> = wanted.ranked(&maxsim, n_candidates).collect();
+            // In the order in which they lie in memory.
+            candidates.sort_unstable();
+            (maxsim, candidates)
+        }
+    };
+    let exact = index.score(query, &candidates)?;
+    Ok(wanted.settle(maxsim, candidates, exact))
+}
+
+fn score_on_host(
+    index: &mut LazyIndex,
+    query: &PreparedQuery,
+    options: &LazyOptions,
+    wanted: Wanted<'_>,
+) -> Result<Step<Scores>, RetrieverError> {
+    let approximate = match index.approximate(query, options)? {
+        Step::Done(approximate) => approximate,
+        Step::Needs(needs) => return Ok(Step::Needs(needs)),
+    };
+    let maxsim = estimates(&approximate, index.n_documents());
+    let ranked = wanted.ranked(&maxsim, options.n_full_scores.max(wanted.limit));
+    let candidates = index.affordable(query, options, ranked, wanted.limit)?;
+    Ok(match index.score(query, options, &candidates)? {
+        Step::Done(exact) => Step::Done(wanted.settle(maxsim, candidates, exact)),
+        Step::Needs(needs) => Step::Needs(needs),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shirube_format::bundle::{FacetTable, Section};
+    use shirube_index::ScoredDocument;
+
+    #[test]
+    fn candidates_come_by_centroids_and_by_words_and_none_that_a_filter_leaves_out() {
+        let sections = vec![Section::default(); 6];
+        let facets = Facets::new(FacetTable::of(&sections), 6);
+        let found = |document, score| ScoredDocument { document: DocId(document), score };
+        let approximate =
+            Approximate { others: 10.0, found: vec![found(1, 40.0), found(2, 30.0), found(4, 20.0)] };
+        let maxsim = estimates(&approximate, 6);
+        assert_eq!(maxsim, [10.0, 40.0, 30.0, 10.0, 20.0, 10.0]);
+        let lexical = [0.0, 0.0, 0.0, 8.0, 0.0, 1.0];
+        let wanted = |lexical_weight, allowed| Wanted {
+            facets: &facets,
+            lexical: &lexical,
+            lexical_weight,
+            allowed,
+            limit: 2,
+            mode: SearchMode::Probe,
+        };
+        let ranked = |wanted: Wanted<'_>, n| wanted.ranked(&maxsim, n).map(|d| d.0).collect::<Vec<_>>();
+        assert_eq!(ranked(wanted(0.0, None), 3), [1, 2, 4]);
+        // No list names document 3; the query's words bring it.
+        assert_eq!(ranked(wanted(1.0, None), 2), [3, 1]);
+        let allowed = [true, false, true, false, true, true];
+        assert_eq!(ranked(wanted(1.0, Some(&allowed)), 3), [5, 2, 4]);
     }
 }

@@ -120,6 +120,9 @@ pub struct SearchArguments {
     /// Read only what the query needs of a large bundle, as a browser does, in place of all codes; of the documents that look best only
     #[arg(long, conflicts_with = "words")]
     pub lazy: bool,
+    /// Score every section exactly, however large the bundle: the answer to hold others against
+    #[arg(long, conflicts_with = "words")]
+    pub exact: bool,
     /// By words alone, without a model
     #[arg(long)]
     pub words: bool,

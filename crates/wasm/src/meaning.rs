@@ -8,7 +8,10 @@ use js_sys::{Array, Float32Array, Int8Array, Uint8Array, Uint16Array, Uint32Arra
 use shirube_core::Role;
 use shirube_format::bundle::ModelRef;
 use shirube_format::model::FileEntry;
-use shirube_retriever::{BundleLoader, Computed, Kernels, ModelLoader, RetrieverError, SearchOptions};
+use shirube_retriever::{
+    BundleLoader, Computed, IndexSearchOptions, Kernels, ModelLoader, RetrieverError, SearchMode,
+    SearchOptions,
+};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen]
@@ -93,7 +96,7 @@ impl Engine {
     }
 
     /// The best sections for `query` by words and meaning, or what is needed for that; offsets count UTF-16 code units. `lexical_weight` is how much
-    /// words count beside meaning, 0 to 10.
+    /// words count beside meaning, 0 to 10. With `exact` every section is scored exactly, of a large index too.
     ///
     /// # Errors
     /// `EMPTY_QUERY`, `BAD_ARGUMENT`.
@@ -104,6 +107,7 @@ impl Engine {
         lexical_weight: f32,
         filters: JsValue,
         sort: JsValue,
+        exact: bool,
     ) -> Result<JsValue, JsValue> {
         let loaded = self.loaded.as_mut().ok_or_else(not_loaded)?;
         let options = SearchOptions {
@@ -111,6 +115,7 @@ impl Engine {
             lexical_weight,
             filters: read_filters(filters)?,
             sort: read_sort(sort)?,
+            mode: if exact { SearchMode::Exact } else { SearchMode::Auto },
             ..SearchOptions::default()
         };
         let computed =
@@ -173,6 +178,19 @@ impl Engine {
         let index = loaded.retriever.index().ok_or_else(no_model)?;
         let score = || index.score_all(&index.prepare(embeddings)?);
         Ok(score().map_err(|error| Failure::from(RetrieverError::from(error)))?)
+    }
+
+    /// The documents with the highest MaxSim, best first, by the stages that a search takes on the CPU: what a GPU's time is held against.
+    ///
+    /// # Errors
+    /// Before `finish`; `BAD_ARGUMENT`.
+    #[wasm_bindgen(js_name = scoreBest)]
+    pub fn score_best(&self, embeddings: &[f32]) -> Result<Vec<u32>, JsValue> {
+        let loaded = self.loaded.as_ref().ok_or_else(not_loaded)?;
+        let index = loaded.retriever.index().ok_or_else(no_model)?;
+        let search = || index.search_with(&index.prepare(embeddings)?, &IndexSearchOptions::default());
+        let found = search().map_err(|error| Failure::from(RetrieverError::from(error)))?;
+        Ok(found.hits.iter().map(|hit| hit.document.0).collect())
     }
 
     /// Takes what a GPU computed for `query`: a `search` for it that comes next uses that. Without `scores` they are computed here.

@@ -1,4 +1,4 @@
-"""run.py build DOCUMENTS INDEX: builds an index with fast-plaid and writes its size and the seconds taken to INDEX.json.
+"""run.py build DOCUMENTS INDEX kmeans_niters max_points_per_centroid: builds an index with fast-plaid and writes its size and the seconds taken to INDEX.json.
 run.py search QUERIES INDEX: for each line `n_ivf_probe n_full_scores` answers all queries."""
 
 import json
@@ -19,12 +19,15 @@ def read(path):
     return list(torch.split(values, lengths.tolist()))
 
 
-def build(documents, folder):
+def build(documents, folder, kmeans_niters, max_points_per_centroid):
     documents = read(documents)
     start = time.perf_counter()
     index = search.FastPlaid(index=folder, device="cpu")
-    # k-means on a quarter of the points that is the default: hours less on a small machine.
-    index.create(documents_embeddings=documents, max_points_per_centroid=64)
+    index.create(
+        documents_embeddings=documents,
+        kmeans_niters=int(kmeans_niters),
+        max_points_per_centroid=int(max_points_per_centroid),
+    )
     seconds = time.perf_counter() - start
     size = sum(os.path.getsize(os.path.join(at, name)) for at, _, names in os.walk(folder) for name in names)
     with open(f"{folder}.json", "w") as out:
@@ -33,7 +36,7 @@ def build(documents, folder):
 
 def main():
     if sys.argv[1] == "build":
-        return build(sys.argv[2], sys.argv[3])
+        return build(*sys.argv[2:])
     torch.set_num_threads(1)
     queries = read(sys.argv[2])
     index = search.FastPlaid(index=sys.argv[3], device="cpu")

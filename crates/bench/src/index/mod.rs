@@ -2,7 +2,7 @@
 //!
 //! | part | data |
 //! |---|---|
-//! | table | codec x pooling factor x dimensions on three retrieval sets; at most 2,000 questions (`--quick`: 300) a set, all documents scored exactly |
+//! | table | codec x pooling factor x dimensions on three retrieval sets; at most 1,000 questions (`--quick`: 300) a set, all documents scored exactly |
 //! | search | 10,000 and 100,000 passages, the modes of our search, next-plaid and fast-plaid on the same token embeddings |
 //!
 //! nDCG@10 and R@1 stand beside those of uncompressed f32 embeddings without pooling, scored by our own kernel. Bytes are those of the files
@@ -22,6 +22,7 @@ mod table;
 use crate::corpus::{Corpus, Source};
 use crate::frame::{Report, Settings};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use shirube_format::bundle::{CodesBlock, CodesDirectory};
 use shirube_index::BuiltIndex;
 
@@ -51,11 +52,21 @@ pub(crate) fn run_search(settings: &Settings) -> anyhow::Result<Report> {
     let mut report = Report::default();
     let sizes: &[usize] = if settings.quick { &[10_000] } else { &[10_000, 100_000] };
     search::run(&source, sizes, settings, &mut report)?;
+    let mut closing = table::run_default(&source, settings, &mut report)?;
+    report.ratios.append(&mut closing);
     Ok(report)
 }
 
+/// The indexes of one other engine, made ahead of [`run_search`].
+pub(crate) fn build_peer(name: &str, settings: &Settings) -> anyhow::Result<()> {
+    let source = Source::open(&settings.data, &settings.model, &settings.out.join("embeddings"))?;
+    let engine = if name == "next-plaid" { peers::next_plaid } else { peers::fast_plaid };
+    let sizes: &[usize] = if settings.quick { &[10_000] } else { &[10_000, 100_000] };
+    search::build_peer(&source, engine, sizes, settings)
+}
+
 /// Means over questions.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Quality {
     pub(crate) ndcg: f64,
     pub(crate) recall_1: f64,

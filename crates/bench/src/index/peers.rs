@@ -1,7 +1,7 @@
 //! Other engines as processes of their own, each with one thread: a Rust program around the crate `next-plaid` and a Python script around the package
 //! `fast-plaid`, both in `crates/bench/peers`. They read the same embeddings from a file, build an index with all threads, and then, with one, answer all
 //! questions once for each line they are given. Programs, packages and indexes are made under `target/peers` on first use; that needs the package
-//! registries, and next-plaid OpenBLAS. An index stays for the next run of the same embeddings.
+//! registries, and next-plaid OpenBLAS. An index stays for the next run of the same embeddings with the same [`KMEANS`].
 
 use crate::corpus::{Corpus, Embeddings};
 use crate::frame::Settings;
@@ -13,6 +13,19 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 /// `n_ivf_probe` and `n_full_scores` tried; both engines score a quarter of the latter exactly.
 pub(super) const SETTINGS: [(usize, usize); 5] = [(8, 4096), (8, 1024), (4, 1024), (4, 512), (2, 256)];
+
+/// `kmeans_niters` and `max_points_per_centroid` of both engines' builds. The first is their default; of the second it is a sixteenth, because k-means would
+/// otherwise take hours on a small machine. Neither changes what a search does.
+pub(super) const KMEANS: (usize, usize) = (4, 16);
+
+/// Another engine, installed.
+pub(super) struct Engine {
+    name: &'static str,
+    program: PathBuf,
+    arguments: Vec<PathBuf>,
+    /// Where its indexes lie.
+    folder: PathBuf,
+}
 
 /// A running engine.
 pub(super) struct Peer {
@@ -44,45 +57,57 @@ impl Drop for Peer {
     }
 }
 
-impl Peer {
-    /// `command` makes the program anew: it is started to build, and again to search.
-    fn start(
-        name: &'static str,
-        command: impl Fn() -> Command,
-        corpus: &Corpus,
-        asked: &[usize],
-        folder: &Path,
-    ) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let queries = folder.join("queries.bin");
-        write(&queries, &corpus.queries, asked)?;
-        let index = folder.join(format!("index-{}", fingerprint(&corpus.passages)));
-        let ready = index.with_extension("json");
-        if !ready.exists() {
-            if index.exists() {
-                std::fs::remove_dir_all(&index)?;
-            }
-            let documents = folder.join("documents.bin");
-            write(&documents, &corpus.passages, &(0..corpus.passages.len()).collect::<Vec<_>>())?;
-            run(command().arg("build").args([&documents, &index]), &format!("building with {name}"))?;
-            std::fs::remove_file(documents)?;
+impl Engine {
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        command
+    }
+
+    /// Its index of these passages, built if none is there.
+    pub(super) fn index(&self, passages: &Embeddings) -> anyhow::Result<PathBuf> {
+        let (iterations, points) = KMEANS;
+        let key = format!("{}-i{iterations}-p{points}", fingerprint(passages));
+        let index = self.folder.join(format!("index-{key}"));
+        if index.with_extension("json").exists() {
+            return Ok(index);
         }
-        let ready: Ready = serde_json::from_slice(&std::fs::read(ready)?)?;
+        if index.exists() {
+            std::fs::remove_dir_all(&index)?;
+        }
+        let documents = self.folder.join(format!("documents-{key}.bin"));
+        write(&documents, passages, &(0..passages.len()).collect::<Vec<_>>())?;
+        let mut build = self.command();
+        build.arg("build").args([&documents, &index]).args([iterations, points].map(|n| n.to_string()));
+        run(&mut build, &format!("building with {}", self.name))?;
+        std::fs::remove_file(documents)?;
+        Ok(index)
+    }
+
+    /// Starts it over its index of the corpus, with one thread.
+    pub(super) fn start(&self, corpus: &Corpus, asked: &[usize]) -> anyhow::Result<Peer> {
+        let index = self.index(&corpus.passages)?;
+        let queries = self.folder.join("queries.bin");
+        write(&queries, &corpus.queries, asked)?;
+        let ready = std::fs::read(index.with_extension("json"))?;
+        let Ready { index_bytes, build_seconds } = serde_json::from_slice(&ready)?;
         let one = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"];
-        let mut child = command()
+        let mut child = self
+            .command()
             .arg("search")
             .args([&queries, &index])
             .envs(one.map(|name| (name, "1")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("starting {name}"))?;
+            .with_context(|| format!("starting {}", self.name))?;
         let ask = child.stdin.take().context("its input is piped")?;
         let answers = BufReader::new(child.stdout.take().context("its output is piped")?);
-        let Ready { index_bytes, build_seconds } = ready;
-        Ok(Self { name, index_bytes, build_seconds, child, ask, answers })
+        Ok(Peer { name: self.name, index_bytes, build_seconds, child, ask, answers })
     }
+}
 
+impl Peer {
     fn read<T: serde::de::DeserializeOwned>(&mut self) -> anyhow::Result<T> {
         let mut line = String::new();
         // Some engines report progress on standard output.
@@ -137,23 +162,26 @@ fn sources(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name)
 }
 
-pub(super) fn next_plaid(corpus: &Corpus, asked: &[usize], settings: &Settings) -> anyhow::Result<Peer> {
-    let folder = settings.out.join("../peers/next-plaid");
+/// Where an engine is installed and keeps its indexes.
+fn folder(settings: &Settings, name: &str) -> anyhow::Result<PathBuf> {
+    let folder = settings.out.join("../peers").join(name);
     std::fs::create_dir_all(&folder)?;
-    let folder = folder.canonicalize()?;
+    Ok(folder.canonicalize()?)
+}
+
+pub(super) fn next_plaid(settings: &Settings) -> anyhow::Result<Engine> {
+    let folder = folder(settings, "next-plaid")?;
     let mut cargo = Command::new("cargo");
     cargo
         .args(["build", "--quiet", "--release", "--manifest-path"])
         .arg(sources("next-plaid").join("Cargo.toml"));
     run(cargo.arg("--target-dir").arg(folder.join("target")), "building next-plaid")?;
-    let program = || Command::new(folder.join("target/release/peer-next-plaid"));
-    Peer::start("next-plaid", program, corpus, asked, &folder)
+    let program = folder.join("target/release/peer-next-plaid");
+    Ok(Engine { name: "next-plaid", program, arguments: Vec::new(), folder })
 }
 
-pub(super) fn fast_plaid(corpus: &Corpus, asked: &[usize], settings: &Settings) -> anyhow::Result<Peer> {
-    let folder = settings.out.join("../peers/fast-plaid");
-    std::fs::create_dir_all(&folder)?;
-    let folder = folder.canonicalize()?;
+pub(super) fn fast_plaid(settings: &Settings) -> anyhow::Result<Engine> {
+    let folder = folder(settings, "fast-plaid")?;
     let python = folder.join("venv/bin/python");
     let requirements = sources("fast-plaid").join("requirements.txt");
     if !folder.join("venv/installed").exists() {
@@ -165,10 +193,6 @@ pub(super) fn fast_plaid(corpus: &Corpus, asked: &[usize], settings: &Settings) 
         run(pip.args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements), "installing fast-plaid")?;
         std::fs::write(folder.join("venv/installed"), "")?;
     }
-    let program = || {
-        let mut program = Command::new(&python);
-        program.arg(sources("fast-plaid").join("run.py"));
-        program
-    };
-    Peer::start("fast-plaid", program, corpus, asked, &folder)
+    let arguments = Vec::from([sources("fast-plaid").join("run.py")]);
+    Ok(Engine { name: "fast-plaid", program: python, arguments, folder })
 }

@@ -121,6 +121,21 @@ impl Engine for Peer {
     }
 }
 
+/// The indexes of one peer alone, for `shirube-bench index-peer-NAME`: they take long, and a run of the bench takes up those that are there.
+pub(super) fn build_peer(
+    source: &Source,
+    engine: fn(&Settings) -> anyhow::Result<peers::Engine>,
+    sizes: &[usize],
+    settings: &Settings,
+) -> anyhow::Result<()> {
+    let engine = engine(settings)?;
+    let mut growth = Growth::new(source)?;
+    for &n in sizes {
+        engine.index(&growth.corpus(n).passages)?;
+    }
+    Ok(())
+}
+
 pub(super) fn run(
     source: &Source,
     sizes: &[usize],
@@ -128,8 +143,9 @@ pub(super) fn run(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     let mut growth = Growth::new(source)?;
+    let (iterations, points) = peers::KMEANS;
     report.notes.push(format!(
-        "search: pooled by 2 before all engines; {} real passages, beyond them halves of two; others by their fastest setting within .5 % of exact nDCG@10, ours within .5 % of theirs, {TURNS} paired turns of at most {QUESTIONS} questions, one thread",
+        "search: pooled by 2 before all engines; {} real passages, beyond them halves of two; others by their fastest setting within .5 % of exact nDCG@10 (kmeans_niters {iterations}, max_points_per_centroid {points}), ours within .5 % of theirs, {TURNS} paired turns of at most {QUESTIONS} questions, one thread",
         growth.n_real()
     ));
     let mut ratios: Vec<(String, f64)> = Vec::new();
@@ -145,8 +161,8 @@ pub(super) fn run(
             cells: cells(reference, reference, 4.0 * corpus.passages.values.len() as f64),
         });
         let mut engines: Vec<Box<dyn Engine + '_>> = vec![Box::new(Ours::build(&corpus, &asked)?)];
-        for start in [peers::next_plaid, peers::fast_plaid] {
-            match start(&corpus, &asked, settings) {
+        for engine in [peers::next_plaid, peers::fast_plaid] {
+            match engine(settings).and_then(|engine| engine.start(&corpus, &asked)) {
                 Ok(peer) => engines.push(Box::new(peer)),
                 Err(e) => report.notes.push(format!("{what}: not run: {e:#}")),
             }
@@ -213,7 +229,9 @@ fn choose(
 ) -> anyhow::Result<(usize, Quality)> {
     let mut best: Option<(bool, f64, usize, Quality)> = None;
     for setting in 0..engine.n_settings() {
-        let (rankings, times) = engine.answer(setting).with_context(|| engine.name().to_owned())?;
+        let (rankings, mut times) = engine.answer(setting).with_context(|| engine.name().to_owned())?;
+        let (_, again) = engine.answer(setting).with_context(|| engine.name().to_owned())?;
+        times.iter_mut().zip(again).for_each(|(ms, again)| *ms = ms.min(again));
         let (found, ms) = (quality(&rankings, relevant), median(times));
         let equal = found.ndcg >= least;
         let mut cells = cells(found, reference, engine.index_bytes() as f64);

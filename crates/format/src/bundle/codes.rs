@@ -25,15 +25,14 @@
 use super::blocks::{BlockTable, Cuts, hash_of};
 use super::bytes::{Cursor, put_u32, put_varint};
 use super::documents::DocumentBlocks;
+use super::part::{Part, block_content, read_content};
 use super::tables::{packing_number, read_packing};
 use super::{CodecTables, MAX_DIM, SHARD_BYTES, compressed};
 use crate::{FormatError, NamedFile};
 use core::ops::Range;
 use shirube_core::Packing;
 
-const MAGIC: [u8; 4] = *b"SHRD";
-const VERSION: u32 = 1;
-const FOLDER: &str = "codes";
+const PART: Part = Part { magic: *b"SHRD", version: 1, folder: "codes" };
 
 /// Fewest bytes of a block, about half of its usual length: a lazy search reads one for a candidate or two, and the directory names each.
 const BLOCK_BYTES: usize = 1024;
@@ -106,7 +105,7 @@ impl CodesDirectory {
             }
         }
         assert_eq!(tokens.end, all.codes.len(), "the lengths cover all codes");
-        let (table, files) = BlockTable::write_grouped(FOLDER, &blocks, SHARD_BYTES);
+        let (table, files) = BlockTable::write_grouped(PART.folder, &blocks, SHARD_BYTES);
         let directory = Self { dim, packing, n_centroids, documents: DocumentBlocks::new(table, &counts) };
         (directory.to_bytes(), directory, files)
     }
@@ -118,10 +117,7 @@ impl CodesDirectory {
             put_u32(&mut body, value);
         }
         self.documents.put(&mut body);
-        let mut out = MAGIC.to_vec();
-        put_u32(&mut out, VERSION);
-        compressed::put(&mut out, &body);
-        out
+        PART.directory(&body)
     }
 
     /// Reads the file; `path` is only for messages.
@@ -129,20 +125,16 @@ impl CodesDirectory {
     /// # Errors
     /// [`FormatError::Newer`] or [`FormatError::Invalid`].
     pub fn parse(path: &str, bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut cursor = Cursor::open(path, bytes, MAGIC, VERSION)?;
-        let body = compressed::take(&mut cursor, "bytes of the directory")?;
-        let mut cursor = Cursor::body(path, &body);
-        let dim = cursor.count("dim", 2, MAX_DIM)?;
-        if !dim.is_multiple_of(2) {
-            return Err(cursor.invalid(format!("dim is {dim}, expected an even number")));
-        }
-        let packing = read_packing(&mut cursor, 2, dim)?;
-        let n_centroids = cursor.count("n_centroids", 1, 1 << 16)?;
-        let documents = DocumentBlocks::take(&mut cursor, FOLDER)?;
-        if !cursor.is_done() {
-            return Err(cursor.invalid(format!("{} bytes are left", cursor.left())));
-        }
-        Ok(Self { dim, packing, n_centroids, documents })
+        PART.read_directory(path, bytes, |cursor| {
+            let dim = cursor.count("dim", 2, MAX_DIM)?;
+            if !dim.is_multiple_of(2) {
+                return Err(cursor.invalid(format!("dim is {dim}, expected an even number")));
+            }
+            let packing = read_packing(cursor, 2, dim)?;
+            let n_centroids = cursor.count("n_centroids", 1, 1 << 16)?;
+            let documents = DocumentBlocks::take(cursor, PART.folder)?;
+            Ok(Self { dim, packing, n_centroids, documents })
+        })
     }
 
     /// Checks that these codes are of `tables` and of so many documents; `path` is only for messages.
@@ -173,17 +165,11 @@ impl CodesDirectory {
     /// If there is no such block.
     pub fn parse_block(&self, block: usize, bytes: &[u8]) -> Result<CodesBlock, FormatError> {
         let path = self.documents.table.path_of(block);
-        self.parse_documents(&path, bytes, self.documents.documents_of(block).len())
+        let n_documents = self.documents.documents_of(block).len();
+        read_content(&path, &block_content(&path, bytes)?, |cursor| self.take_documents(cursor, n_documents))
     }
 
-    fn parse_documents(
-        &self,
-        path: &str,
-        bytes: &[u8],
-        n_documents: usize,
-    ) -> Result<CodesBlock, FormatError> {
-        let body = compressed::take(&mut Cursor::body(path, bytes), "bytes of the block")?;
-        let mut cursor = Cursor::body(path, &body);
+    fn take_documents(&self, cursor: &mut Cursor<'_>, n_documents: usize) -> Result<CodesBlock, FormatError> {
         let mut lengths = Vec::new();
         for _ in 0..n_documents {
             lengths.push(cursor.number("tokens of a document", 0, usize::from(u16::MAX))? as u16);

@@ -16,14 +16,13 @@
 //! at least, a sixth less than numbers of whole bytes behind zlib.
 
 use super::blocks::{BlockTable, Need};
-use super::bytes::{Cursor, put_u32, put_varint};
-use super::{MAX_DOCUMENTS, SHARD_BYTES, Streams, compressed};
+use super::bytes::{Cursor, put_varint};
+use super::part::{Part, block_content, read_content};
+use super::{MAX_DOCUMENTS, SHARD_BYTES, Streams};
 use crate::{FormatError, NamedFile};
 use core::ops::Range;
 
-const MAGIC: [u8; 4] = *b"SHRI";
-const VERSION: u32 = 1;
-const FOLDER: &str = "ivf";
+const PART: Part = Part { magic: *b"SHRI", version: 1, folder: "ivf" };
 
 /// A block closes at the first centroid that takes it to so many bytes and so many centroids, for a query token reads a few neighbours; but at
 /// four times these bytes in any case.
@@ -71,7 +70,7 @@ impl IvfDirectory {
                 body.clear();
             }
         }
-        let (table, files) = BlockTable::write_grouped(FOLDER, &blocks, SHARD_BYTES);
+        let (table, files) = BlockTable::write_grouped(PART.folder, &blocks, SHARD_BYTES);
         let directory = Self { table, n_documents: lengths.len(), first_centroids };
         (directory.to_bytes(), directory, files)
     }
@@ -83,10 +82,7 @@ impl IvfDirectory {
         put_varint(&mut body, self.n_documents as u32);
         self.table.put(&mut body);
         self.first_centroids.windows(2).for_each(|w| put_varint(&mut body, w[1] - w[0]));
-        let mut out = MAGIC.to_vec();
-        put_u32(&mut out, VERSION);
-        compressed::put(&mut out, &body);
-        out
+        PART.directory(&body)
     }
 
     /// Reads the file; `path` is only for messages.
@@ -94,24 +90,20 @@ impl IvfDirectory {
     /// # Errors
     /// [`FormatError::Newer`] or [`FormatError::Invalid`].
     pub fn parse(path: &str, bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut cursor = Cursor::open(path, bytes, MAGIC, VERSION)?;
-        let body = compressed::take(&mut cursor, "bytes of the directory")?;
-        let mut cursor = Cursor::body(path, &body);
-        let n_centroids = cursor.number("centroids", 1, 1 << 16)?;
-        let n_documents = cursor.number("documents", 1, MAX_DOCUMENTS as usize)?;
-        let table = BlockTable::take(&mut cursor, FOLDER)?;
-        let (mut first_centroids, mut next) = (vec![0_u32], 0);
-        for _ in 0..table.n_blocks() {
-            next += cursor.number("centroids of a block", 1, n_centroids - next)?;
-            first_centroids.push(next as u32);
-        }
-        if next != n_centroids || !cursor.is_done() {
-            return Err(cursor.invalid(format!(
-                "the blocks hold {next} of {n_centroids} centroids, {} bytes are left",
-                cursor.left()
-            )));
-        }
-        Ok(Self { table, n_documents, first_centroids })
+        PART.read_directory(path, bytes, |cursor| {
+            let n_centroids = cursor.number("centroids", 1, 1 << 16)?;
+            let n_documents = cursor.number("documents", 1, MAX_DOCUMENTS as usize)?;
+            let table = BlockTable::take(cursor, PART.folder)?;
+            let (mut first_centroids, mut next) = (vec![0_u32], 0);
+            for _ in 0..table.n_blocks() {
+                next += cursor.number("centroids of a block", 1, n_centroids - next)?;
+                first_centroids.push(next as u32);
+            }
+            if next != n_centroids {
+                return Err(cursor.invalid(format!("the blocks hold {next} of {n_centroids} centroids")));
+            }
+            Ok(Self { table, n_documents, first_centroids })
+        })
     }
 
     /// Number of centroids.
@@ -153,26 +145,14 @@ impl IvfDirectory {
     /// # Panics
     /// If there is no such block.
     pub fn parse_block(&self, block: usize, bytes: &[u8]) -> Result<Vec<Vec<u32>>, FormatError> {
-        self.parse_content(block, &self.content_of(block, bytes)?)
+        self.parse_content(block, &block_content(&self.table.path_of(block), bytes)?)
     }
 
-    /// What the block of that number held before compression.
-    pub(super) fn content_of(&self, block: usize, bytes: &[u8]) -> Result<Vec<u8>, FormatError> {
-        let path = self.table.path_of(block);
-        compressed::take(&mut Cursor::body(&path, bytes), "bytes of the block")
-    }
-
-    pub(super) fn parse_content(&self, block: usize, body: &[u8]) -> Result<Vec<Vec<u32>>, FormatError> {
-        let path = self.table.path_of(block);
-        let mut cursor = Cursor::body(&path, body);
-        let lists = self
-            .centroids_of(block)
-            .map(|_| take_list(&mut cursor, self.n_documents))
-            .collect::<Result<_, _>>()?;
-        if !cursor.is_done() {
-            return Err(cursor.invalid(format!("{} bytes are left", cursor.left())));
-        }
-        Ok(lists)
+    /// Reads the content of the block of that number.
+    pub(super) fn parse_content(&self, block: usize, content: &[u8]) -> Result<Vec<Vec<u32>>, FormatError> {
+        read_content(&self.table.path_of(block), content, |cursor| {
+            self.centroids_of(block).map(|_| take_list(cursor, self.n_documents)).collect()
+        })
     }
 }
 

@@ -26,13 +26,12 @@
 //! otherwise than evaluation and mining do, and a visitor would wait for nothing less.
 
 use super::blocks::{BlockTable, Need};
-use super::bytes::{Cursor, put_f32s, put_u32, put_varint};
-use super::{MAX_DOCUMENTS, Streams, compressed};
+use super::bytes::{Cursor, put_f32s, put_varint};
+use super::part::{Part, block_content};
+use super::{MAX_DOCUMENTS, Streams};
 use crate::{FormatError, NamedFile};
 
-const MAGIC: [u8; 4] = *b"SHRL";
-const VERSION: u32 = 1;
-const FOLDER: &str = "lexical";
+const PART: Part = Part { magic: *b"SHRL", version: 1, folder: "lexical" };
 
 /// A block closes at the first term that takes it to so many bytes before compression (about four fifths of it after). A question reads some thirty blocks for a term
 /// each: of 16,000 passages it reads 43 kB of them on average, 67 kB with twice the size, and the directory, read before the first answer, has 9 kB more.
@@ -179,7 +178,7 @@ impl LexicalPart {
                 body.clear();
             }
         }
-        let (table, files) = BlockTable::write(FOLDER, &blocks);
+        let (table, files) = BlockTable::write(PART.folder, &blocks);
         let directory =
             LexicalDirectory { k1: self.k1, b: self.b, lengths: self.lengths.clone(), table, first_terms };
         (directory.to_bytes(), directory, files)
@@ -212,10 +211,7 @@ impl LexicalDirectory {
             put_term(&mut body, before, term);
             before = term;
         }
-        let mut out = MAGIC.to_vec();
-        put_u32(&mut out, VERSION);
-        compressed::put(&mut out, &body);
-        out
+        PART.directory(&body)
     }
 
     /// Reads the file; `path` is only for messages.
@@ -223,35 +219,35 @@ impl LexicalDirectory {
     /// # Errors
     /// [`FormatError::Newer`] (also for an analyzer that this build does not know) or [`FormatError::Invalid`].
     pub fn parse(path: &str, bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut cursor = Cursor::open(path, bytes, MAGIC, VERSION)?;
-        let body = compressed::take(&mut cursor, "bytes of the directory")?;
-        let mut cursor = Cursor::body(path, &body);
-        let n = cursor.n_items("bytes of the analyzer's name", 1)?;
-        let analyzer = cursor.text(n)?;
-        if analyzer != ANALYZER {
-            return Err(cursor.invalid(format!("analyzer is {analyzer:?}, this build knows {ANALYZER:?}")));
-        }
-        let parameters = cursor.f32s(2)?;
-        let (k1, b) = (parameters[0], parameters[1]);
-        if !(0.0..=100.0).contains(&k1) || !(0.0..=1.0).contains(&b) {
-            return Err(cursor.invalid(format!("k1 is {k1} and b {b}, expected 0 to 100 and 0 to 1")));
-        }
-        let n_documents = cursor.n_items("documents", 1)?;
-        if n_documents > MAX_DOCUMENTS as usize {
-            return Err(cursor.invalid(format!("{n_documents} documents, expected at most {MAX_DOCUMENTS}")));
-        }
-        let lengths = (0..n_documents).map(|_| cursor.varint()).collect::<Result<_, _>>()?;
-        let table = BlockTable::take(&mut cursor, FOLDER)?;
-        let mut first_terms: Vec<String> = Vec::with_capacity(table.n_blocks().min(cursor.left()));
-        for _ in 0..table.n_blocks() {
-            let before = first_terms.last().map_or("", String::as_str);
-            let term = take_term(&mut cursor, before)?;
-            first_terms.push(term);
-        }
-        if !cursor.is_done() {
-            return Err(cursor.invalid(format!("{} bytes too many", cursor.left())));
-        }
-        Ok(Self { k1, b, lengths, table, first_terms })
+        PART.read_directory(path, bytes, |cursor| {
+            let n = cursor.n_items("bytes of the analyzer's name", 1)?;
+            let analyzer = cursor.text(n)?;
+            if analyzer != ANALYZER {
+                return Err(
+                    cursor.invalid(format!("analyzer is {analyzer:?}, this build knows {ANALYZER:?}"))
+                );
+            }
+            let parameters = cursor.f32s(2)?;
+            let (k1, b) = (parameters[0], parameters[1]);
+            if !(0.0..=100.0).contains(&k1) || !(0.0..=1.0).contains(&b) {
+                return Err(cursor.invalid(format!("k1 is {k1} and b {b}, expected 0 to 100 and 0 to 1")));
+            }
+            let n_documents = cursor.n_items("documents", 1)?;
+            if n_documents > MAX_DOCUMENTS as usize {
+                return Err(
+                    cursor.invalid(format!("{n_documents} documents, expected at most {MAX_DOCUMENTS}"))
+                );
+            }
+            let lengths = (0..n_documents).map(|_| cursor.varint()).collect::<Result<_, _>>()?;
+            let table = BlockTable::take(cursor, PART.folder)?;
+            let mut first_terms: Vec<String> = Vec::with_capacity(table.n_blocks().min(cursor.left()));
+            for _ in 0..table.n_blocks() {
+                let before = first_terms.last().map_or("", String::as_str);
+                let term = take_term(cursor, before)?;
+                first_terms.push(term);
+            }
+            Ok(Self { k1, b, lengths, table, first_terms })
+        })
     }
 
     /// The block that holds `term` if any does.
@@ -292,8 +288,7 @@ impl LexicalBlock {
     /// # Errors
     /// [`FormatError::Invalid`].
     pub fn parse(path: &str, bytes: &[u8], lengths: &[u32]) -> Result<Self, FormatError> {
-        let mut cursor = Cursor::body(path, bytes);
-        let body = compressed::take(&mut cursor, "bytes of the block")?;
+        let body = block_content(path, bytes)?;
         let mut cursor = Cursor::body(path, &body);
         let mut terms: Vec<(String, u32, core::ops::Range<usize>)> = Vec::new();
         while !cursor.is_done() {

@@ -28,6 +28,7 @@ mod entry;
 mod facets;
 mod ivf;
 mod lexical;
+mod part;
 mod sections;
 mod streams;
 mod tables;

@@ -17,17 +17,15 @@
 //! Blocks are small, because the hits on view come from as many of them.
 
 use super::blocks::BlockTable;
-use super::bytes::{Cursor, put_u32};
 use super::documents::DocumentBlocks;
-use super::{FacetTable, Streams, base64, compressed};
+use super::part::{Part, block_content};
+use super::{FacetTable, Streams, base64};
 use crate::{FormatError, NamedFile};
 use core::ops::Range;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-const MAGIC: [u8; 4] = *b"SHRS";
-const VERSION: u32 = 2;
-const FOLDER: &str = "sections";
+const PART: Part = Part { magic: *b"SHRS", version: 2, folder: "sections" };
 
 /// A block closes at the first section that takes it to so many bytes before compression (about a third of it after).
 const BLOCK_BYTES: usize = 8192;
@@ -192,7 +190,7 @@ impl SectionsDirectory {
                 (first, filled) = (i + 1, 0);
             }
         }
-        let (table, files) = BlockTable::write(FOLDER, &blocks);
+        let (table, files) = BlockTable::write(PART.folder, &blocks);
         let documents = DocumentBlocks::new(table, &counts);
         let directory = Self { documents, facets: FacetTable::of(sections) };
         (directory.to_bytes(), directory, files)
@@ -202,10 +200,7 @@ impl SectionsDirectory {
         let mut body = Vec::new();
         self.documents.put(&mut body);
         self.facets.put(&mut body);
-        let mut out = MAGIC.to_vec();
-        put_u32(&mut out, VERSION);
-        compressed::put(&mut out, &body);
-        out
+        PART.directory(&body)
     }
 
     /// Reads the file; `path` is only for messages.
@@ -213,15 +208,11 @@ impl SectionsDirectory {
     /// # Errors
     /// [`FormatError::Newer`] or [`FormatError::Invalid`].
     pub fn parse(path: &str, bytes: &[u8]) -> Result<Self, FormatError> {
-        let mut cursor = Cursor::open(path, bytes, MAGIC, VERSION)?;
-        let body = compressed::take(&mut cursor, "bytes of the directory")?;
-        let mut cursor = Cursor::body(path, &body);
-        let documents = DocumentBlocks::take(&mut cursor, FOLDER)?;
-        let facets = FacetTable::take(&mut cursor, documents.n_documents())?;
-        if !cursor.is_done() {
-            return Err(cursor.invalid(format!("{} bytes are left", cursor.left())));
-        }
-        Ok(Self { documents, facets })
+        PART.read_directory(path, bytes, |cursor| {
+            let documents = DocumentBlocks::take(cursor, PART.folder)?;
+            let facets = FacetTable::take(cursor, documents.n_documents())?;
+            Ok(Self { documents, facets })
+        })
     }
 
     /// Reads the block of that number.
@@ -229,7 +220,7 @@ impl SectionsDirectory {
     /// # Errors
     /// [`FormatError::Json`] or [`FormatError::Invalid`].
     pub fn parse_block(&self, block: usize, bytes: &[u8]) -> Result<Vec<StoredSection>, FormatError> {
-        self.parse_content(block, &content_of(&self.documents.table.path_of(block), bytes)?)
+        self.parse_content(block, &block_content(&self.documents.table.path_of(block), bytes)?)
     }
 
     /// Reads the content of the block of that number.
@@ -285,17 +276,12 @@ fn json_of(sections: &[Section], token_maps: &[Option<Vec<u16>>]) -> Vec<u8> {
     serde_json::to_vec(&stored).expect("sections hold only JSON-compatible values")
 }
 
-/// The content of a block; `path` is only for messages.
-pub(super) fn content_of(path: &str, bytes: &[u8]) -> Result<Vec<u8>, FormatError> {
-    compressed::take(&mut Cursor::body(path, bytes), "bytes of the block")
-}
-
 /// The sections of one block; `path` is only for messages.
 ///
 /// # Errors
 /// [`FormatError::Json`] or [`FormatError::Invalid`].
 pub fn parse_sections(path: &str, bytes: &[u8]) -> Result<Vec<StoredSection>, FormatError> {
-    parse_json(path, &content_of(path, bytes)?)
+    parse_json(path, &block_content(path, bytes)?)
 }
 
 fn parse_json(path: &str, json: &[u8]) -> Result<Vec<StoredSection>, FormatError> {

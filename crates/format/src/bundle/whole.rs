@@ -1,9 +1,10 @@
 //! All parts of a bundle in memory: to files, and back with every cross-check.
 
+use super::part::block_content;
 use super::{
     BUNDLE_FORMAT, BlockTable, BundleCounts, BundleEntry, BundleFile, CodecInfo, CodecTables, CodesBlock,
     CodesDirectory, IvfDirectory, LISTS_FROM_BYTES, LexicalDirectory, LexicalPart, ModelRef, NAME_DIGITS,
-    PartKind, Section, SectionsDirectory, Streams, sections,
+    PartKind, Section, SectionsDirectory, Streams,
 };
 use crate::model::FileEntry;
 use crate::{FormatError, Sha256Hex};
@@ -197,7 +198,7 @@ impl Bundle {
             documents(f, directory.documents.n_documents())?;
             for path in directory.documents.table.paths() {
                 for (block, bytes) in directory.documents.table.split(&path, 0, shard(&path)?)? {
-                    let content = sections::content_of(&path, bytes)?;
+                    let content = block_content(&path, bytes)?;
                     keep(&content, bytes);
                     for (section, map) in directory.parse_content(block, &content)? {
                         let document = sections.len();
@@ -234,7 +235,7 @@ impl Bundle {
             documents(f, directory.n_documents())?;
             for path in directory.table.paths() {
                 for (block, bytes) in directory.table.split(&path, 0, shard(&path)?)? {
-                    let content = directory.content_of(block, bytes)?;
+                    let content = block_content(&directory.table.path_of(block), bytes)?;
                     directory.parse_content(block, &content)?;
                     keep(&content, bytes);
                 }
@@ -480,10 +481,10 @@ mod tests {
         let mut other = Vec::new();
         super::super::compressed::put_stored(
             &mut other,
-            &sections::content_of("x", &files_of(&files, "sections/")[0]).unwrap(),
+            &block_content("x", &files_of(&files, "sections/")[0]).unwrap(),
         );
         let mut streams = Streams::default();
-        streams.keep(&sections::content_of("x", &other).unwrap(), &other);
+        streams.keep(&block_content("x", &other).unwrap(), &other);
         assert!(sample().pack_over(&streams).1.iter().any(|(_, bytes)| *bytes == other));
         let foreign = BundleEntry { generator: "shirube 0.0.1".to_owned(), ..entry };
         let (_, streams) = Bundle::assemble_keeping(&foreign, refs(&files)).unwrap();

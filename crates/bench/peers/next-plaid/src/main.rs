@@ -1,4 +1,4 @@
-//! `peer-next-plaid build DOCUMENTS INDEX`: builds an index and writes its size and the seconds taken to `INDEX.json`.
+//! `peer-next-plaid build DOCUMENTS INDEX kmeans_niters max_points_per_centroid`: builds an index and writes its size and the seconds taken to `INDEX.json`.
 //! `peer-next-plaid search QUERIES INDEX`: for each line `n_ivf_probe n_full_scores` answers all queries.
 
 extern crate blas_src;
@@ -35,12 +35,11 @@ fn folder_bytes(path: &std::path::Path) -> u64 {
         .sum()
 }
 
-fn build(documents: &str, folder: &str) {
+fn build(documents: &str, folder: &str, kmeans_niters: usize, max_points_per_centroid: usize) {
     let documents = read(documents);
     std::fs::create_dir_all(folder).expect("a folder for the index");
     let start = Instant::now();
-    // k-means on a quarter of the points that is the default: hours less on a small machine.
-    let config = IndexConfig { max_points_per_centroid: 64, ..IndexConfig::default() };
+    let config = IndexConfig { kmeans_niters, max_points_per_centroid, ..IndexConfig::default() };
     MmapIndex::create_with_kmeans(&documents, folder, &config).expect("an index");
     let seconds = start.elapsed().as_secs_f64();
     let bytes = folder_bytes(std::path::Path::new(folder));
@@ -51,7 +50,8 @@ fn build(documents: &str, folder: &str) {
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     if arguments[1] == "build" {
-        return build(&arguments[2], &arguments[3]);
+        let number = |i: usize| arguments[i].parse().expect("a number");
+        return build(&arguments[2], &arguments[3], number(4), number(5));
     }
     let queries = read(&arguments[2]);
     let index = MmapIndex::load(&arguments[3]).expect("the index just built");
