@@ -9,6 +9,7 @@
 import { ShirubeError, aborted, toShirubeError } from "./errors.js";
 import { isLocal, localResponse } from "./folders.js";
 import { inlineResponse, isInline } from "./inline-files.js";
+import type { ModelPlace } from "./protocol.js";
 import type { FolderFiles, ProgressEvent } from "./types.js";
 
 const CACHE_NAME = "shirube-files-1";
@@ -80,7 +81,7 @@ export interface Coming {
  * The directory of sections is asked for when half of that of words is here: its first byte comes when the line is free, not before, when it would delay
  * the words, and not a round trip later.
  */
-export function fetchAhead(bundle: string, model: string | undefined, useCache: boolean, signal: AbortSignal | undefined): Coming {
+export function fetchAhead(bundle: string, model: ModelPlace | undefined, useCache: boolean, signal: AbortSignal | undefined): Coming {
   const ahead: Ahead = [];
   const take = async (url: string, cache: RequestCache, halfway?: () => void) => {
     const response = await fetch(url, { cache, ...(signal && { signal }) });
@@ -107,8 +108,9 @@ export function fetchAhead(bundle: string, model: string | undefined, useCache: 
     if (terms !== undefined) keep(terms, await take(terms, "default", halfway));
   };
   const manifest = async () => {
-    const url = model !== undefined && (await kept) ? new URL("manifest.json", model).href : undefined;
-    if (url !== undefined) keep(url, await take(url, "no-cache"));
+    if (!model || !(await kept)) return;
+    const url = new URL("manifest.json", model.model).href;
+    keep(url, await take(model.renamed[url] ?? url, "no-cache"));
   };
   return { kept, after, files: Promise.allSettled([directories().finally(() => begin(undefined)), manifest()]).then(() => ahead) };
 }

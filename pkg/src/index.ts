@@ -108,7 +108,7 @@ export class Shirube {
     // The bundle's first files come while the worker does.
     // Without a network the worker looks for what is kept, and the page's console stays empty.
     const atHand = isInline(host.bundle) || isLocal(host.bundle) || globalThis.navigator?.onLine === false;
-    const coming = atHand ? undefined : fetchAhead(host.bundle, isLocal(host.model) || when === "off" ? undefined : host.model, host.cache, options.signal);
+    const coming = atHand ? undefined : fetchAhead(host.bundle, isLocal(host.model) || when === "off" ? undefined : host, host.cache, options.signal);
     // An earlier visit left only the engine to compile: it is as soon ready as the worker is.
     const module = coming?.kept.then((kept) => (kept && when === "background" ? compileWasm(engineUrl(host.wasm), options.signal ?? new AbortController().signal) : undefined));
     // Who loads it anew says why it fails.

@@ -36,7 +36,7 @@ function fresh(name) {
 test("mdBook runs the backend after its own, and its headings are found", async () => {
   const tools = join(root, "target", "tools");
   const mdbook = join(tools, "bin", "mdbook");
-  if (!existsSync(mdbook)) run(root, "cargo", "install", "mdbook", "--version", "0.5.4", "--locked", "--no-default-features", "--root", tools);
+  if (!existsSync(mdbook)) run(root, "cargo", "install", "mdbook", "--version", "0.5.4", "--locked", "--debug", "--no-default-features", "--root", tools);
   const folder = fresh("mdbook");
   const native = join(root, "target", "debug", "shirube");
   const settings = ["[output.html]", "[output.shirube]", `command = "${native} mdbook"`, `model = "${join(root, "pkg", "model")}"`];
