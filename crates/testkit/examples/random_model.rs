@@ -8,5 +8,5 @@ fn main() -> std::io::Result<()> {
     let folder_path = std::env::args().nth(1).map(std::path::PathBuf::from);
     let folder_path = folder_path.ok_or_else(|| std::io::Error::other("which folder?"))?;
     let (manifest, files) = random_model(1, &RandomShape::default()).quantized().files();
-    folder::write(&folder_path, manifest, &files).map_err(std::io::Error::other)
+    folder::write(&folder_path, manifest, &files).map(drop).map_err(std::io::Error::other)
 }
