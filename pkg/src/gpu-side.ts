@@ -10,7 +10,7 @@ import type { Engine } from "../dist/shirube_wasm.js";
 import { DEVICE_CACHE } from "./assets.js";
 import { toShirubeError } from "./errors.js";
 import { both, decide, memoryKey, type Early, type Files, type Measured } from "./gpu.js";
-import type { DeviceStatus } from "./types.js";
+import type { DeviceChoice, DeviceStatus } from "./types.js";
 import { compileWasm } from "./wasm.js";
 
 export { default, GpuEngine } from "../dist/shirube_gpu.js";
@@ -98,6 +98,29 @@ interface Device {
   createComputePipelineAsync(options: object): Promise<object>;
 }
 
+/** What of `GPUAdapter` is used here. */
+interface AdapterClass {
+  requestDevice(this: { features?: ReadonlySet<string> }, wish?: { requiredFeatures?: string[] }): Promise<unknown>;
+}
+
+/** Makes the engine's device, with subgroups where the adapter has them: wgpu 30 has no word for that feature, so it is added to what wgpu asks for. */
+async function create(allowSoftware: boolean): Promise<GpuEngine> {
+  const adapter = (globalThis as { GPUAdapter?: { prototype: AdapterClass } }).GPUAdapter?.prototype;
+  if (!adapter) return GpuEngine.create(allowSoftware);
+  const ask = adapter.requestDevice;
+  const asking: AdapterClass["requestDevice"] = function (wish) {
+    const more = this.features?.has("subgroups") ? ["subgroups"] : [];
+    return ask.call(this, { ...wish, requiredFeatures: [...(wish?.requiredFeatures ?? []), ...more] });
+  };
+  adapter.requestDevice = asking;
+  try {
+    return await GpuEngine.create(allowSoftware);
+  } finally {
+    // Whoever else has changed it meanwhile keeps that.
+    if (adapter.requestDevice === asking) adapter.requestDevice = ask;
+  }
+}
+
 /** `GPUShaderStage.COMPUTE` */
 const COMPUTE = 4;
 
@@ -121,7 +144,7 @@ async function compile(gpu: GpuEngine, manifest: Uint8Array | undefined, tables:
 export function prepare(options: Early, manifest: Uint8Array): Prepared {
   const begin = async () => {
     await startModule(options);
-    const gpu = await GpuEngine.create(options.adapter.software && options.wish === "webgpu");
+    const gpu = await create(options.adapter.software && options.wish === "webgpu");
     try {
       await compile(gpu, manifest, undefined);
     } catch (error) {
@@ -190,10 +213,12 @@ export class GpuSide {
       if (wrong) {
         side.fail(`self-check: ${wrong}`);
       } else if (wish === "webgpu") {
-        side.choice = both({ kind: "webgpu", reason: "device: \"webgpu\" was given" });
-      } else if (!remembered) {
+        side.choice = side.told(both({ kind: "webgpu", reason: "device: \"webgpu\" was given" }));
+      } else if (remembered) {
+        side.choice = side.told(side.choice);
+      } else {
         const measured = await side.measure(gpu);
-        side.choice = decide(measured, "here");
+        side.choice = side.told(decide(measured, "here"));
         await remember(options, measured);
         if (!side.active) side.destroy();
       }
@@ -201,6 +226,13 @@ export class GpuSide {
       side.fail(message(error));
     }
     return side;
+  }
+
+  /** `choice`, with what the device uses beside each part that runs there. */
+  private told(choice: DeviceStatus): DeviceStatus {
+    const { extensions } = this.gpu?.info() as { extensions: string[] };
+    const one = (part: DeviceChoice): DeviceChoice => (part.kind === "webgpu" ? { ...part, extensions } : part);
+    return { encoder: one(choice.encoder), maxsim: one(choice.maxsim) };
   }
 
   private get active(): boolean {

@@ -155,6 +155,8 @@ export interface Embeddings {
 export interface DeviceChoice {
   kind: "wasm" | "webgpu";
   reason: string;
+  /** On a GPU: the optional parts of WebGPU in use there, of `"packed-dot"`, `"subgroups"` and `"f16"`; each has a baseline for adapters without it. */
+  extensions?: string[];
 }
 
 /** The two parts that choose apart: the query's embeddings, and the scores of all documents. */

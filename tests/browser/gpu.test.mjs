@@ -1,9 +1,10 @@
 // The same searches on WebGPU and on the CPU. Chromium computes WebGPU with SwiftShader here, on the CPU: that proves results, never speed.
-import { readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { brotliCompressSync } from "node:zlib";
-import { assert, site, useBrowser, visit } from "./harness.mjs";
+import { assert, root, site, useBrowser, visit } from "./harness.mjs";
 
 useBrowser(["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]);
 
@@ -13,7 +14,7 @@ const QUERIES = ["再レンダリングを減らしたい", "env", "状態管理
 /** Scores are sums over query tokens; each token's share may move where rounding moved an activation to the next of 127 steps. */
 const SCORE_BOUND = 0.02;
 
-/** Queries of the soak; `SOAK=10000` makes it a long one. */
+/** Queries of the soak; `SOAK=10000` makes it a long one: that many on the CPU, and on the GPU as many of them as ten minutes hold. */
 const SOAK = Number(process.env.SOAK ?? 8);
 
 const blank = async (page, url) => page.goto(`${url}blank.html`);
@@ -71,6 +72,38 @@ test("WebGPU gives the hits of the CPU, in the worker and on the page", async ()
   });
 });
 
+/** What the adapter and the browser have of what kernels can use, in the page. */
+const offered = (page) =>
+  page.evaluate(async () => {
+    const { features } = await navigator.gpu.requestAdapter();
+    const has = { "packed-dot": navigator.gpu.wgslLanguageFeatures.has("packed_4x8_integer_dot_product"), subgroups: features.has("subgroups"), f16: features.has("shader-f16") };
+    return Object.keys(has).filter((name) => has[name]);
+  });
+
+test("the status names the extensions in use, and without any the baselines give the same hits", async () => {
+  await visit({}, async (page, { url }) => {
+    await blank(page, url);
+    const has = await offered(page);
+    const all = await search(page, { device: "webgpu", worker: false });
+    assert.deepEqual(all.after.encoder.extensions, has);
+    assert.deepEqual(all.after.maxsim.extensions, has);
+    // The same adapter without what it has.
+    await page.evaluate(() => {
+      const hide = (what, get, names) => {
+        const set = Object.getOwnPropertyDescriptor(what, get).get;
+        Object.defineProperty(what, get, { get() { return new Set([...set.call(this)].filter((name) => !names.includes(name))); } });
+      };
+      hide(GPUAdapter.prototype, "features", ["subgroups", "shader-f16"]);
+      hide(Object.getPrototypeOf(navigator.gpu), "wgslLanguageFeatures", ["packed_4x8_integer_dot_product"]);
+    });
+    const none = await search(page, { device: "webgpu", worker: false });
+    assert.deepEqual(none.after.encoder.extensions, []);
+    for (const [i, query] of QUERIES.entries()) sameHits(none.answers[i].hits, all.answers[i].hits, query);
+    const cpu = await search(page, { device: "wasm" });
+    assert.equal(cpu.after.encoder.extensions, undefined);
+  });
+});
+
 test("kernels are compiled in the background beside the download, and none after it", async () => {
   await visit({}, async (page, { url }) => {
     await blank(page, url);
@@ -118,7 +151,15 @@ test("the kernels of every kind of model pass the browser's own compiler", async
     const { names, messages } = await page.evaluate(async () => {
       const { default: start, GpuEngine } = await import("/shirube/gpu.js");
       await start({ module_or_path: "/shirube/shirube_gpu_bg.wasm" });
-      const gpu = await GpuEngine.create(true);
+      // As the package does, and once more without anything: kernels come in variants.
+      const ask = GPUAdapter.prototype.requestDevice;
+      GPUAdapter.prototype.requestDevice = function (wish) {
+        const more = this.features.has("subgroups") ? ["subgroups"] : [];
+        return ask.call(this, { ...wish, requiredFeatures: [...(wish?.requiredFeatures ?? []), ...more] });
+      };
+      const gpus = [await GpuEngine.create(true)];
+      GPUAdapter.prototype.requestDevice = ask;
+      gpus.push(await GpuEngine.create(true));
       const base = await (await fetch("/model/manifest.json")).json();
       const { files } = await (await fetch("/bundle/shirube.json")).json();
       const tables = new Uint8Array(await (await fetch(`/bundle/${files.find(({ kind }) => kind === "centroids").path}`)).arrayBuffer());
@@ -131,18 +172,18 @@ test("the kernels of every kind of model pass the browser's own compiler", async
             Object.assign(manifest.encoder, { architecture, n_heads, type_vocab_size: architecture === "bert" ? 2 : 0 });
             manifest.quantization = { linear, embeddings: linear };
             manifest.projection = { query_weight: n_heads === 4, dense: dense(n_heads === 1 ? [[256, 64, false, false]] : [[256, 256, true, true], [256, 64, false, true]]) };
-            for (const { name, code } of gpu.kernels(new TextEncoder().encode(JSON.stringify(manifest)), tables)) codes.set(code, name);
+            const json = new TextEncoder().encode(JSON.stringify(manifest));
+            for (const gpu of gpus) for (const { name, code } of gpu.kernels(json, tables)) codes.set(code, { name, gpu });
           }
         }
       }
-      const device = gpu.device();
       const messages = [];
-      for (const [code, name] of codes) {
-        const { messages: found } = await device.createShaderModule({ code }).getCompilationInfo();
+      for (const [code, { name, gpu }] of codes) {
+        const { messages: found } = await gpu.device().createShaderModule({ code }).getCompilationInfo();
         for (const { type, message } of found) messages.push(`${name}: ${type}: ${message}`);
       }
-      gpu.destroy();
-      return { names: [...new Set(codes.values())].sort(), messages };
+      for (const gpu of gpus) gpu.destroy();
+      return { names: [...new Set([...codes.values()].map(({ name }) => name))].sort(), messages };
     });
     assert.deepEqual(names, ["attention", "embed", "finish", "gemm_f32", "gemm_i8", "maxsim", "rows"]);
     assert.deepEqual(messages, []);
@@ -299,14 +340,19 @@ test("queries leave no memory behind on the CPU", async () => {
   });
 });
 
-test("queries leave no buffer behind on the device", async () => {
-  await visit({}, async (page, { url }) => {
+test("queries leave no buffer and no memory behind on the device", async () => {
+  // A program on the CPU takes seconds for a query of the real model, so the soak takes the smallest: two blocks of random weights, the whole path all the same.
+  const small = join(root, "target", "random-model");
+  if (!existsSync(join(small, "manifest.json"))) execFileSync("cargo", ["run", "--quiet", "-p", "shirube-testkit", "--example", "random_model", "--", small], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+  const roots = { "/small/": small, "/twelve/": join(root, "tests", "golden", "bundle-v3", "bundle") };
+  await visit({ roots }, async (page, { url, context }) => {
     await blank(page, url);
-    const alive = await page.evaluate(async (rounds) => {
-      let alive = 0;
+    page.setDefaultTimeout(0);
+    await page.evaluate(async () => {
+      globalThis.alive = 0;
       const create = GPUDevice.prototype.createBuffer;
       GPUDevice.prototype.createBuffer = function (...args) {
-        alive++;
+        globalThis.alive++;
         return create.apply(this, args);
       };
       const destroy = GPUBuffer.prototype.destroy;
@@ -314,24 +360,48 @@ test("queries leave no buffer behind on the device", async () => {
       GPUBuffer.prototype.destroy = function () {
         if (!gone.has(this)) {
           gone.add(this);
-          alive--;
+          globalThis.alive--;
         }
         return destroy.apply(this);
       };
       const { Shirube } = await import("/shirube/shirube.js");
-      const shirube = await Shirube.load({ bundle: "/bundle/", model: "/model/", worker: false, cache: false, device: "webgpu" });
-      const counts = [];
-      for (let i = 0; i < rounds; i++) {
-        await shirube.search(`状態管理 ${"あ".repeat(i % 3)}`, { queue: true });
-        counts.push(alive);
-      }
-      const kind = shirube.status.device.encoder.kind;
-      shirube.dispose();
-      return { counts, kind };
-    }, SOAK);
-    assert.equal(alive.kind, "webgpu");
-    assert.ok(alive.counts[0] > 20, `only ${alive.counts[0]} buffers were counted`);
-    assert.equal(alive.counts.at(-1), alive.counts[2], `buffers grew: ${alive.counts}`);
+      const shirube = await Shirube.load({ bundle: "/twelve/", model: "/small/", worker: false, cache: false, device: "webgpu" });
+      /** Up to `n` queries, as many as fit in `minutes`. */
+      globalThis.rounds = async (n, minutes) => {
+        const end = performance.now() + 60_000 * minutes;
+        let done = 0;
+        for (; done < n && performance.now() < end; done++) await shirube.search(`状態 ${"あ".repeat(done % 3)} ${done % 7}`, { queue: true });
+        return { done, alive: globalThis.alive, memory: shirube.memoryBytes(), kind: shirube.status.device.encoder.kind, reason: shirube.status.device.encoder.reason };
+      };
+    });
+    const control = await context.newCDPSession(page);
+    const heap = async () => {
+      await control.send("HeapProfiler.collectGarbage");
+      return (await control.send("Runtime.getHeapUsage")).usedSize;
+    };
+    const system = await context.browser().newBrowserCDPSession();
+    /** MiB of the GPU process that are resident, where the system tells it. */
+    const resident = async () => {
+      const { processInfo } = await system.send("SystemInfo.getProcessInfo");
+      const status = `/proc/${processInfo.find(({ type }) => type === "GPU")?.id}/status`;
+      return existsSync(status) ? Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(status, "utf8"))[1]) / 1024 : NaN;
+    };
+    const warm = SOAK > 200 ? 200 : 10;
+    const first = await page.evaluate((n) => globalThis.rounds(n, 10), warm);
+    const before = { heap: await heap(), resident: await resident() };
+    const last = await page.evaluate((n) => globalThis.rounds(n, 10), Math.max(SOAK, 30));
+    const grown = (await heap()) - before.heap;
+    assert.equal(first.kind, "webgpu", first.reason);
+    assert.equal(last.kind, "webgpu", last.reason);
+    assert.ok(first.alive > 20, `only ${first.alive} buffers were counted`);
+    assert.equal(last.alive, first.alive, "buffers grew");
+    assert.equal(last.memory, first.memory, "the engine's memory grew");
+    assert.ok(grown < 256 * 1024, `${last.done} queries left ${grown} bytes on the heap`);
+    if (SOAK > 200) {
+      const mib = (await resident()) - before.resident;
+      console.log(`${last.done} queries on the GPU: ${last.alive} buffers as before, wasm memory ${last.memory} bytes as before, heap ${grown} bytes more, GPU process ${before.resident.toFixed(0)} MiB and ${mib.toFixed(1)} more`);
+      assert.ok(!(mib > 64), `the GPU process grew by ${mib} MiB`);
+    }
   });
 });
 

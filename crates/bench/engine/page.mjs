@@ -61,6 +61,7 @@ window.load = async (name, ours, others) => {
     const encoder = new shirube.BenchEncoder(await bytes(`/models/${name}/${dtype}.json`), await bytes(`/models/${name}/${dtype}.safetensors`), backend);
     racers.push({ name: `${backend} ${dtype}`, encode: (ids) => encoder.encode(ids), encoder });
     racers.push({ name: `${backend} ${dtype} products`, encode: () => void encoder.products(), encoder });
+    racers.push({ name: `${backend} ${dtype} attention`, encode: () => void encoder.attentionProducts(), encoder });
   }
   const memoryBytes = memory.buffer.byteLength;
   if (others.length > 0) {
@@ -94,6 +95,52 @@ window.encode = async (n, seconds) => {
 window.repeat = async (at, n, calls) => {
   const ids = Uint32Array.from({ length: n }, (_, i) => (i * 37 + 11) % 997);
   for (let i = 0; i < calls; i++) await racers[at].encode(ids);
+};
+
+let gpuEngine;
+
+/** Our GPU module on this browser's adapter: what the adapter is, or nothing where there is none. */
+window.startGpu = async () => {
+  const { default: start, GpuEngine } = await import("/gpu/shirube_gpu.js");
+  await start({ module_or_path: "/gpu/shirube_gpu_bg.wasm" });
+  // As the package does: wgpu has no word for subgroups.
+  const ask = globalThis.GPUAdapter?.prototype.requestDevice;
+  if (!ask) return undefined;
+  GPUAdapter.prototype.requestDevice = function (wish) {
+    const more = this.features.has("subgroups") ? ["subgroups"] : [];
+    return ask.call(this, { ...wish, requiredFeatures: [...(wish?.requiredFeatures ?? []), ...more] });
+  };
+  try {
+    gpuEngine = await GpuEngine.create(true);
+  } catch {
+    return undefined;
+  } finally {
+    GPUAdapter.prototype.requestDevice = ask;
+  }
+  return gpuEngine.info();
+};
+
+/** Our int8 encoder and onnxruntime-web's f32 one on WebGPU, taking turns; the cosine of their embeddings. */
+window.encodeGpu = async (name, n, seconds) => {
+  const ids = Uint32Array.from({ length: n }, (_, i) => (i * 37 + 11) % 997);
+  await gpuEngine.loadModel(await bytes(`/models/${name}/int8.json`), ["int8.safetensors"], [await bytes(`/models/${name}/int8.safetensors`)]);
+  const ours = () => gpuEngine.encode(ids, new Uint8Array(n).fill(1), n, false);
+  const ort = await import("/ort/ort.webgpu.min.mjs");
+  ort.env.wasm.numThreads = 1;
+  ort.env.wasm.wasmPaths = "/ort/";
+  const session = await ort.InferenceSession.create(`/models/${name}/f32.onnx`, { executionProviders: ["webgpu"], graphOptimizationLevel: "all" });
+  const theirs = async () => Object.values(await session.run({ ids: new ort.Tensor("int64", BigInt64Array.from(ids, BigInt), [1, n]) }))[0].data;
+  const [a, b] = [await ours(), await theirs()];
+  const dim = a.length / n;
+  let cosine = 0;
+  for (let row = 0; row < a.length; row += dim) {
+    let [dot, aa, bb] = [0, 0, 0];
+    for (let i = row; i < row + dim; i++) [dot, aa, bb] = [dot + a[i] * b[i], aa + a[i] * a[i], bb + b[i] * b[i]];
+    cosine += dot / Math.sqrt(aa * bb) / n;
+  }
+  const cells = await race(seconds, [ours, theirs]);
+  await session.release();
+  return { cells, cosine };
 };
 
 /** Seconds a token of MaxSim, from compressed codes and from plain embeddings. */

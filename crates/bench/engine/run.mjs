@@ -1,7 +1,9 @@
 // `npm run bench -- engine`: query encoding and MaxSim natively and in Chromium, beside onnxruntime (native and web, one thread) on the same
-// weights in the same run, and maxsim-cpu. Peers are installed under target/bench on first use. Prints tables, writes target/bench/engine-peers.json.
+// weights in the same run; MaxSim beside maxsim-cpu and next-plaid. Peers are installed under target/bench and target/peers on first use. Prints tables, writes
+// target/bench/engine-peers.json.
 //
-// Left out: WebGPU (its own bench), threads, reading files. `--quick` is noisier and leaves out BERT-base in f32.
+// WebGPU stands beside onnxruntime-web's on the adapter that Chromium has; a program on the CPU runs the smallest model alone, for the order of things. Left out: threads, reading
+// files. `--quick` is noisier and leaves out BERT-base in f32.
 import { spawn } from "node:child_process";
 import { createServer } from "node:http";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -20,7 +22,8 @@ const models = join(folder, "models");
 
 /** A child that answers each line with one line of JSON. */
 function talk(program, args) {
-  const child = spawn(program, args, { cwd: root, stdio: ["pipe", "pipe", "inherit"] });
+  const env = { ...process.env, OPENBLAS_NUM_THREADS: "1", RAYON_NUM_THREADS: "1" };
+  const child = spawn(program, args, { cwd: root, env, stdio: ["pipe", "pipe", "inherit"] });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const next = async () => {
     const { value, done } = await lines.next();
@@ -60,8 +63,16 @@ function prepare() {
     for (const name of MODELS) run(python, [join(root, "crates/bench/engine/peers.py"), "write", join(models, name)]);
     writeFileSync(join(models, "ready"), "");
   }
-  run("cargo", ["run", "--quiet", "-p", "shirube-xtask", "--", "wasm", "--relaxed", "--bench", "--out", "target/bench/wasm"]);
-  return { bench, python, ort: join(ort, "dist") };
+  const wasm = (...options) => run("cargo", ["run", "--quiet", "-p", "shirube-xtask", "--", "wasm", ...options]);
+  wasm("--relaxed", "--bench", "--out", "target/bench/wasm");
+  wasm("--gpu", "--out", "target/bench/gpu");
+  const plaid = join(root, "target", "peers", "next-plaid", "target");
+  if (!existsSync(join(plaid, "release", "peer-next-plaid"))) say("building next-plaid");
+  const manifest = join(root, "crates", "bench", "peers", "next-plaid", "Cargo.toml");
+  const built = ask("cargo", ["build", "--quiet", "--release", "--manifest-path", manifest, "--target-dir", plaid]);
+  // It wants OpenBLAS, which is not everywhere.
+  if (built === undefined) say("next-plaid does not build here (Debian: libopenblas-dev)");
+  return { bench, python, ort: join(ort, "dist"), nextPlaid: built === undefined ? undefined : join(plaid, "release", "peer-next-plaid") };
 }
 
 function cosine(a, b, dim) {
@@ -82,21 +93,25 @@ function table(head, rows) {
   console.log("");
 }
 
-/** One line of a model's table. */
+/**
+ * One line of a model's table. Outside products are norms, softmax, activations, quantising, copies: all but the products with weights and attention's own, each
+ * of which was timed alone in the same turns.
+ */
 function line(what, cell, macs, peak, reference, dim) {
   return [
     what,
     digits(cell.least),
     digits(cell.median),
     digits(macs / cell.least / 1e6),
-    cell.products === undefined ? "-" : `${Math.round((1 - cell.products / cell.least) * 100)} %`,
+    cell.products === undefined ? "-" : `${Math.round((1 - (cell.products + cell.attention) / cell.least) * 100)} %`,
+    cell.products === undefined ? "-" : `${Math.round((cell.attention / cell.least) * 100)} %`,
     peak === undefined || cell.products === undefined ? "-" : `${Math.round((macs / (cell.products / 1000) * peak) * 100)} %`,
     reference === undefined ? "-" : cosine(cell.embeddings, reference, dim).toFixed(4),
   ];
 }
-const HEAD = ["", "ms", "median", "GMAC/s", "outside products", "of peak", "cosine to ort f32"];
+const HEAD = ["", "ms", "median", "GMAC/s", "outside products", "attention's products", "of peak", "cosine to ort f32"];
 
-async function native({ bench, python }, quick, record) {
+async function native({ bench, python, nextPlaid }, quick, record) {
   const ours = talk(bench, ["engine-server", "--out", models]);
   const theirs = talk(python, [join(root, "crates/bench/engine/peers.py"), "serve", models]);
   const { backends } = await ours.next();
@@ -124,7 +139,7 @@ async function native({ bench, python }, quick, record) {
           const a = await (backend ? ours : theirs).ask(...words, n, seconds);
           const old = cells[what];
           const ms = (key) => a[key] && Math.min(a[key] * 1000, old?.[key] ?? Infinity);
-          cells[what] = { least: ms("least"), median: ms("median"), products: ms("products"), macs: a.macs ?? old?.macs, embeddings: a.embeddings };
+          cells[what] = { least: ms("least"), median: ms("median"), products: ms("products"), attention: ms("attention"), macs: a.macs ?? old?.macs, embeddings: a.embeddings };
         }
       }
     }
@@ -139,19 +154,22 @@ async function native({ bench, python }, quick, record) {
       record.native.encode[`${name} ${n}`] = cells;
     }
   }
+  const plaidSide = nextPlaid && talk(nextPlaid, ["maxsim"]);
   const rows = [];
   for (const [documents, repeat, dim] of [[1000, 1, 64], [1000, 1, 128], [10_000, 1, 64], ...(quick ? [] : [[10_000, 10, 64]])]) {
     const compressed = await ours.ask("maxsim", best, "compressed", documents, repeat, dim, seconds);
     const plain = await ours.ask("maxsim", best, "plain", documents, repeat, dim, seconds);
-    const peer = repeat > 1 ? { missing: "left out" } : await theirs.ask("maxsim", documents, 100, dim, seconds);
-    const peerToken = peer.missing ? undefined : peer.least / documents / 100;
-    rows.push([`${documents * repeat} documents, ${dim} values`, ...[compressed.least, plain.least, peerToken].map((t) => digits(t && 1e-6 / t)), digits(plain.least / compressed.least), digits(peerToken && peerToken / compressed.least)]);
-    record.native.maxsim[`${documents * repeat} ${dim}`] = { compressed, plain, peer };
+    // Documents of 100 tokens each there, of about 100 here.
+    const perToken = ({ least }) => least / documents / 100;
+    const cpu = await theirs.ask("maxsim", documents, 100, dim, seconds);
+    const plaid = plaidSide ? await plaidSide.ask(documents, 100, dim, seconds) : { missing: true };
+    const peers = [cpu, plaid].map((peer) => (peer.missing ? undefined : perToken(peer)));
+    rows.push([`${documents * repeat} documents, ${dim} values`, ...[compressed.least, plain.least, ...peers].map((t) => digits(t && 1e-6 / t)), digits(plain.least / compressed.least), ...peers.map((t) => digits(t && t / compressed.least))]);
+    record.native.maxsim[`${documents * repeat} ${dim}`] = { compressed, plain, "maxsim-cpu": cpu, "next-plaid": plaid };
   }
   console.log(`MaxSim, 32 query tokens, ${best}, Mtoken/s (100,000 documents are 10,000 scored ten times)`);
-  table(["", "4-bit codes", "f32 loop", "maxsim-cpu f32", "codes / loop", "codes / maxsim-cpu"], rows);
-  ours.end();
-  theirs.end();
+  table(["", "4-bit codes", "f32 loop", "maxsim-cpu f32", "next-plaid f32", "codes / loop", "codes / maxsim-cpu", "codes / next-plaid"], rows);
+  for (const side of [ours, theirs, plaidSide]) side?.end();
 }
 
 /** A clock of milliseconds that the main thread of a page has run, where the system tells it (Linux). It advances in steps of some milliseconds. */
@@ -173,8 +191,9 @@ export async function processorClock(chrome, page) {
   return () => read(id);
 }
 
-async function browser({ ort }, quick, record) {
-  const mounts = { "/wasm/": join(folder, "wasm"), "/models/": models, "/ort/": ort, "/page/": join(root, "crates/bench/engine") };
+/** Our files and onnxruntime-web's, with the headers of a page that has a fine clock. */
+async function serveBench(ort) {
+  const mounts = { "/wasm/": join(folder, "wasm"), "/gpu/": join(folder, "gpu"), "/models/": models, "/ort/": ort, "/page/": join(root, "crates/bench/engine") };
   const types = { js: "text/javascript", mjs: "text/javascript", wasm: "application/wasm", json: "application/json", html: "text/html" };
   const server = createServer((request, response) => {
     const path = normalize(new URL(request.url, "http://x").pathname);
@@ -186,7 +205,50 @@ async function browser({ ort }, quick, record) {
     response.writeHead(200, headers).end(readFileSync(file));
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const chrome = await chromium.launch({ executablePath: ensureChromium(), args: ["--no-sandbox", "--disable-background-networking"] });
+  return server;
+}
+
+const FLAGS = ["--no-sandbox", "--disable-background-networking"];
+const GPU_FLAGS = ["--enable-unsafe-webgpu", "--enable-features=Vulkan"];
+
+/** Encoders on WebGPU, on the machine's adapter or, for the order of things, on Chromium's own program for the CPU. */
+async function gpu({ ort }, quick, record) {
+  const server = await serveBench(ort);
+  let chrome;
+  try {
+    let adapter;
+    let page;
+    for (const more of [[], ["--use-webgpu-adapter=swiftshader"]]) {
+      await chrome?.close();
+      chrome = await chromium.launch({ executablePath: ensureChromium(), args: [...FLAGS, ...GPU_FLAGS, ...more] });
+      page = await chrome.newPage();
+      page.setDefaultTimeout(0);
+      await page.goto(`http://127.0.0.1:${server.address().port}/`);
+      await page.waitForFunction(() => window.startGpu);
+      adapter = await page.evaluate(() => window.startGpu());
+      if (adapter) break;
+    }
+    if (!adapter) return say("WebGPU: Chromium has no adapter here; left out");
+    record.webgpu = { adapter, encode: {} };
+    say(`WebGPU on ${adapter.name || "an adapter without a name"}, extensions ${adapter.extensions.join(", ") || "none"}${adapter.software ? ": a program on the CPU, so these times give an order of things and no speed" : ""}`);
+    const rows = [];
+    for (const name of adapter.software ? MODELS.slice(0, 1) : MODELS) {
+      for (const n of adapter.software && quick ? [32] : LENGTHS) {
+        const { cells, cosine: same } = await page.evaluate((a) => window.encodeGpu(...a), [name, n, adapter.software ? 0.1 : 0.5]);
+        record.webgpu.encode[`${name} ${n}`] = cells;
+        rows.push([`${name}, ${n} tokens`, ...cells.map(({ least }) => digits(least)), digits(cells[1].least / cells[0].least), same.toFixed(4)]);
+      }
+    }
+    table(["ms", "int8", "ort-web f32", "ort-web / int8", "cosine"], rows);
+  } finally {
+    await chrome?.close();
+    server.close();
+  }
+}
+
+async function browser({ ort }, quick, record) {
+  const server = await serveBench(ort);
+  const chrome = await chromium.launch({ executablePath: ensureChromium(), args: FLAGS });
   try {
     record.browser = { chromium: chrome.version(), ortWeb: ORT_WEB, encode: {}, products: {}, maxsim: {} };
     const open = async () => {
@@ -231,8 +293,8 @@ async function browser({ ort }, quick, record) {
             cell.least = Math.min(cell.least, (processor() - start) / calls);
           }
         }
-        const cells = found.filter((c) => !c.name.endsWith(" products"));
-        for (const cell of cells) cell.products = found.find((c) => c.name === `${cell.name} products`)?.least;
+        const cells = found.filter((c) => !/ (products|attention)$/.test(c.name));
+        for (const cell of cells) for (const part of ["products", "attention"]) cell[part] = found.find((c) => c.name === `${cell.name} ${part}`)?.least;
         const reference = (cells.find((c) => c.name === "ort-web f32") ?? cells.find((c) => c.name === "ort-web int8")).embeddings;
         console.log(`${name}, ${n} tokens, Chromium`);
         table(HEAD, cells.map((cell) => line(cell.name, cell, macs, peak[cell.name.split(" ")[0]], reference, reference.length / n)));
@@ -267,6 +329,7 @@ export async function enginePeers({ quick }) {
   const tools = prepare();
   const record = { commit: ask("git", ["rev-parse", "--short=12", "HEAD"]), cpu: cpus()[0]?.model, quick };
   await browser(tools, quick, record);
+  await gpu(tools, quick, record);
   await native(tools, quick, record);
   writeFileSync(join(folder, "engine-peers.json"), `${JSON.stringify(record, null, 1)}\n`);
   const web = record.browser;

@@ -7,8 +7,8 @@
 // out    [n_rows, width / 4]; zeros for a query that sees no key
 //
 // One workgroup of 32 invocations for a block and a head, one query each; keys and values come through workgroup memory KEY_TILE at a time,
-// 2 * KEY_TILE * head_dim * 4 bytes, at most 16 KiB. Keys are rotated once for each block of queries; a pass of its own for them would be one more
-// dispatch in every layer. Prelude: HEAD4 (head_dim / 4), KEY_TILE, ROPE.
+// 2 * KEY_TILE * head_dim * 4 bytes, at most 16 KiB, or half of that with f16: what is read 32 times takes half the way, sums stay f32. Keys are rotated once for each block of queries; a pass of its own for them would be one more
+// dispatch in every layer. Prelude: HEAD4 (head_dim / 4), KEY_TILE, ROPE, Half, half.
 
 struct Attention { width4: u32, reach: u32, scale: f32, unused: u32 }
 
@@ -22,8 +22,8 @@ struct Attention { width4: u32, reach: u32, scale: f32, unused: u32 }
 const LOWEST: f32 = -3.0e38;
 const HALF4: u32 = HEAD4 / 2u;
 
-var<workgroup> keys: array<vec4<f32>, KEY_TILE * HEAD4>;
-var<workgroup> values: array<vec4<f32>, KEY_TILE * HEAD4>;
+var<workgroup> keys: array<Half, KEY_TILE * HEAD4>;
+var<workgroup> values: array<Half, KEY_TILE * HEAD4>;
 
 @compute @workgroup_size(32)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -70,14 +70,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       if (ROPE) {
         let c = rope[(key * 2u) * HALF4 + d];
         let s = rope[(key * 2u + 1u) * HALF4 + d];
-        keys[to] = low * c - high * s;
-        keys[to + HALF4] = high * c + low * s;
+        keys[to] = half(low * c - high * s);
+        keys[to + HALF4] = half(high * c + low * s);
       } else {
-        keys[to] = low;
-        keys[to + HALF4] = high;
+        keys[to] = half(low);
+        keys[to + HALF4] = half(high);
       }
-      values[to] = qkv[origin + shape.width4];
-      values[to + HALF4] = qkv[origin + shape.width4 + HALF4];
+      values[to] = half(qkv[origin + shape.width4]);
+      values[to + HALF4] = half(qkv[origin + shape.width4 + HALF4]);
     }
     workgroupBarrier();
     var scores: array<f32, KEY_TILE>;
@@ -88,7 +88,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       var score = LOWEST;
       if (distance <= shape.reach) {
         var sum = vec4<f32>();
-        for (var d = 0u; d < HEAD4; d++) { sum += q[d] * keys[k * HEAD4 + d]; }
+        for (var d = 0u; d < HEAD4; d++) { sum += q[d] * vec4<f32>(keys[k * HEAD4 + d]); }
         score = sum.x + sum.y + sum.z + sum.w;
       }
       scores[k] = score;
@@ -103,7 +103,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       if (distance <= shape.reach) {
         let p = exp(scores[k] - tile_most);
         total += p;
-        for (var d = 0u; d < HEAD4; d++) { mix[d] += p * values[k * HEAD4 + d]; }
+        for (var d = 0u; d < HEAD4; d++) { mix[d] += p * vec4<f32>(values[k * HEAD4 + d]); }
       }
     }
     most = tile_most;

@@ -2,7 +2,7 @@
 
 use crate::GpuError;
 use crate::pipelines::KernelList;
-use crate::shaders::{Slot, Spec};
+use crate::shaders::{GpuExtensions, Slot, Spec};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -15,15 +15,15 @@ use std::task::{Poll, Waker};
 pub struct GpuOptions {
     /// Whether an adapter that is a program on the CPU may be used. For tests: it proves results, never speed.
     pub allow_software: bool,
-    /// Whether the language feature for packed int8 products may be used where it is there. For tests of the baseline.
-    pub allow_packed_dot: bool,
+    /// Which extensions may be used where they are there. For tests of the baselines; on the web `subgroups` is used where the page asked for it.
+    pub allow: GpuExtensions,
     /// Whether the time on the GPU is measured, where timestamps are available.
     pub timed: bool,
 }
 
 impl Default for GpuOptions {
     fn default() -> Self {
-        Self { allow_software: false, allow_packed_dot: true, timed: false }
+        Self { allow_software: false, allow: GpuExtensions::ALL, timed: false }
     }
 }
 
@@ -36,8 +36,8 @@ pub struct GpuInfo {
     pub driver: String,
     /// Whether the adapter is a program on the CPU.
     pub software: bool,
-    /// Whether packed int8 products are a language feature here, or emulated.
-    pub packed_dot: bool,
+    /// The extensions in use.
+    pub extensions: GpuExtensions,
     /// Bytes that one binding holds.
     pub binding_bytes: u64,
 }
@@ -138,12 +138,20 @@ impl Gpu {
         if software && !options.allow_software {
             return Err(GpuError::Software { name });
         }
-        let packed_dot = options.allow_packed_dot
-            && instance
-                .wgsl_language_features()
-                .contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct);
+        let words = instance.wgsl_language_features();
+        let features = adapter.features();
+        #[cfg_attr(not(target_arch = "wasm32"), expect(unused_mut, reason = "set once more on the web"))]
+        let mut extensions = options.allow.and(GpuExtensions {
+            packed_dot: words.contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct),
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            f16: features.contains(wgpu::Features::SHADER_F16),
+        });
         let timestamps = wgpu::Features::TIMESTAMP_QUERY;
-        let timed = options.timed && adapter.features().contains(timestamps);
+        let timed = options.timed && features.contains(timestamps);
+        let mut required_features = wgpu::Features::empty();
+        required_features.set(timestamps, timed);
+        required_features.set(wgpu::Features::SUBGROUP, extensions.subgroups);
+        required_features.set(wgpu::Features::SHADER_F16, extensions.f16);
         // Everything fits the limits that every implementation has; a larger binding only saves cutting an index into pieces.
         let offered = adapter.limits();
         let required_limits = wgpu::Limits {
@@ -156,12 +164,17 @@ impl Gpu {
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("shirube"),
-                required_features: if timed { timestamps } else { wgpu::Features::empty() },
+                required_features,
                 required_limits,
                 ..Default::default()
             })
             .await
             .map_err(|error| GpuError::NoDevice { reason: error.to_string() })?;
+        // wgpu 30 has no word for this feature on the web: the page adds it to the request, and the device knows.
+        #[cfg(target_arch = "wasm32")]
+        {
+            extensions.subgroups = options.allow.subgroups && web_feature(&device, "subgroups");
+        }
         let lost = Arc::new(Mutex::new(None));
         let told = Arc::clone(&lost);
         device.set_device_lost_callback(move |reason, message| {
@@ -186,7 +199,7 @@ impl Gpu {
             })),
             period_ns: queue.get_timestamp_period(),
         });
-        let info = GpuInfo { name, driver: found.driver, software, packed_dot, binding_bytes };
+        let info = GpuInfo { name, driver: found.driver, software, extensions, binding_bytes };
         Ok(Self {
             inner: Rc::new(Inner {
                 device,
@@ -309,7 +322,7 @@ impl Gpu {
 
     /// The text of `spec` for this device.
     pub(crate) fn text(&self, spec: &Spec) -> String {
-        spec.text(self.inner.info.packed_dot)
+        spec.text(self.inner.info.extensions)
     }
 
     /// Compiles `kernels`, so that loading and searching need no other.
@@ -414,6 +427,17 @@ impl Gpu {
         let encoder = self.inner.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         Submission { gpu: self, encoder, n_passes: 0 }
     }
+}
+
+/// Whether a browser's device was made with a feature.
+#[cfg(target_arch = "wasm32")]
+fn web_feature(device: &wgpu::Device, name: &str) -> bool {
+    use wasm_bindgen::{JsCast as _, JsValue};
+    let Some(device) = device.as_webgpu() else { return false };
+    let device: JsValue = device.clone().into();
+    // A set in all but its type.
+    js_sys::Reflect::get(&device, &"features".into())
+        .is_ok_and(|features| features.unchecked_into::<js_sys::Set>().has(&name.into()))
 }
 
 /// More passes than this in one submission are not timed.

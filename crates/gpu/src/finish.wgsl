@@ -6,7 +6,7 @@
 // weight     [hidden / 4]
 // embeddings [n_kept, dim / 4]
 //
-// One workgroup of 64 a kept row; sums as in rows.wgsl. Prelude: WEIGHT (whether the model has a query weight).
+// One workgroup of 64 a kept row; sums as in rows.wgsl. Prelude: WEIGHT (whether the model has a query weight), total.
 
 struct Finish { dim4: u32, hidden4: u32, bias: f32, unused: u32 }
 struct Batch { n_rows: u32, n_kept: u32, weigh: u32, unused: u32 }
@@ -19,9 +19,6 @@ struct Batch { n_rows: u32, n_kept: u32, weigh: u32, unused: u32 }
 @group(0) @binding(5) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(6) var<storage, read_write> embeddings: array<vec4<f32>>;
 
-var<workgroup> squares: array<f32, 64>;
-var<workgroup> dots: array<f32, 64>;
-
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
   let row = kept[group.x];
@@ -30,22 +27,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let v = x[row * shape.dim4 + j];
     square += dot(v, v);
   }
-  squares[lane] = square;
-  var product = 0.0;
-  if (WEIGHT) {
-    for (var j = lane; j < shape.hidden4; j += 64u) { product += dot(states[row * shape.hidden4 + j], weight[j]); }
-  }
-  dots[lane] = product;
-  workgroupBarrier();
-  var total = 0.0;
-  var weighed = 0.0;
-  for (var i = 0u; i < 64u; i++) {
-    total += squares[i];
-    weighed += dots[i];
-  }
-  var factor = 1.0 / max(sqrt(total), 1e-12);
+  var factor = 1.0 / max(sqrt(total(0u, lane, square)), 1e-12);
   if (WEIGHT && batch.weigh != 0u) {
-    let z = weighed + shape.bias;
+    var product = 0.0;
+    for (var j = lane; j < shape.hidden4; j += 64u) { product += dot(states[row * shape.hidden4 + j], weight[j]); }
+    let z = total(1u, lane, product) + shape.bias;
     factor *= max(z, 0.0) + log(1.0 + exp(-abs(z)));
   }
   for (var j = lane; j < shape.dim4; j += 64u) {

@@ -49,6 +49,8 @@ pub use maxsim::{GpuIndex, GpuScores, IndexParts};
 
 #[cfg(any(target_arch = "wasm32", feature = "native"))]
 pub use pipelines::{KernelList, KernelText};
+#[cfg(any(target_arch = "wasm32", feature = "native"))]
+pub use shaders::GpuExtensions;
 
 #[cfg(all(test, feature = "native"))]
 #[expect(clippy::print_stdout, reason = "a test that skips says so")]

@@ -12,10 +12,10 @@
 // acts   [n_rows, pitch / 4] words of four int8, columns from width on are 0, with QUANTIZE
 // scales [n_rows] f32 as bits, with QUANTIZE
 //
-// One workgroup of 64 a row. Sums are 64 partial sums, added by every invocation in one order: one barrier, where a tree takes six.
+// One workgroup of 64 a row. Sums are 64 partial sums, joined as reduce.wgsl or reduce_subgroups.wgsl says.
 // The row is read again for each pass (it stays in the first cache) and GELU computed twice; a row kept in workgroup memory would bound
 // its width. The largest magnitude is compared as bits: ordered like the numbers, and NaN cannot get lost.
-// Prelude: SOURCE, BIAS, STORE, QUANTIZE.
+// Prelude: SOURCE, BIAS, STORE, QUANTIZE, total, top.
 
 struct Rows { width4: u32, pitch4: u32, eps: f32, n_rows: u32 }
 struct Batch { n_rows: u32, n_kept: u32, weigh: u32, unused: u32 }
@@ -33,27 +33,23 @@ const NOT_FINITE: u32 = 0x7f800000u;
 // Below this magnitude 127 / max would overflow.
 const SMALLEST_MAX: f32 = 1e-30;
 
-var<workgroup> sums: array<f32, 64>;
-var<workgroup> squares: array<f32, 64>;
-var<workgroup> largest: array<u32, 64>;
-
-// A rational approximation of erf on [-3.9, 3.9], 1.5e-8 from it before rounding; the SIMD kernels use the same.
+// x Φ(x), with a rational approximation of Φ on [-5.515, 5.515], 7.5e-9 from it before rounding; the SIMD kernels use the same.
 fn gelu(v: vec4<f32>) -> vec4<f32> {
-  let z = clamp(v * 0.70710678, vec4<f32>(-3.9), vec4<f32>(3.9));
-  let t = z * z;
-  var p = vec4<f32>(2.0503617e-6);
-  p = p * t + 2.8744256e-4;
-  p = p * t + 3.8365184e-3;
-  p = p * t + 5.2965825e-2;
-  p = p * t + 0.19193356;
-  p = p * t + 1.1283792;
-  var q = vec4<f32>(3.82297e-5);
-  q = q * t + 1.1816346e-3;
-  q = q * t + 1.5108506e-2;
-  q = q * t + 0.11475502;
-  q = q * t + 0.50342847;
+  let x = clamp(v, vec4<f32>(-5.515), vec4<f32>(5.515));
+  let t = x * x;
+  var p = vec4<f32>(2.2656234e-8);
+  p = p * t + 6.351622e-6;
+  p = p * t + 1.6952916e-4;
+  p = p * t + 4.681427e-3;
+  p = p * t + 3.3927027e-2;
+  p = p * t + 0.39894223;
+  var q = vec4<f32>(1.1947559e-6);
+  q = q * t + 7.384561e-5;
+  q = q * t + 1.8884351e-3;
+  q = q * t + 2.8687432e-2;
+  q = q * t + 0.25170833;
   q = q * t + 1.0;
-  return v * 0.5 * (1.0 + z * p / q);
+  return v * (0.5 + x * p / q);
 }
 
 fn value(row: u32, j: u32, mean: f32, inverse: f32) -> vec4<f32> {
@@ -79,21 +75,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   if (SOURCE == 1u) {
     var sum = vec4<f32>();
     for (var j = lane; j < shape.width4; j += 64u) { sum += x[row * shape.width4 + j]; }
-    sums[lane] = sum.x + sum.y + sum.z + sum.w;
-    workgroupBarrier();
-    var total = 0.0;
-    for (var i = 0u; i < 64u; i++) { total += sums[i]; }
-    mean = total / width;
+    mean = total(0u, lane, sum.x + sum.y + sum.z + sum.w) / width;
     var square = vec4<f32>();
     for (var j = lane; j < shape.width4; j += 64u) {
       let d = x[row * shape.width4 + j] - mean;
       square += d * d;
     }
-    squares[lane] = square.x + square.y + square.z + square.w;
-    workgroupBarrier();
-    total = 0.0;
-    for (var i = 0u; i < 64u; i++) { total += squares[i]; }
-    inverse = 1.0 / sqrt(total / width + shape.eps);
+    inverse = 1.0 / sqrt(total(1u, lane, square.x + square.y + square.z + square.w) / width + shape.eps);
   }
   var most = vec4<u32>();
   for (var j = lane; j < shape.width4; j += 64u) {
@@ -102,12 +90,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (QUANTIZE) { most = max(most, bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu)); }
   }
   if (QUANTIZE) {
-    largest[lane] = max(max(most.x, most.y), max(most.z, most.w));
-    workgroupBarrier();
-    var top = 0u;
-    for (var i = 0u; i < 64u; i++) { top = max(top, largest[i]); }
-    let finite = top < NOT_FINITE;
-    let magnitude = bitcast<f32>(select(0u, top, finite));
+    let largest = top(lane, max(max(most.x, most.y), max(most.z, most.w)));
+    let finite = largest < NOT_FINITE;
+    let magnitude = bitcast<f32>(select(0u, largest, finite));
     let usable = magnitude >= SMALLEST_MAX;
     let factor = select(0.0, 127.0 / max(magnitude, SMALLEST_MAX), usable);
     if (lane == 0u) {

@@ -22,27 +22,82 @@ pub(crate) struct Source {
     pub(crate) name: &'static str,
     pub(crate) text: &'static str,
     pub(crate) slots: &'static [Slot],
-    dot: bool,
+    uses: Uses,
+}
+
+/// What a kernel takes from an extension or, without it, from a baseline that gives the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Uses {
+    Nothing,
+    /// `dot4`, the product of packed int8.
+    Dot,
+    /// `total` and `top`, over a workgroup of 64.
+    Reduce,
+    /// `Half` and `half`, how workgroup memory holds numbers.
+    Half,
 }
 
 macro_rules! source {
-    ($const:ident, $name:literal, $slots:expr, $dot:literal) => {
-        pub(crate) const $const: Source =
-            Source { name: $name, text: include_str!(concat!($name, ".wgsl")), slots: &$slots, dot: $dot };
+    ($const:ident, $name:literal, $slots:expr, $uses:ident) => {
+        pub(crate) const $const: Source = Source {
+            name: $name,
+            text: include_str!(concat!($name, ".wgsl")),
+            slots: &$slots,
+            uses: Uses::$uses,
+        };
     };
 }
 
-source!(EMBED, "embed", [U, U, R, R, R, R, W], false);
-source!(ROWS, "rows", [U, U, R, R, R, W, W, W], false);
-source!(GEMM_I8, "gemm_i8", [U, U, R, R, R, R, R, W], true);
-source!(GEMM_F32, "gemm_f32", [U, U, R, R, R, W], false);
-source!(ATTENTION, "attention", [U, R, R, R, W], false);
-source!(FINISH, "finish", [U, U, R, R, R, R, W], false);
-source!(MAXSIM, "maxsim", [U, U, R, R, R, R, R, R, R, W], true);
+source!(EMBED, "embed", [U, U, R, R, R, R, W], Nothing);
+source!(ROWS, "rows", [U, U, R, R, R, W, W, W], Reduce);
+source!(GEMM_I8, "gemm_i8", [U, U, R, R, R, R, R, W], Dot);
+source!(GEMM_F32, "gemm_f32", [U, U, R, R, R, W], Nothing);
+source!(ATTENTION, "attention", [U, R, R, R, W], Half);
+source!(FINISH, "finish", [U, U, R, R, R, R, W], Reduce);
+source!(MAXSIM, "maxsim", [U, U, R, R, R, R, R, R, R, W], Dot);
+
+/// Optional parts of WebGPU. Each speeds one kind of kernel up and has a baseline for devices without it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct GpuExtensions {
+    /// Language feature `packed_4x8_integer_dot_product`: four products of int8 in one instruction. Exact, as the baseline is.
+    pub packed_dot: bool,
+    /// Feature `subgroups`: sums and maxima over a workgroup in a few steps instead of 64. Sums run in another order.
+    pub subgroups: bool,
+    /// Feature `shader-f16`: attention holds keys and values in half the workgroup memory, rounded to 11 bits; sums stay f32.
+    pub f16: bool,
+}
+
+impl GpuExtensions {
+    /// Every one that there is.
+    pub const ALL: Self = Self { packed_dot: true, subgroups: true, f16: true };
+    /// The baselines.
+    pub const NONE: Self = Self { packed_dot: false, subgroups: false, f16: false };
+
+    /// Those that both have.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            packed_dot: self.packed_dot && other.packed_dot,
+            subgroups: self.subgroups && other.subgroups,
+            f16: self.f16 && other.f16,
+        }
+    }
+
+    /// Their names: `packed-dot`, `subgroups`, `f16`.
+    pub fn names(self) -> Vec<&'static str> {
+        let all = [(self.packed_dot, "packed-dot"), (self.subgroups, "subgroups"), (self.f16, "f16")];
+        all.into_iter().filter(|(used, _)| *used).map(|(_, name)| name).collect()
+    }
+}
 
 /// Products of packed int8 by the language feature where there is one.
 const DOT_BUILTIN: &str = "fn dot4(a: u32, b: u32) -> i32 { return dot4I8Packed(a, b); }\n";
 const DOT_BASELINE: &str = include_str!("dot.wgsl");
+const REDUCE_SUBGROUPS: &str = include_str!("reduce_subgroups.wgsl");
+const REDUCE_BASELINE: &str = include_str!("reduce.wgsl");
+// A number beyond the range of f16 becomes infinite, which the result shows; clamping could hide a NaN.
+const HALF_F16: &str = "alias Half = vec4<f16>;\nfn half(v: vec4<f32>) -> Half { return vec4<f16>(v); }\n";
+const HALF_BASELINE: &str = "alias Half = vec4<f32>;\nfn half(v: vec4<f32>) -> Half { return v; }\n";
 
 /// A constant of a prelude.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,9 +118,17 @@ impl Spec {
         Self { source, constants: constants.to_vec() }
     }
 
-    /// The whole text; `packed_dot` says whether the language feature `packed_4x8_integer_dot_product` is there.
-    pub(crate) fn text(&self, packed_dot: bool) -> String {
+    /// The whole text for a device with these extensions.
+    pub(crate) fn text(&self, extensions: GpuExtensions) -> String {
         let mut text = String::new();
+        // Directives stand first. naga knows subgroups without theirs and refuses it; browsers want it.
+        match self.source.uses {
+            Uses::Half if extensions.f16 => text.push_str("enable f16;\n"),
+            Uses::Reduce if extensions.subgroups && cfg!(target_arch = "wasm32") => {
+                text.push_str("enable subgroups;\n");
+            }
+            _ => {}
+        }
         for (name, value) in &self.constants {
             // Writing to a string cannot fail.
             let _ = match value {
@@ -73,9 +136,15 @@ impl Spec {
                 Value::U32(v) => writeln!(text, "const {name}: u32 = {v}u;"),
             };
         }
-        if self.source.dot {
-            text.push_str(if packed_dot { DOT_BUILTIN } else { DOT_BASELINE });
-        }
+        text.push_str(match self.source.uses {
+            Uses::Nothing => "",
+            Uses::Dot if extensions.packed_dot => DOT_BUILTIN,
+            Uses::Dot => DOT_BASELINE,
+            Uses::Reduce if extensions.subgroups => REDUCE_SUBGROUPS,
+            Uses::Reduce => REDUCE_BASELINE,
+            Uses::Half if extensions.f16 => HALF_F16,
+            Uses::Half => HALF_BASELINE,
+        });
         text.push_str(self.source.text);
         text
     }
@@ -114,7 +183,7 @@ pub(crate) fn gemm_f32() -> Spec {
     Spec::new(GEMM_F32, &[])
 }
 
-/// Keys and values of a tile take at most 8 KiB each: half of what every WebGPU implementation gives a workgroup.
+/// Keys and values of a tile take at most 8 KiB each (half of that with f16): half of what every WebGPU implementation gives a workgroup.
 pub(crate) fn attention(head_dim: usize, rope: bool) -> Spec {
     let tile = (2048 / head_dim).clamp(1, 32);
     Spec::new(
@@ -170,14 +239,27 @@ mod tests {
 
     #[test]
     fn every_shader_parses_and_validates() {
-        // What a browser without extensions has.
-        let plain = naga::valid::Capabilities::empty();
-        for spec in all() {
-            for packed_dot in [false, true] {
-                let text = spec.text(packed_dot);
+        use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+        for extensions in [
+            GpuExtensions::NONE,
+            GpuExtensions { packed_dot: true, ..GpuExtensions::NONE },
+            GpuExtensions { subgroups: true, ..GpuExtensions::NONE },
+            GpuExtensions { f16: true, ..GpuExtensions::NONE },
+        ] {
+            // What a device without the others has.
+            let mut has = Capabilities::empty();
+            has.set(Capabilities::SHADER_FLOAT16, extensions.f16);
+            has.set(Capabilities::SUBGROUP, extensions.subgroups);
+            for spec in all() {
+                let text = spec.text(extensions);
                 let module = naga::front::wgsl::parse_str(&text)
                     .unwrap_or_else(|e| panic!("{}: {}", spec.source.name, e.emit_to_string(&text)));
-                let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), plain)
+                let mut validator = Validator::new(ValidationFlags::all(), has);
+                if extensions.subgroups {
+                    validator.subgroup_stages(ShaderStages::COMPUTE);
+                    validator.subgroup_operations(SubgroupOperationSet::all());
+                }
+                let info = validator
                     .validate(&module)
                     .unwrap_or_else(|e| panic!("{}: {}", spec.source.name, e.emit_to_string(&text)));
                 drop(info);
@@ -190,7 +272,7 @@ mod tests {
         let named: std::collections::BTreeSet<String> = all()
             .iter()
             .map(|spec| format!("{}.wgsl", spec.source.name))
-            .chain(["dot.wgsl".to_owned()])
+            .chain(["dot.wgsl", "reduce.wgsl", "reduce_subgroups.wgsl"].map(str::to_owned))
             .collect();
         let found: std::collections::BTreeSet<String> =
             std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))
@@ -207,7 +289,7 @@ mod tests {
         for spec in all() {
             let storage = spec.source.slots.iter().filter(|s| **s != Slot::Uniform).count();
             assert!(storage <= 8, "{} binds {storage} storage buffers", spec.source.name);
-            let text = spec.text(true);
+            let text = spec.text(GpuExtensions { packed_dot: true, ..GpuExtensions::NONE });
             let module = naga::front::wgsl::parse_str(&text).unwrap();
             let sizes = naga::proc::Layouter::default();
             let mut layouter = sizes;

@@ -67,13 +67,14 @@ impl GpuEngine {
         Ok(Self { gpu, encoder: None, index: None })
     }
 
-    /// `{name, software, packedDot}` of the adapter.
+    /// `{name, software, extensions}` of the adapter and of what is used of it: `packed-dot`, `subgroups`, `f16`.
     pub fn info(&self) -> JsValue {
         let info = self.gpu.info();
+        let extensions: js_sys::Array = info.extensions.names().into_iter().map(JsValue::from).collect();
         object(&[
             ("name", info.name.as_str().into()),
             ("software", info.software.into()),
-            ("packedDot", info.packed_dot.into()),
+            ("extensions", extensions.into()),
         ])
     }
 

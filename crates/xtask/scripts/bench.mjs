@@ -29,6 +29,8 @@ const BENCHES = {
     native();
     if (!flag("no-peers")) await (await import("../../bench/engine/run.mjs")).enginePeers({ quick });
   }],
+  "first-query": ["from loading to the first answer, cold and warm, on the CPU and on WebGPU, in Chromium", async () =>
+    (await import("./bench-first-query.mjs")).benchFirstQuery({ quick })],
   search: ["the npm package beside Pagefind, MiniSearch, lunr, Orama and FlexSearch (installs them)", async () =>
     (await import("../../bench/search/run.mjs")).benchSearch({ quick, resume: flag("resume"), minutes: Number(value("minutes") ?? 15), data: value("data"), binary: value("binary"), only: value("only"), build: !flag("no-build") })],
   segment: ["words beside fugashi's on a million characters, in Chromium (installs it)", segment],

@@ -7,31 +7,38 @@ mod failures;
 mod kernels;
 mod maxsim;
 
-use crate::{Gpu, GpuError, GpuOptions};
+use crate::{Gpu, GpuError, GpuExtensions, GpuOptions};
 
 /// Error of one f32 rounding.
 pub(super) const UNIT: f32 = f32::EPSILON / 2.0;
 
+/// Error of rounding to f16, where attention holds its keys and values so.
+pub(super) fn half_unit(gpu: &Gpu) -> f32 {
+    if gpu.info().extensions.f16 { 2.0_f32.powi(-11) } else { 0.0 }
+}
+
 /// `exp`, division and square root of WGSL are good to a few units each (WGSL specification, section 15.7.4), GELU's polynomial to 5e-7.
 pub(super) const SMOOTH: f32 = 4e-6;
 
-/// Runs `test` on a device.
+/// Runs `test` on a device with every extension that the adapter has.
 pub(super) fn on_gpu(test: impl FnOnce(&Gpu)) {
-    on(true, test);
+    on(GpuExtensions::ALL, test);
 }
 
-/// Runs `test` on devices with and without the packed int8 product.
+/// Runs `test` on two devices: with every extension that the adapter has, and with none. A kernel uses at most one, so that is each with and without.
 pub(super) fn on_gpus(mut test: impl FnMut(&Gpu)) {
-    for allow_packed_dot in [true, false] {
-        on(allow_packed_dot, &mut test);
+    for allow in [GpuExtensions::ALL, GpuExtensions::NONE] {
+        on(allow, &mut test);
     }
 }
 
-fn on(allow_packed_dot: bool, test: impl FnOnce(&Gpu)) {
-    let options = GpuOptions { allow_software: true, allow_packed_dot, timed: true };
+fn on(allow: GpuExtensions, test: impl FnOnce(&Gpu)) {
+    let options = GpuOptions { allow_software: true, allow, timed: true };
     match pollster::block_on(Gpu::new(&options)) {
         Ok(gpu) => {
-            assert!(allow_packed_dot || !gpu.info().packed_dot);
+            let used = gpu.info().extensions;
+            assert_eq!(used.and(allow), used);
+            println!("{}, extensions in use: {:?}", gpu.info().name, used.names());
             test(&gpu);
         }
         Err(GpuError::NoAdapter { reason }) => {
