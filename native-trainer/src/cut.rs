@@ -7,6 +7,7 @@ use crate::data::RetrievalSet;
 use rayon::prelude::*;
 use shirube_core::{DocId, InputRules};
 use shirube_format::bundle::Section;
+use shirube_retriever::top_k;
 use shirube_site::passages_by;
 use shirube_text::Tokenizer;
 
@@ -67,6 +68,17 @@ impl Cut {
             best[text] = best[text].max(score);
         }
         best
+    }
+
+    /// The best passages of the `n` best texts, from `[n_passages]`, best first.
+    pub(crate) fn best_passages(&self, scores: &[f32], n: usize) -> Vec<u32> {
+        let mut best: Vec<Option<u32>> = vec![None; self.n_texts];
+        for (passage, &text) in (0u32..).zip(&self.text_of) {
+            if best[text].is_none_or(|other| scores[passage as usize] > scores[other as usize]) {
+                best[text] = Some(passage);
+            }
+        }
+        top_k(best.into_iter().flatten().collect(), scores, n)
     }
 
     /// [`Self::best`] for every query.

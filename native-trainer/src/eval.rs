@@ -13,8 +13,10 @@ use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use shirube_core::{InputRules, Role};
+use shirube_index::windows;
+use shirube_kernels::TokenRange;
 use shirube_lexical::{Analyzer, Bm25Index};
-use shirube_retriever::{BM25_B, BM25_K1, LEXICAL_WEIGHT, fuse};
+use shirube_retriever::{BM25_B, BM25_K1, LEXICAL_WEIGHT, N_WINDOWED, add_windows, fuse};
 use shirube_text::Tokenizer;
 use std::path::Path;
 use std::sync::Arc;
@@ -110,6 +112,31 @@ pub fn encode(
 /// # Errors
 /// Device errors.
 pub fn maxsim_scores(queries: &Encoded, documents: &Encoded) -> Result<Vec<Vec<f32>>> {
+    maxsim_rows(queries, documents, |row| row)
+}
+
+/// Exact MaxSim of every query with the best window of every document, `[n_queries][n_documents]`; see [`windows`].
+fn window_scores(queries: &Encoded, documents: &Encoded) -> Result<Vec<Vec<f32>>> {
+    let all: Vec<Vec<TokenRange>> =
+        documents.offsets.windows(2).map(|w| windows(TokenRange::from(w[0]..w[1])).collect()).collect();
+    let (mut tokens, mut offsets) = (Vec::new(), vec![0]);
+    for window in all.iter().flatten() {
+        tokens.extend(window.start..window.end);
+        offsets.push(u32::try_from(tokens.len())?);
+    }
+    let cut = Encoded { embeddings: ops::gather(&documents.embeddings, &tokens)?, offsets: offsets.into() };
+    maxsim_rows(queries, &cut, |row| {
+        let mut row = row.into_iter();
+        all.iter().map(|of| row.by_ref().take(of.len()).fold(f32::MIN, f32::max)).collect()
+    })
+}
+
+/// Exact MaxSim of every query against every document, each query's row as `keep` leaves it.
+fn maxsim_rows(
+    queries: &Encoded,
+    documents: &Encoded,
+    keep: impl Fn(Vec<f32>) -> Vec<f32> + Sync,
+) -> Result<Vec<Vec<f32>>> {
     let n = queries.offsets.len() - 1;
     let chunk = 32;
     let rows: Vec<Vec<Vec<f32>>> = (0..n.div_ceil(chunk))
@@ -119,8 +146,8 @@ pub fn maxsim_scores(queries: &Encoded, documents: &Encoded) -> Result<Vec<Vec<f
             let (start, end) = (queries.offsets[from], queries.offsets[to]);
             let part = queries.embeddings.narrow(0, start as usize, (end - start) as usize)?;
             let offsets: Arc<[u32]> = queries.offsets[from..=to].iter().map(|o| o - start).collect();
-            Ok(ops::maxsim_all(&part, &offsets, &documents.embeddings, &documents.offsets)?
-                .to_vec2::<f32>()?)
+            let rows = ops::maxsim_all(&part, &offsets, &documents.embeddings, &documents.offsets)?;
+            Ok(rows.to_vec2::<f32>()?.into_iter().map(&keep).collect())
         })
         .collect::<Result<_>>()?;
     Ok(rows.into_iter().flatten().collect())
@@ -187,12 +214,21 @@ pub fn evaluate(
     let queries = encode(student, depth, tokenizer, query, Role::Query, &questions)?;
     // Of passages, and what each text has of its best one.
     let passages = maxsim_scores(&queries, &documents)?;
+    let windowed = window_scores(&queries, &documents)?;
     let maxsim = cut.best_rows(&passages);
     let bigram = bm25_scores(set, &texts, Analyzer::bigrams(), BASELINE)?;
     let words = bm25_scores(set, &texts, Analyzer::pieces(tokenizer.clone()), BASELINE)?;
     let grams = bm25_scores(set, cut.texts(), Analyzer::grams(), (BM25_K1, BM25_B))?;
     let fused = |weight: f32| -> Vec<Vec<f32>> {
-        passages.iter().zip(&grams).map(|(m, l)| cut.best(&fuse(m, l, weight))).collect()
+        let rows = passages.iter().zip(&grams).zip(&windowed);
+        rows.map(|((maxsim, grams), windowed)| {
+            let mut fused = fuse(maxsim, grams, weight);
+            let near = cut.best_passages(&fused, N_WINDOWED);
+            let best: Vec<f32> = near.iter().map(|&passage| windowed[passage as usize]).collect();
+            add_windows(&mut fused, maxsim, None, &near, &best);
+            cut.best(&fused)
+        })
+        .collect()
     };
     let fused_z =
         |(m, l): (&Vec<f32>, &Vec<f32>)| z_scores(m).iter().zip(z_scores(l)).map(|(x, y)| x + y).collect();

@@ -86,7 +86,7 @@ export interface Hit {
   /** Number of the document inside the bundle. */
   document: number;
   /**
-   * What the order is by: MaxSim and BM25 fused, or MaxSim alone with a lexical weight of 0; by words alone BM25, lifted where the section holds the
+   * What the order is by: MaxSim, BM25 and the best window fused, or MaxSim alone with a lexical weight of 0; by words alone BM25, lifted where the section holds the
    * whole query. Compare only within one query.
    */
   score: number;
@@ -94,6 +94,8 @@ export interface Hit {
   maxsim: number;
   /** BM25 of the query's character bigrams and words, other spellings included; 0 where none occurs. */
   lexical: number;
+  /** MaxSim of the document's best window, a sentence or two; 0 where it was not looked at. */
+  window: number;
   /** What was found. */
   section: Section;
   /** One entry for each query token, in query order. */

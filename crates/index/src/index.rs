@@ -171,6 +171,14 @@ impl Index {
         self.scorer.score(query, self.tokens(), &self.ranges(documents)?)
     }
 
+    /// MaxSim of the best window of some documents, in their order; see [`Scorer::best_windows`].
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub fn best_windows(&self, query: &PreparedQuery, documents: &[DocId]) -> Result<Vec<f32>, IndexError> {
+        self.scorer.best_windows(query, self.tokens(), &self.ranges(documents)?)
+    }
+
     /// Approximate scores of some documents, in their order; see [`Scorer::approximate`].
     ///
     /// # Errors

@@ -344,6 +344,29 @@ impl LazyIndex {
         options: &LazyOptions,
         documents: &[DocId],
     ) -> Result<Step<Vec<f32>>, IndexError> {
+        self.each(options, documents, |scorer, tokens, ranges| scorer.score(query, tokens, ranges))
+    }
+
+    /// MaxSim of the best window of some documents, in their order: what [`Index::best_windows`](crate::Index::best_windows) gives, to the bit.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub fn best_windows(
+        &mut self,
+        query: &PreparedQuery,
+        options: &LazyOptions,
+        documents: &[DocId],
+    ) -> Result<Step<Vec<f32>>, IndexError> {
+        self.each(options, documents, |scorer, tokens, ranges| scorer.best_windows(query, tokens, ranges))
+    }
+
+    /// `score` over the documents of each block, put together in the order of `documents`.
+    fn each(
+        &mut self,
+        options: &LazyOptions,
+        documents: &[DocId],
+        score: impl Fn(&Scorer, CompressedTokens<'_>, &[TokenRange]) -> Result<Vec<f32>, IndexError>,
+    ) -> Result<Step<Vec<f32>>, IndexError> {
         let needs = self.code_needs(documents, options)?;
         if !needs.is_empty() {
             return Ok(Step::Needs(needs));
@@ -359,7 +382,7 @@ impl LazyIndex {
             let Some(held) = self.blocks.get(block, self.clock) else { continue };
             let ranges: Vec<TokenRange> =
                 members.iter().map(|&i| held.documents[(documents[i].0 - first) as usize]).collect();
-            for (i, score) in members.into_iter().zip(self.scorer.score(query, held.tokens(), &ranges)?) {
+            for (i, score) in members.into_iter().zip(score(&self.scorer, held.tokens(), &ranges)?) {
                 scores[i] = score;
             }
         }
@@ -594,6 +617,25 @@ mod tests {
                 other.provide(path, 0, bytes).unwrap();
             }
             prop_assert_eq!(ask(&mut other, &[], &mut Vec::new(), |lazy| lazy.search(&prepared, &options, 3)), found);
+        }
+    }
+
+    #[test]
+    fn the_best_window_of_a_document_never_has_more_than_all_of_it_and_is_the_same_from_blocks() {
+        let documents: Vec<DocId> = (0..6).map(DocId).collect();
+        for kind in CodecKind::ALL {
+            let (index, mut lazy, files) = both(&[0, 10, 72, 73, 150, 200], kind);
+            let query = index.prepare(&rows(5000, 6)).unwrap();
+            let (best, all) =
+                (index.best_windows(&query, &documents).unwrap(), index.score(&query, &documents).unwrap());
+            assert_eq!(best[..3], all[..3], "one window: {kind:?}");
+            assert!(best.iter().zip(&all).all(|(best, all)| *best <= all + 1e-5), "{best:?}, {all:?}");
+            assert!(best[3..] != all[3..], "six tokens of chance hardly stand together: {kind:?}");
+            let prepared = lazy.prepare(&rows(5000, 6)).unwrap();
+            let found = ask(&mut lazy, &files, &mut Vec::new(), |lazy| {
+                lazy.best_windows(&prepared, &LazyOptions::default(), &documents)
+            });
+            assert_eq!(found, best, "{kind:?}");
         }
     }
 

@@ -43,7 +43,7 @@ pub use index::{Index, ScoredDocument};
 pub use kmeans::n_centroids_for;
 pub use lazy::{LazyIndex, LazyOptions, Step};
 pub use pooling::{MAX_POOL_FACTOR, Pooled, pool};
-pub use scorer::{PreparedQuery, Scorer};
+pub use scorer::{PreparedQuery, Scorer, WINDOW, windows};
 pub use search::{
     Approximate, DocumentSet, EXACT_TOKENS, SCAN_TOKENS, SearchMode, SearchOptions, SearchOutcome,
 };

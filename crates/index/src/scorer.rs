@@ -13,6 +13,21 @@ const LEAST_PROBED: u8 = 16;
 /// Share of the centroids that a document without anything near a token reaches at its best; from `npm run bench -- lazy`, where .002 to .01 did alike.
 const BACKGROUND: f32 = 0.005;
 
+/// Stored tokens of a window of [`Scorer::best_windows`]: a sentence or two. From 24 to 96 all do alike (docs/training.md).
+pub const WINDOW: u32 = 48;
+
+/// The windows of a document that [`Scorer::best_windows`] scores, in order; a document without tokens is one without tokens.
+pub fn windows(document: TokenRange) -> impl Iterator<Item = TokenRange> {
+    let TokenRange { start, end } = document;
+    let step = WINDOW / 2;
+    // A rest of less than half a window stays with the window before it.
+    let n = (end.saturating_sub(start).saturating_sub(step)).div_ceil(step).max(2) - 1;
+    (0..n).map(move |i| TokenRange {
+        start: start + i * step,
+        end: if i + 1 == n { end } else { start + i * step + WINDOW },
+    })
+}
+
 /// A codec and the kernels it runs on; holds no documents.
 #[derive(Clone, Debug)]
 pub struct Scorer {
@@ -219,6 +234,27 @@ impl Scorer {
         Ok(scores)
     }
 
+    /// MaxSim of the best window of each of `documents`: the largest over windows of [`WINDOW`] stored tokens, one beginning every half window, the last going on
+    /// to the end. A document no longer than one and a half windows is one window, and has its MaxSim. Never more than the document's MaxSim.
+    ///
+    /// # Errors
+    /// As [`Self::score`].
+    pub fn best_windows(
+        &self,
+        query: &PreparedQuery,
+        tokens: CompressedTokens<'_>,
+        documents: &[TokenRange],
+    ) -> Result<Vec<f32>, IndexError> {
+        let (mut all, mut counts) = (Vec::new(), Vec::with_capacity(documents.len()));
+        for &document in documents {
+            let before = all.len();
+            all.extend(windows(document));
+            counts.push(all.len() - before);
+        }
+        let mut scores = self.score(query, tokens, &all)?.into_iter();
+        Ok(counts.into_iter().map(|n| scores.by_ref().take(n).reduce(f32::max).unwrap_or_default()).collect())
+    }
+
     /// For each query token, the stored token of `document` that it matched best, the first of equals. With the document's token map
     /// and tokenisation this gives every word's best span; pooled tokens have several.
     ///
@@ -240,4 +276,26 @@ impl Scorer {
 
 fn kernel(source: KernelError) -> IndexError {
     IndexError::Parts { what: source.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_overlap_by_half_and_leave_no_token_out() {
+        for n in 0..400 {
+            let found: Vec<TokenRange> = windows(TokenRange::from(7..7 + n)).collect();
+            assert_eq!((found[0].start, found[found.len() - 1].end), (7, 7 + n));
+            for pair in found.windows(2) {
+                assert_eq!(
+                    (pair[1].start, pair[0].end),
+                    (pair[0].start + WINDOW / 2, pair[0].start + WINDOW)
+                );
+            }
+            let last = found[found.len() - 1];
+            assert!(last.end - last.start <= WINDOW * 3 / 2, "{n} tokens: {last:?}");
+            assert!(found.len() == 1 || last.end - last.start > WINDOW / 2, "{n} tokens: {last:?}");
+        }
+    }
 }

@@ -2,7 +2,12 @@
 //!
 //! ```text
 //! fused(d) = maxsim(d) / max maxsim + lexical_weight * bm25(d) / max bm25
+//! score(d) = fused(d) + WINDOW_WEIGHT * window(d) / max maxsim       for the N_WINDOWED best by fused; fused(d) for the others
 //! ```
+//!
+//! `window` is MaxSim of the document's best window, a sentence or two ([`Scorer::best_windows`](shirube_index::Scorer::best_windows)): an answer stands together,
+//! and MaxSim alone cannot tell it from a text that has the same words scattered over it. Nothing is taken from anyone, so that who is not looked at
+//! stays below who is, and the order of the first hits does not depend on how many are asked for.
 //!
 //! The maxima are taken over the documents of one query that its filters let through: MaxSim grows with the query's length and BM25 with its terms'
 //! rarity, so neither has a fixed scale, but the best document of each is a scale that a search over a few shards knows as well as one over everything.
@@ -14,6 +19,27 @@
 
 /// How much words count beside meaning unless the caller says otherwise.
 pub const LEXICAL_WEIGHT: f32 = 0.3;
+
+/// How much a document's best window counts beside all of it.
+pub const WINDOW_WEIGHT: f32 = 0.3;
+
+/// Documents whose best window is looked at.
+pub const N_WINDOWED: usize = 50;
+
+/// Adds to the fused scores of `documents` what their best windows have: `windows`, in the order of `documents`,
+/// on the scale of the documents that are `allowed`; `None` is all.
+pub fn add_windows(
+    fused: &mut [f32],
+    maxsim: &[f32],
+    allowed: Option<&[bool]>,
+    documents: &[u32],
+    windows: &[f32],
+) {
+    let scale = WINDOW_WEIGHT * scale(maxsim, allowed);
+    for (&document, window) in documents.iter().zip(windows) {
+        fused[document as usize] += scale * window.max(0.0);
+    }
+}
 
 /// Whether `document` counts; `None` is all.
 fn counts(allowed: Option<&[bool]>, document: usize) -> bool {
@@ -60,7 +86,7 @@ pub(crate) fn deviation(scores: &[f32], allowed: Option<&[bool]>) -> f32 {
 }
 
 /// The best `k` of `documents`, best first, ties to the lower id.
-pub(crate) fn top_k(documents: impl IntoIterator<Item = u32>, scores: &[f32], k: usize) -> Vec<u32> {
+pub fn top_k(documents: impl IntoIterator<Item = u32>, scores: &[f32], k: usize) -> Vec<u32> {
     let order = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
     if k == 0 {
         return Vec::new();
@@ -89,13 +115,27 @@ pub(crate) fn top_k(documents: impl IntoIterator<Item = u32>, scores: &[f32], k:
 
 #[cfg(test)]
 mod tests {
-    use super::{deviation, fuse, fuse_among, top_k};
+    use super::{WINDOW_WEIGHT, add_windows, deviation, fuse, fuse_among, top_k};
     use proptest::prelude::*;
 
     #[test]
     fn the_fused_score_is_the_formula_written_out() {
         let fused = fuse(&[1.0, 2.0, 4.0], &[3.0, 1.5, 0.0], 0.5);
         assert_eq!(fused, [0.25 + 0.5, 0.5 + 0.25, 1.0]);
+    }
+
+    #[test]
+    fn a_best_window_adds_its_share_and_takes_nothing_from_anyone() {
+        let maxsim = [4.0, 3.9, 1.0, 2.0];
+        let fused = fuse(&maxsim, &[0.0; 4], 0.3);
+        let mut with = fused.clone();
+        add_windows(&mut with, &maxsim, None, &[0, 1, 2], &[2.0, 3.6, -1.0]);
+        assert!((with[0] - (1.0 + WINDOW_WEIGHT * 0.5)).abs() < 1e-6, "{with:?}");
+        assert_eq!((with[2], with[3]), (fused[2], fused[3]));
+        assert_eq!(top_k(vec![0, 1, 2, 3], &with, 2), [1, 0], "the words stand together there");
+        let mut none = fused.clone();
+        add_windows(&mut none, &[-1.0; 4], None, &[0], &[5.0]);
+        assert_eq!(none, fused);
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod vectors;
 pub use downloads::query_bytes;
 pub use error::RetrieverError;
 pub use facets::{FilterCount, Filters, SortBy};
-pub use fusion::{LEXICAL_WEIGHT, fuse};
+pub use fusion::{LEXICAL_WEIGHT, N_WINDOWED, WINDOW_WEIGHT, add_windows, fuse, top_k};
 pub use loader::{BundleLoader, ModelLoader};
 pub use reranker::Reranker;
 pub use results::{

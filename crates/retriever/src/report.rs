@@ -38,8 +38,8 @@ pub fn explanation(results: &SearchResults) -> String {
         line(
             &mut out,
             format_args!(
-                "    score {:.4}: meaning (MaxSim) {:.4}, words (BM25) {:.4}{weight}",
-                hit.score, hit.maxsim, hit.lexical
+                "    score {:.4}: meaning (MaxSim) {:.4}, its best window {:.4}, words (BM25) {:.4}{weight}",
+                hit.score, hit.maxsim, hit.window, hit.lexical
             ),
         );
         let mut matches: Vec<&Match> = hit.matches.iter().collect();

@@ -180,7 +180,7 @@ impl Reranker {
         let highlights = Highlights::of(&matches, section.headings.len(), options.min_similarity);
         self.kept.put(text.text, embeddings);
         let document = DocId(at);
-        Ok(Hit { document, score: maxsim, maxsim, lexical: 0.0, section, matches, highlights })
+        Ok(Hit { document, score: maxsim, maxsim, lexical: 0.0, window: 0.0, section, matches, highlights })
     }
 
     /// For each query token the nearest of `embeddings [n_tokens, dim]`, the first of equals; none without tokens.

@@ -104,13 +104,15 @@ pub struct QueryToken {
 pub struct Hit {
     /// Document.
     pub document: DocId,
-    /// What the order is by: MaxSim and BM25 fused, or MaxSim alone with a lexical weight of 0; by words alone BM25, lifted where the section holds the
+    /// What the order is by: MaxSim, BM25 and the best window fused, or MaxSim alone with a lexical weight of 0; by words alone BM25, lifted where the section holds the
     /// whole query. Compare only within one query.
     pub score: f32,
     /// MaxSim: the sum of what each query token, markers included, contributes.
     pub maxsim: f32,
     /// BM25 of the query's character bigrams and words; 0 where none occurs.
     pub lexical: f32,
+    /// MaxSim of the best window, a sentence or two; 0 where it was not looked at.
+    pub window: f32,
     /// What to show.
     pub section: Section,
     /// For each of the query's tokens its best match; empty without `explain`.

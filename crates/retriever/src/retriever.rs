@@ -2,7 +2,7 @@
 
 use crate::RetrieverError;
 use crate::facets::{Facets, Filters};
-use crate::fusion::top_k;
+use crate::fusion::{N_WINDOWED, add_windows, top_k};
 use crate::marks::mark;
 use crate::matches::{Word, matches_of, words_of};
 use crate::results::{
@@ -398,6 +398,7 @@ impl Retriever {
                 score: scores[document as usize],
                 maxsim: 0.0,
                 lexical: lexical[document as usize],
+                window: 0.0,
                 section: section.clone(),
                 matches: Vec::new(),
                 highlights: mark(section, &terms, &self.normalizer),
@@ -499,10 +500,25 @@ impl Retriever {
                 }
             },
         };
-        let fused = wanted.fused(&scores.maxsim);
+        let mut fused = wanted.fused(&scores.maxsim);
         // Only what was scored can be ranked; the filters were applied before.
-        let found = self.best(&fused, scores.scored.as_deref().or(allowed.as_deref()), options);
-        let needs = self.sections.needs(&found);
+        let ranked = scores.scored.as_deref().or(allowed.as_deref());
+        let meaning = self.meaning.as_mut().ok_or(RetrieverError::NoModel)?;
+        let (mut needs, mut windows) = (Vec::new(), BTreeMap::new());
+        // A weight of 0 asks for MaxSim as it is.
+        if weight > 0.0 {
+            let near = top_k(self.facets.candidates(&fused, ranked), &fused, N_WINDOWED);
+            let documents: Vec<DocId> = near.iter().copied().map(DocId).collect();
+            match meaning.vectors.best_windows(&encoded.prepared, &lazy, &documents)? {
+                Step::Done(best) => {
+                    add_windows(&mut fused, &scores.maxsim, allowed.as_deref(), &near, &best);
+                    windows.extend(near.into_iter().zip(best));
+                }
+                Step::Needs(more) => needs = more,
+            }
+        }
+        let found = self.best(&fused, ranked, options);
+        needs.extend(self.sections.needs(&found));
         let meaning = self.meaning.as_mut().ok_or(RetrieverError::NoModel)?;
         if !needs.is_empty() {
             encoded.timings.score_ms += clock() - start;
@@ -528,6 +544,7 @@ impl Retriever {
                 score: fused[at],
                 maxsim: scores.maxsim[at],
                 lexical: lexical[at],
+                window: windows.get(&document).copied().unwrap_or_default(),
                 section: section.clone(),
                 matches,
                 highlights,

@@ -164,6 +164,19 @@ impl Vectors {
         }
     }
 
+    /// MaxSim of the best window of some documents, in their order.
+    pub(crate) fn best_windows(
+        &mut self,
+        query: &PreparedQuery,
+        options: &LazyOptions,
+        documents: &[DocId],
+    ) -> Result<Step<Vec<f32>>, RetrieverError> {
+        Ok(match self {
+            Self::Resident(index) => Step::Done(index.best_windows(query, documents)?),
+            Self::Lazy(index) => index.best_windows(query, options, documents)?,
+        })
+    }
+
     /// For each query token, the stored token of a scored document that it matched best.
     pub(crate) fn matches(
         &self,

@@ -268,7 +268,7 @@ export class WordsEngine implements Postings {
     const scored = performance.now();
     const hits = found.map((document): Hit => {
       const section = this.section(document);
-      return { document, score: scores[document] as number, maxsim: 0, lexical: lexical[document] as number, section, matches: [], highlights: mark(section, weights) };
+      return { document, score: scores[document] as number, maxsim: 0, lexical: lexical[document] as number, window: 0, section, matches: [], highlights: mark(section, weights) };
     });
     this.sections.used(found.map((d) => sections.blockOf(d)));
     const end = performance.now();
