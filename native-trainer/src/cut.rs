@@ -78,7 +78,7 @@ impl Cut {
                 best[text] = Some(passage);
             }
         }
-        top_k(best.into_iter().flatten().collect(), scores, n)
+        top_k(best.into_iter().flatten(), scores, n)
     }
 
     /// [`Self::best`] for every query.
