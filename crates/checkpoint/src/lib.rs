@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod checkpoint;
+mod config;
 mod error;
 mod files;
 #[cfg(feature = "hub")]

@@ -32,6 +32,7 @@ struct Metadata {
     dim: Option<usize>,
     dynamic_query_maxlen: bool,
     dynamic_querylen_multiples: Option<usize>,
+    cap_padding: usize,
 }
 
 impl Default for Metadata {
@@ -48,6 +49,7 @@ impl Default for Metadata {
             dim: None,
             dynamic_query_maxlen: false,
             dynamic_querylen_multiples: None,
+            cap_padding: 0,
         }
     }
 }
@@ -214,6 +216,12 @@ impl Reader<'_> {
             self.notes
                 .push("dynamic_query_maxlen: queries grow as the author's evaluator computes".to_owned());
         }
+        if meta.cap_padding > 0 {
+            self.notes.push(format!(
+                "cap_padding {} is of a fork; as in colbert-ai as released, it changes nothing",
+                meta.cap_padding
+            ));
+        }
         query.expansion =
             Some(Expansion { token: self.filler(&path)?, attend: meta.attend_to_mask_tokens, rule });
         let marker = self.marker(&path, "doc_token_id", &meta.doc_token_id)?;
@@ -256,8 +264,10 @@ impl Reader<'_> {
         document.skip = SkipReading::Token.ids(&self.tokens.tokenizer, words.iter().map(String::as_str));
         let unknown = words.iter().filter(|word| self.tokens.id(word).is_none()).count();
         if unknown > 0 {
-            let what = "words of the skip list are not in the vocabulary: as in PyLate, unknown tokens of documents are dropped";
-            self.notes.push(format!("{unknown} {what}"));
+            self.notes.push(format!(
+                "{unknown} of {} words to skip are not in the vocabulary: as in PyLate, unknown tokens of documents are dropped",
+                words.len()
+            ));
         }
         Ok((query, document))
     }
@@ -342,8 +352,10 @@ impl Reader<'_> {
             let skip = SkipReading::KnownToken.ids(&self.tokens.tokenizer, words.iter().map(String::as_str));
             let n = words.iter().filter(|word| self.tokens.id(word).is_none()).count();
             if n > 0 {
-                self.notes
-                    .push(format!("{n} words of the skip list are not in the vocabulary and are left out"));
+                self.notes.push(format!(
+                    "{n} of {} words to skip are not in the vocabulary and are left out",
+                    words.len()
+                ));
             }
             for (role, rules) in [("query", &mut query), ("document", &mut document)] {
                 if tasks.iter().any(|task| task == role) {

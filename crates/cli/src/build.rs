@@ -2,9 +2,10 @@
 
 use crate::downloads;
 use crate::offline::{self, Offline};
+use crate::package::Package;
 use crate::parts::PartArguments;
 use crate::source::{Source, passages};
-use crate::{open, package, serve};
+use crate::{open, serve};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -25,7 +26,7 @@ const WATCH_EVERY: Duration = Duration::from_millis(500);
 pub(crate) struct BuildCommand {
     #[command(flatten)]
     flags: BuildArguments,
-    /// Folder of the built npm package: its code and its model are put beside the bundle, so that two lines on a page are enough
+    /// Folder of the built npm package: its code and the model are put beside the bundle, so that two lines on a page are enough
     #[arg(long, value_name = "DIR")]
     package: Option<PathBuf>,
     #[command(flatten)]
@@ -40,7 +41,7 @@ pub(crate) struct Run {
     fresh: bool,
     centroids_from: Option<PathBuf>,
     shard: Option<(usize, usize)>,
-    package: Option<PathBuf>,
+    package: Option<Package>,
     dry_run: bool,
     quiet: bool,
     offline: Offline,
@@ -69,14 +70,15 @@ pub(crate) fn run(command: &BuildCommand) -> Result<()> {
     // The model first: its absence is the commonest mistake and the quickest to find.
     let packaged = package.as_ref().map(|package| package.join("model"));
     let model = plan.settings.model.as_deref().or(packaged.as_deref());
-    let model = open::model(&open::model_folder(model, &plan.out)?)?;
+    let folder = open::model_folder(model, &plan.out)?;
+    let model = open::model(&folder)?;
     let how = Run {
         index: plan.settings.index_options(flags.index_options()),
         limit: flags.limit,
         fresh: flags.fresh,
         centroids_from: part.centroids_from.clone(),
         shard: part.shard,
-        package: package.clone(),
+        package: package.clone().map(|package| Package { folder: package, model: folder }),
         dry_run: flags.dry_run,
         quiet: flags.quiet,
         offline: Offline { pwa: flags.pwa, single_file: flags.single_file },
@@ -168,7 +170,7 @@ pub(crate) fn build_once(how: &Run, plan: &Source, model: &Model) -> Result<()> 
     };
     let package = match &how.package {
         Some(package) => {
-            package::copy(package, out)?;
+            package.copy(out)?;
             downloads::package_bytes(out)?
         }
         None => PackageBytes { model: downloads::model_bytes(model.manifest())?, ..PackageBytes::default() },
@@ -184,7 +186,8 @@ pub(crate) fn build_once(how: &Run, plan: &Source, model: &Model) -> Result<()> 
         not_reused: report.not_reused,
         ..BundleSummary::of(&report.entry, &report.files)
     };
-    let more = offline::write(how.offline, plan, how.package.as_deref())?;
+    let more =
+        offline::write(how.offline, plan, how.package.as_ref().map(|package| package.folder.as_path()))?;
     print(&summary, Some(&written), &more, start)
 }
 

@@ -5,10 +5,10 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use shirube_checkpoint::hub::{Hub, is_name};
-use shirube_checkpoint::{Checkpoint, Layout, Options, Reference, SAMPLES, quantization};
+use shirube_checkpoint::{Checkpoint, Layout, Options, Reference, SAMPLES};
 use shirube_core::{Architecture, EncoderConfig, ExpansionRule, Role};
 use shirube_format::NamedFile;
-use shirube_format::model::{WeightKind, folder, is_dictionary};
+use shirube_format::model::{Quantization, WeightKind, folder, is_dictionary};
 use shirube_retriever::{Kernels, Model};
 use shirube_segment::compile::{LICENSE_FILE, MecabDictionary, compile};
 use std::io::Write as _;
@@ -24,6 +24,9 @@ pub(crate) struct ConvertArguments {
     /// How matrices and embeddings are stored
     #[arg(long, value_enum, default_value_t)]
     dtype: Dtype,
+    /// How the embedding table is stored, where that should differ
+    #[arg(long, value_enum, value_name = "DTYPE")]
+    embeddings: Option<Dtype>,
     /// For a BertJapaneseTokenizer: the `dicdir` of the Python package unidic-lite, or a folder that `shirube dictionary` wrote
     #[arg(long, value_name = "DIR")]
     dictionary: Option<PathBuf>,
@@ -56,6 +59,22 @@ enum Dtype {
     Int4,
 }
 
+impl Dtype {
+    fn kind(self) -> WeightKind {
+        match self {
+            Self::Int8 => WeightKind::Int8,
+            Self::Int4 => WeightKind::Int4,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Int8 => "int8",
+            Self::Int4 => "int4",
+        }
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum QueryLength {
     /// Always query_length
@@ -82,12 +101,16 @@ pub(crate) fn run(arguments: &ConvertArguments) -> Result<()> {
     };
     let checkpoint = Checkpoint::read(&source, &options)
         .with_context(|| format!("the checkpoint in {} cannot be converted", source.display()))?;
-    let (kind, kind_name) = match arguments.dtype {
-        Dtype::Int8 => (WeightKind::Int8, "int8"),
-        Dtype::Int4 => (WeightKind::Int4, "int4"),
+    let (dtype, embeddings) = (arguments.dtype, arguments.embeddings.unwrap_or(arguments.dtype));
+    let kind_name = dtype.name();
+    let said_kind = if embeddings.kind() == dtype.kind() {
+        kind_name.to_owned()
+    } else {
+        format!("{kind_name} with {} embeddings", embeddings.name())
     };
     let mut lines = describe(&checkpoint);
-    let (mut manifest, files) = checkpoint.model(quantization(kind))?;
+    let quantization = Quantization { linear: dtype.kind(), embeddings: embeddings.kind() };
+    let (mut manifest, files) = checkpoint.model(quantization)?;
     let dictionary_files = checkpoint.dictionary.len();
     // The check runs on what is written, against the weights as they were.
     let mut reference = Reference::new(checkpoint)?;
@@ -99,7 +122,7 @@ pub(crate) fn run(arguments: &ConvertArguments) -> Result<()> {
     for (role, role_name) in [(Role::Query, "query"), (Role::Document, "document")] {
         let found = reference.compare(&mut model, role, SAMPLES)?;
         lines.push(format!(
-            "{kind_name} against f32, {role_name} tokens of {} texts: mean cosine {:.4}, least {:.4}",
+            "{said_kind} against f32, {role_name} tokens of {} texts: mean cosine {:.4}, least {:.4}",
             SAMPLES.len(),
             found.mean,
             found.least
@@ -240,10 +263,16 @@ fn describe(checkpoint: &Checkpoint) -> Vec<String> {
         ),
     ];
     let expansion = checkpoint.query.expansion.as_ref().map_or_else(
-        || "not augmented".to_owned(),
+        || "not filled up".to_owned(),
         |x| {
             let attended = if x.attend { "attended to" } else { "not attended to" };
-            format!("augmented with token {} ({attended}, {:?})", x.token, x.rule)
+            let rule = match x.rule {
+                ExpansionRule::Fixed => "always".to_owned(),
+                ExpansionRule::AtLeast(n) => format!("at least to {n}"),
+                ExpansionRule::DynamicPaper => "as the paper says".to_owned(),
+                ExpansionRule::DynamicEvaluator => "as the author's evaluator does".to_owned(),
+            };
+            format!("filled up with token {} {rule} ({attended})", x.token)
         },
     );
     lines.push(format!(

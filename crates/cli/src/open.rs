@@ -22,7 +22,7 @@ pub(crate) fn model_folder(given: Option<&Path>, bundle: &Path) -> Result<PathBu
 pub(crate) fn model(folder: &Path) -> Result<Model> {
     if !folder.join("manifest.json").is_file() {
         bail!(
-            "{}: not a model folder, it has no manifest.json; give the folder that `shirube-train export` wrote",
+            "{}: not a model folder, it has no manifest.json; give the folder that `shirube convert` or `shirube-train export` wrote",
             folder.display()
         );
     }

@@ -3,31 +3,45 @@
 use anyhow::{Context as _, Result, bail};
 use shirube_site::{is_chunk, is_package_file};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Copies what a page loads from the package folder `package` into the bundle folder `out`: `dist`, without types and notes of the build, and `model`.
-///
-/// # Errors
-/// A folder that is not the built package, or a file that cannot be copied.
-pub(crate) fn copy(package: &Path, out: &Path) -> Result<()> {
-    let (dist, model) = (package.join("dist"), package.join("model"));
-    if !dist.join("ui.js").is_file() || !model.join("manifest.json").is_file() {
-        bail!(
-            "{}: no dist/ui.js or no model/manifest.json; name the folder of the npm package `shirube`, built (`npm run build` in its repository)",
-            package.display()
-        );
-    }
-    files(&dist, out, is_package_file)?;
-    files(&model, &out.join("model"), |name| !name.ends_with(".md"))?;
-    // Chunks of an earlier version of the package.
-    for entry in fs::read_dir(out).with_context(|| format!("cannot read {}", out.display()))? {
-        let path = entry?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        if is_chunk(name) && !dist.join(name).exists() {
-            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+/// What stands beside a bundle.
+#[derive(Clone, Debug)]
+pub(crate) struct Package {
+    /// Folder of the built npm package.
+    pub(crate) folder: PathBuf,
+    /// Folder of the model that the bundle was made with.
+    pub(crate) model: PathBuf,
+}
+
+impl Package {
+    /// Copies what a page loads into the bundle folder `out`: the package's `dist`, without types and notes of the build, and the model.
+    ///
+    /// # Errors
+    /// A folder that is not the built package, or a file that cannot be copied.
+    pub(crate) fn copy(&self, out: &Path) -> Result<()> {
+        let dist = self.folder.join("dist");
+        if !dist.join("ui.js").is_file() {
+            bail!(
+                "{}: no dist/ui.js; name the folder of the npm package `shirube`, built (`npm run build` in its repository)",
+                self.folder.display()
+            );
         }
+        files(&dist, out, is_package_file)?;
+        let model = out.join("model");
+        if !model.is_dir() || self.model.canonicalize()? != model.canonicalize()? {
+            files(&self.model, &model, |name| !name.ends_with(".md"))?;
+        }
+        // Chunks of an earlier version of the package.
+        for entry in fs::read_dir(out).with_context(|| format!("cannot read {}", out.display()))? {
+            let path = entry?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if is_chunk(name) && !dist.join(name).exists() {
+                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn files(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
@@ -48,11 +62,11 @@ fn files(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::copy;
+    use super::Package;
     use std::fs;
 
     #[test]
-    fn code_and_model_are_copied_and_types_are_not() {
+    fn the_packages_code_and_the_bundles_model_are_copied_and_types_are_not() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = temporary.path();
         let (package, out) = (folder.join("package"), folder.join("out"));
@@ -61,7 +75,8 @@ mod tests {
             "dist/ui.js",
             "dist/shirube_wasm.d.ts",
             "model/manifest.json",
-            "model/README.md",
+            "../other/manifest.json",
+            "../other/README.md",
         ] {
             let path = package.join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -71,14 +86,18 @@ mod tests {
         for name in ["chunk-OLDOLD12.js", "chunk-mine.js"] {
             fs::write(out.join(name), name).unwrap();
         }
-        copy(&package, &out).unwrap();
+        let beside = Package { folder: package, model: folder.join("other") };
+        beside.copy(&out).unwrap();
         assert!(!out.join("chunk-OLDOLD12.js").exists() && out.join("chunk-mine.js").exists());
         assert_eq!(fs::read_to_string(out.join("ui.js")).unwrap(), "dist/ui.js");
-        assert!(out.join("model/manifest.json").is_file());
+        assert_eq!(fs::read_to_string(out.join("model/manifest.json")).unwrap(), "../other/manifest.json");
         for absent in ["types", "shirube_wasm.d.ts", "model/README.md"] {
             assert!(!out.join(absent).exists(), "{absent}");
         }
-        let error = copy(folder, &out).unwrap_err().to_string();
+        // The next build reads the model beside the bundle.
+        Package { model: out.join("model"), ..beside.clone() }.copy(&out).unwrap();
+        assert_eq!(fs::read_to_string(out.join("model/manifest.json")).unwrap(), "../other/manifest.json");
+        let error = Package { folder: folder.to_owned(), ..beside }.copy(&out).unwrap_err().to_string();
         assert!(error.contains("npm run build"), "{error}");
         fs::remove_dir_all(folder).unwrap();
     }

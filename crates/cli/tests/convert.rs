@@ -57,20 +57,23 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn a_converted_folder_builds_and_searches() {
     let folder = Folder::new();
-    for (name, dtype) in [
-        ("pylate-bert", "int8"),
-        ("colbert-ai-bert", "int4"),
-        ("pylate-modernbert", "int4"),
-        ("st-modernbert", "int8"),
+    for (name, dtype, embeddings, kind) in [
+        ("pylate-bert", "int8", "int8", "int8"),
+        ("colbert-ai-bert", "int4", "int4", "int4"),
+        ("pylate-modernbert", "int4", "int8", "int4 with int8 embeddings"),
+        ("st-modernbert", "int8", "int4", "int8 with int4 embeddings"),
     ] {
         let out = format!("{name}-{dtype}");
-        let converted = folder.run(
-            &["convert", golden(name).to_str().unwrap(), &out, "--dtype", dtype, "--license", "MIT"],
-            None,
-        );
+        let source = golden(name);
+        let mut arguments =
+            vec!["convert", source.to_str().unwrap(), &out, "--dtype", dtype, "--license", "MIT"];
+        if embeddings != dtype {
+            arguments.extend(["--embeddings", embeddings]);
+        }
+        let converted = folder.run(&arguments, None);
         assert!(converted.status.success(), "{name}: {}", text(&converted.stderr));
         let said = text(&converted.stdout);
-        assert!(said.contains(&format!("{dtype} against f32, query tokens")), "{said}");
+        assert!(said.contains(&format!("{kind} against f32, query tokens")), "{said}");
         let lines: String = (0..6)
             .map(|i| format!("{{\"id\":\"s{i}\",\"title\":\"題{i}\",\"text\":\"所有権の{i}番目の本文です。\",\"url\":\"p{i}\"}}\n"))
             .collect();
@@ -295,7 +298,8 @@ fn a_hub_that_refuses_or_gives_other_bytes_is_an_error() {
     assert!(!folder.0.path().join("out").exists());
 }
 
-/// The commands of docs/jacolbert.md, typed as they stand there but for the first, which fetches the dictionary: `npm test` has made one of the same package.
+/// The commands of docs/jacolbert.md, typed as they stand there but for those that fetch: the dictionary is the one that `npm test` has made of the same package, and of
+/// the npm package there is what the last command looks for.
 #[cfg(unix)]
 #[test]
 #[expect(clippy::print_stderr, reason = "a test that skips says why")]
@@ -321,18 +325,30 @@ fn the_commands_of_the_jacolbert_page_work_as_they_are_written() {
     std::fs::create_dir_all(folder.0.path().join("dist")).unwrap();
     let html = "<html lang=ja><head><title>メモ化</title></head><body><main><h1>メモ化</h1><p>再レンダリングを減らすには、値をメモ化します。</p></main></body></html>";
     std::fs::write(folder.0.path().join("dist/index.html"), html).unwrap();
+    let package = folder.0.path().join("node_modules/shirube");
+    for name in ["dist/ui.js", "model/manifest.json"] {
+        std::fs::create_dir_all(package.join(name).parent().unwrap()).unwrap();
+        std::fs::write(package.join(name), name).unwrap();
+    }
     let hub = Hub::with("answerdotai/JaColBERTv2.5", "colbert-ai-mecab", Faults::default());
     let bin = Path::new(env!("CARGO_BIN_EXE_shirube")).parent().unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    for command in commands[1..].iter().chain([&search]) {
+    assert!(commands[0].starts_with("pip download") && commands[2] == "npm install shirube", "{commands:?}");
+    for command in [commands[1], commands[3], search] {
         let mut shell = Command::new("sh");
         shell.args(["-ec", command]).env("PATH", &path);
         folder.alone(&mut shell, Some(&hub.endpoint));
         let done = shell.output().unwrap();
         assert!(done.status.success(), "{command}: {}", text(&done.stderr));
-        if *command == search {
+        if command == search {
             assert!(text(&done.stdout).contains("メモ化"), "{}", text(&done.stdout));
         }
     }
-    assert!(folder.0.path().join("dist/shirube/model/dictionary-0.bin").is_file());
+    let beside = folder.0.path().join("dist/shirube");
+    assert!(beside.join("ui.js").is_file());
+    for name in ["manifest.json", "dictionary-0.bin", "dictionary-LICENSE.txt"] {
+        let (written, copied) =
+            (folder.0.path().join("jacolbert").join(name), beside.join("model").join(name));
+        assert_eq!(std::fs::read(written).unwrap(), std::fs::read(copied).unwrap(), "{name}");
+    }
 }
