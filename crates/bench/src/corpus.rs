@@ -35,6 +35,25 @@ impl Embeddings {
         self.starts.push(self.values.len() / self.dim);
     }
 
+    /// Those of `texts`, on all cores.
+    pub(crate) fn encode(model: &Model, texts: &[String], role: Role) -> anyhow::Result<Self> {
+        let mut all = Self::new(model.dim());
+        for batch in texts.chunks(512) {
+            let encoded: Vec<Vec<f32>> = batch
+                .par_iter()
+                .map_init(
+                    || model.clone(),
+                    |model, text| {
+                        let input = model.prepare(text, role);
+                        model.encode(&input)
+                    },
+                )
+                .collect::<Result<_, _>>()?;
+            encoded.iter().for_each(|rows| all.push(rows));
+        }
+        Ok(all)
+    }
+
     /// Texts.
     pub(crate) fn len(&self) -> usize {
         self.starts.len() - 1
@@ -70,10 +89,10 @@ pub(crate) struct Source {
 
 /// The texts of a set.
 #[derive(Default)]
-struct Texts {
-    passages: Vec<String>,
-    queries: Vec<String>,
-    relevant: Vec<Vec<u32>>,
+pub(crate) struct Texts {
+    pub(crate) passages: Vec<String>,
+    pub(crate) queries: Vec<String>,
+    pub(crate) relevant: Vec<Vec<u32>>,
 }
 
 #[derive(Deserialize)]
@@ -115,34 +134,11 @@ impl Source {
 
     /// A set by name: `jaquad/dev`, `jsquad/valid` or another folder of that shape, or `docs`.
     pub(crate) fn corpus(&self, name: &str) -> anyhow::Result<Corpus> {
-        let texts = if name == "docs" { self.docs()? } else { self.folder(name)? };
+        let texts = if name == "docs" { self.docs()? } else { Texts::read(&self.data.join(name))? };
         let stem = name.replace('/', "-");
         let passages = self.encoded(&format!("{stem}.passages"), &texts.passages, Role::Document)?;
         let queries = self.encoded(&format!("{stem}.queries"), &texts.queries, Role::Query)?;
         Ok(Corpus { passages, queries, relevant: texts.relevant })
-    }
-
-    fn folder(&self, name: &str) -> anyhow::Result<Texts> {
-        let folder = self.data.join(name);
-        let passages: Vec<Line> = json_lines(&folder.join("passages.jsonl.gz"))?;
-        let queries: Vec<Line> = json_lines(&folder.join("queries.jsonl.gz"))?;
-        let places: HashMap<&str, u32> =
-            passages.iter().enumerate().map(|(i, p)| (p.id.as_str(), i as u32)).collect();
-        let mut answers: HashMap<String, Vec<u32>> = HashMap::new();
-        for line in lines(&folder.join("qrels.tsv.gz"))? {
-            let line = line?;
-            let mut fields = line.split('\t');
-            let (Some(query), Some(passage)) = (fields.next(), fields.next()) else {
-                bail!("{name}/qrels.tsv.gz: {line:?} is not query, passage, grade");
-            };
-            let place = *places.get(passage).with_context(|| format!("no passage {passage:?}"))?;
-            answers.entry(query.to_owned()).or_default().push(place);
-        }
-        Ok(Texts {
-            relevant: queries.iter().map(|q| answers.remove(&q.id).unwrap_or_default()).collect(),
-            passages: passages.iter().map(Line::document).collect(),
-            queries: queries.into_iter().map(|q| q.text).collect(),
-        })
     }
 
     /// Sections of a few sites without their headings; each query is a page title with a section's heading.
@@ -181,23 +177,35 @@ impl Source {
         if let Some(found) = read(&path, role, self.dim(), texts.len()) {
             return Ok(found);
         }
-        let mut all = Embeddings::new(self.dim());
-        for batch in texts.chunks(512) {
-            let encoded: Vec<Vec<f32>> = batch
-                .par_iter()
-                .map_init(
-                    || self.model.clone(),
-                    |model, text| {
-                        let input = model.prepare(text, role);
-                        model.encode(&input)
-                    },
-                )
-                .collect::<Result<_, _>>()?;
-            encoded.iter().for_each(|rows| all.push(rows));
-        }
+        let all = Embeddings::encode(&self.model, texts, role)?;
         write(&path, role, &all)?;
         // What is written is what is measured: passages are rounded to f16 on the first run too.
         read(&path, role, self.dim(), texts.len()).context("the embeddings just written do not read back")
+    }
+}
+
+impl Texts {
+    /// Those of a folder with `passages.jsonl.gz`, `queries.jsonl.gz` and `qrels.tsv.gz`.
+    pub(crate) fn read(folder: &Path) -> anyhow::Result<Self> {
+        let passages: Vec<Line> = json_lines(&folder.join("passages.jsonl.gz"))?;
+        let queries: Vec<Line> = json_lines(&folder.join("queries.jsonl.gz"))?;
+        let places: HashMap<&str, u32> =
+            passages.iter().enumerate().map(|(i, p)| (p.id.as_str(), i as u32)).collect();
+        let mut answers: HashMap<String, Vec<u32>> = HashMap::new();
+        for line in lines(&folder.join("qrels.tsv.gz"))? {
+            let line = line?;
+            let mut fields = line.split('\t');
+            let (Some(query), Some(passage)) = (fields.next(), fields.next()) else {
+                bail!("{}/qrels.tsv.gz: {line:?} is not query, passage, grade", folder.display());
+            };
+            let place = *places.get(passage).with_context(|| format!("no passage {passage:?}"))?;
+            answers.entry(query.to_owned()).or_default().push(place);
+        }
+        Ok(Self {
+            relevant: queries.iter().map(|q| answers.remove(&q.id).unwrap_or_default()).collect(),
+            passages: passages.iter().map(Line::document).collect(),
+            queries: queries.into_iter().map(|q| q.text).collect(),
+        })
     }
 }
 

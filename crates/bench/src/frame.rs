@@ -35,7 +35,7 @@ pub(crate) struct Cell {
 pub(crate) struct Row {
     /// What was run, with its shape.
     pub(crate) what: String,
-    /// Unit of the cells.
+    /// Unit of the cells; `cosine` and `share` are shown in more digits than others.
     pub(crate) unit: &'static str,
     pub(crate) cells: Vec<Cell>,
 }
@@ -92,7 +92,7 @@ impl Report {
             let mut line = vec![row.what.clone(), row.unit.to_owned()];
             line.extend(columns.iter().map(|column| {
                 let cell = row.cells.iter().find(|c| c.column == *column);
-                cell.map_or_else(|| "-".to_owned(), |c| three_digits(c.value))
+                cell.map_or_else(|| "-".to_owned(), |c| shown(c.value, row.unit))
             }));
             lines.push(line);
         }
@@ -197,6 +197,15 @@ fn date(seconds: u64) -> String {
         month += 1;
     }
     format!("{year:04}-{:02}-{:02}", month + 1, days + 1)
+}
+
+/// Cosines differ in the digits near 1 and shares of questions by one question; the rest is shown in three digits.
+fn shown(value: f64, unit: &str) -> String {
+    match unit {
+        "cosine" => format!("{value:.6}"),
+        "share" => format!("{value:.4}"),
+        _ => three_digits(value),
+    }
 }
 
 /// Three significant digits, without an exponent.

@@ -12,17 +12,18 @@ import { root, run, say } from "./lib.mjs";
 const PACKAGES = ["pylate==1.6.0", "transformers==5.3.0", "torch==2.11.0"];
 const MAX_GRADIENT_DIFFERENCE = 2e-3; // of a parameter's gradient, relative to its length; f32 sums in another order give 1e-5 to 1e-4
 
-/** An interpreter with torch and PyLate. */
-export function ensurePython(folder) {
+/** An interpreter with torch and PyLate, and `more`. */
+export function ensurePython(folder, more = []) {
+  const packages = [...PACKAGES, ...more];
   if (process.env.BENCH_PYTHON) return process.env.BENCH_PYTHON;
   const venv = join(folder, "venv");
   const stamp = join(venv, "shirube-packages");
   const python = join(venv, "bin", "python");
-  if (!existsSync(stamp) || readFileSync(stamp, "utf8") !== PACKAGES.join("\n")) {
-    say(`installing ${PACKAGES.join(", ")} into ${venv} (minutes, some gigabytes; remove the folder afterwards if you like)`);
+  if (!existsSync(stamp) || readFileSync(stamp, "utf8") !== packages.join("\n")) {
+    say(`installing ${packages.join(", ")} into ${venv} (minutes, some gigabytes; remove the folder afterwards if you like)`);
     run("python3", ["-m", "venv", "--clear", venv]);
-    run(python, ["-m", "pip", "install", "--quiet", ...PACKAGES]);
-    writeFileSync(stamp, PACKAGES.join("\n"));
+    run(python, ["-m", "pip", "install", "--quiet", ...packages]);
+    writeFileSync(stamp, packages.join("\n"));
   }
   return python;
 }

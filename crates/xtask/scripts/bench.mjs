@@ -17,11 +17,8 @@ const BENCHES = {
     (await import("./bench-ablation.mjs")).benchAblation({ quick, resume: flag("resume"), only: value("only")?.split(","), binary: value("binary"), data: value("data") })],
   "browser-index": ["a query over 100,000 passages in Chromium, both builds of the wasm (installs it)", async () =>
     (await import("../../bench/index/run.mjs")).browserIndex({ quick, data: value("data"), build: value("build"), made: flag("no-build") })],
-  checkpoints: [undefined, async () => {
-    (await import("./bench-checkpoints.mjs")).makeCheckpoints({ quick, data: value("data") ?? "../shared/data" });
-    native();
-    await segment();
-  }],
+  checkpoints: [undefined, async () =>
+    (await import("./bench-checkpoints.mjs")).benchCheckpoints({ quick, ...(value("data") ? { data: value("data") } : {}) })],
   "checkpoints-browser": ["a converted BERT-base in Chromium: memory, time to load, milliseconds a query", async () =>
     (await import("../../bench/checkpoints/browser.mjs")).benchCheckpointsInBrowser({ quick })],
   // The second part needs a browser and the peers; `--no-peers` leaves it out.
