@@ -1,3 +1,5 @@
+import type { IndexDocument } from "../dist/types/build/types.js";
+
 /** Settings of a build, named as in `shirube.toml`. */
 export interface Settings {
   /** Folder of built HTML or of Markdown, or a JSON Lines file of sections. */
@@ -127,22 +129,7 @@ export interface BuildResult {
  */
 export function build(settings: Settings, options?: BuildOptions): Promise<BuildResult>;
 
-/** A text to be searched, of which only `text` must be given. */
-export interface IndexDocument {
-  /** Its place among the documents, as a number, if left out. */
-  id?: string;
-  title?: string;
-  headings?: readonly string[];
-  text: string;
-  /** Where a hit leads. */
-  url?: string;
-  /** Fragment inside `url`, without `#`. */
-  anchor?: string;
-  filters?: Record<string, readonly string[]>;
-  meta?: Record<string, string>;
-  sort?: Record<string, string>;
-  weight?: number;
-}
+export type { IndexDocument };
 
 export interface IndexOptions {
   /** Display name of the bundle. */

@@ -15,7 +15,9 @@ function npm(folder, ...args) {
 
 /** Runs a program; what it printed. */
 export function run(folder, program, ...args) {
-  const env = { ...process.env, NEXT_TELEMETRY_DISABLED: "1", ASTRO_TELEMETRY_DISABLED: "1", CI: "1" };
+  // Vite's dev server, run by a test before, leaves NODE_ENV behind; a production build must not inherit it.
+  const { NODE_ENV: _, ...inherited } = process.env;
+  const env = { ...inherited, NEXT_TELEMETRY_DISABLED: "1", ASTRO_TELEMETRY_DISABLED: "1", CI: "1" };
   const { status, stdout, stderr, error } = spawnSync(program, args, { cwd: folder, encoding: "utf8", env });
   assert.equal(status, 0, `${program} ${args.join(" ")}\n${error ?? ""}\n${stdout}\n${stderr}`);
   return stdout + stderr;
