@@ -4,10 +4,10 @@ import type { Shirube, SearchResult, Status } from "shirube";
 import type { ShirubeSearch, SearchState } from "shirube/ui";
 import "shirube/ui";
 import { byId, element } from "./dom.js";
-import { paintExamples } from "./examples.js";
 import { startCodec } from "./codec.js";
 import { startLab } from "./lab.js";
-import { chosenLanguage, onLanguage, paintLanguage } from "./language.js";
+import { chosenLanguage, onLanguage } from "./language.js";
+import { fact, paintPage } from "./paint.js";
 import { SOURCES, texts, type Language, type Texts } from "./texts.js";
 
 const search = byId<ShirubeSearch>("search");
@@ -23,13 +23,8 @@ const milliseconds = (ms: number) => number(ms, ms < 10 ? 1 : 0);
 
 function paint(): void {
   const t = words();
-  paintLanguage(language);
-  // The element looks for `lang` when it paints.
-  search.lang = language;
-  search.setAttribute("label", t.label);
-  for (const node of document.querySelectorAll<HTMLElement>("[data-text]")) node.textContent = t[node.dataset["text"] as "title"];
+  paintPage(search, language, t);
   byId<HTMLTextAreaElement>("own-text").placeholder = t.ownText;
-  paintExamples(search);
   byId("sources").replaceChildren(
     ...Object.values(SOURCES).map(({ name, url, owner, license, licenseUrl }) =>
       element("li", {}, element("a", { href: url, rel: "noopener", lang: "ja" }, name), ` © ${owner}, `, element("a", { href: licenseUrl, rel: "noopener" }, license)),
@@ -58,16 +53,14 @@ function paintFacts(status: Status | undefined): void {
   facts.hidden = !status;
   byId("lab").hidden = !status;
   if (!status) return;
-  const row = (name: string, value: string, note: string) =>
-    element("div", {}, element("dt", {}, name), element("dd", {}, value), element("dd", { class: "fact-note" }, note));
   const { backend, thread, model, bundle } = status;
   facts.replaceChildren(
     // Reasons arrive in English; the usual ones have words of the page's language.
-    row(t.facts.device, `WASM ${backend.kind}`, ["simd128", "relaxed-simd"].includes(backend.kind) ? t.simdReason : backend.reason),
-    row(t.facts.thread, t.thread[thread.kind], thread.kind === "worker" ? t.workerReason : thread.reason),
-    row(t.facts.model, t.size(megabytes(model.bytes), model.fromCache), `${model.name}, ${model.license}`),
-    row(t.facts.index, t.size(megabytes(bundle.bytes), bundle.fromCache), t.counts(number(bundle.documents), number(bundle.tokens))),
-    row(t.facts.start, t.startMs(milliseconds(status.loadMs)), status.cache.kind === "memory" ? status.cache.reason : t.cacheReason),
+    fact(t.facts.device, `WASM ${backend.kind}`, ["simd128", "relaxed-simd"].includes(backend.kind) ? t.simdReason : backend.reason),
+    fact(t.facts.thread, t.thread[thread.kind], thread.kind === "worker" ? t.workerReason : thread.reason),
+    fact(t.facts.model, t.size(megabytes(model.bytes), model.fromCache), `${model.name}, ${model.license}`),
+    fact(t.facts.index, t.size(megabytes(bundle.bytes), bundle.fromCache), t.counts(number(bundle.documents), number(bundle.tokens))),
+    fact(t.facts.start, t.startMs(milliseconds(status.loadMs)), status.cache.kind === "memory" ? status.cache.reason : t.cacheReason),
   );
 }
 

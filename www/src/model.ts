@@ -5,10 +5,10 @@ import type { Searcher, ShirubeSearch } from "shirube/ui";
 import "shirube/ui";
 import { byId, element } from "./dom.js";
 import { droppedFiles } from "./drop.js";
-import { paintExamples } from "./examples.js";
-import { chosenLanguage, onLanguage, paintLanguage } from "./language.js";
+import { chosenLanguage, onLanguage } from "./language.js";
 import { modelSearcher, type Progress } from "./model-search.js";
 import { modelTexts, type ModelTexts } from "./model-texts.js";
+import { fact, paintPage } from "./paint.js";
 import { SOURCES, type Language } from "./texts.js";
 
 const search = byId<ShirubeSearch>("search");
@@ -45,12 +45,8 @@ const megabytes = (bytes: number) => number(bytes / 1e6, 1);
 
 function paint(): void {
   const t = words();
-  paintLanguage(language);
+  paintPage(search, language, t);
   document.title = t.documentTitle;
-  search.lang = language;
-  search.setAttribute("label", t.label);
-  for (const node of document.querySelectorAll<HTMLElement>("[data-text]")) node.textContent = t[node.dataset["text"] as "title"];
-  paintExamples(search);
   paintFailure();
   paintFacts();
 }
@@ -77,12 +73,11 @@ function paintFacts(): void {
   if (!loaded) return;
   const t = words();
   const { name, license, dim, bytes, loadMs, documents } = loaded.facts;
-  const row = (title: string, value: string, note: string) => element("div", {}, element("dt", {}, title), element("dd", {}, value), element("dd", { class: "fact-note" }, note));
   byId("model-facts").replaceChildren(
-    row(t.facts.model, name, `${license}, ${t.width(number(dim))}`),
-    row(t.facts.size, t.megabytes(megabytes(bytes)), t.checked),
-    row(t.facts.start, t.milliseconds(number(loadMs)), documents === undefined ? "" : t.sections(number(documents))),
-    row(t.facts.memory, t.megabytes(megabytes(memory)), t.wasm),
+    fact(t.facts.model, name, `${license}, ${t.width(number(dim))}`),
+    fact(t.facts.size, t.megabytes(megabytes(bytes)), t.checked),
+    fact(t.facts.start, t.milliseconds(number(loadMs)), documents === undefined ? "" : t.sections(number(documents))),
+    fact(t.facts.memory, t.megabytes(megabytes(memory)), t.wasm),
   );
   byId("choice").hidden = loaded.own === undefined;
   byId("note").textContent = loaded.own === undefined ? t.noteBundle : loaded.mismatch ? `${t.noteMismatch} ${t.note}` : t.note;
