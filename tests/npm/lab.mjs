@@ -88,3 +88,11 @@ export async function answers(page, url) {
   await page.waitForFunction(() => document.querySelector("shirube-search").state === "done", undefined, { timeout: 60_000 });
   assert.ok((await page.locator("#list a.row").count()) > 0, "the element shows rows");
 }
+
+/** A throw-away folder under target/npm. */
+export function fresh(name) {
+  const folder = join(root, "target", "npm", name);
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  return folder;
+}

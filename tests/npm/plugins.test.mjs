@@ -1,9 +1,9 @@
 // The plugins inside generators that take long to fetch: `npm run test:plugins`, outside of `npm test` for its time. VitePress is in `npm test`.
-import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { assert, root, useBrowser, visit } from "../browser/harness.mjs";
-import { findsByButton, pack, project, run, tool } from "./lab.mjs";
+import { findsByButton, fresh, pack, project, run, tool } from "./lab.mjs";
 
 useBrowser();
 
@@ -22,35 +22,6 @@ test("Astro with Starlight builds the search with the site, and its button finds
   await visit({ folder: join(folder, "dist") }, async (page, { url }) => {
     await page.goto(url);
     await findsByButton(page, "状態を更新する", "/#状態を更新する");
-  });
-});
-
-/** A throw-away folder under target/npm. */
-function fresh(name) {
-  const folder = join(root, "target", "npm", name);
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
-  return folder;
-}
-
-test("mdBook runs the backend after its own, and its headings are found", async () => {
-  const tools = join(root, "target", "tools");
-  const mdbook = join(tools, "bin", "mdbook");
-  if (!existsSync(mdbook)) run(root, "cargo", "install", "mdbook", "--version", "0.5.4", "--locked", "--debug", "--no-default-features", "--root", tools);
-  const folder = fresh("mdbook");
-  const native = join(root, "target", "debug", "shirube");
-  const settings = ["[output.html]", "[output.shirube]", `command = "${native} mdbook"`, `model = "${join(root, "pkg", "model")}"`];
-  mkdirSync(join(folder, "src"));
-  writeFileSync(join(folder, "book.toml"), ["[book]", 'title = "Rustの本"', 'language = "ja"', ...settings, ""].join("\n"));
-  writeFileSync(join(folder, "src", "SUMMARY.md"), "# 目次\n\n- [所有権](ownership.md)\n");
-  writeFileSync(join(folder, "src", "ownership.md"), "# 所有権\n\n値には所有者があります。\n\n## 借用する\n\n参照を渡すと、所有権は移りません。\n");
-  run(folder, mdbook, "build");
-  const html = join(folder, "book", "html");
-  const roots = { "/shirube/model/": join(root, "pkg", "model"), "/shirube/code/": join(root, "pkg", "dist") };
-  const pages = { "/try.html": '<!doctype html><html lang="ja"><title>本</title><link rel="icon" href="data:,"><script type="module" src="/shirube/code/ui.js"></script><shirube-trigger bundle="/shirube/" model="/shirube/model/"></shirube-trigger></html>' };
-  await visit({ folder: html, roots, pages }, async (page, { url }) => {
-    await page.goto(`${url}try.html`);
-    await findsByButton(page, "借用する", "/ownership.html#借用する");
   });
 });
 

@@ -65,7 +65,7 @@ async function browserTest() {
   mkdirSync(folder, { recursive: true });
   const tap = join(folder, "browser.tap");
   const names = readdirSync(join(root, "tests", "browser")).filter((name) => name.endsWith(".test.mjs"));
-  const files = [...names.map((name) => join("tests", "browser", name)), ...["package", "node", "documents", "journeys", "vitepress"].map((name) => join("tests", "npm", `${name}.test.mjs`))];
+  const files = [...names.map((name) => join("tests", "browser", name)), ...["package", "node", "documents", "journeys", "vitepress", "mdbook"].map((name) => join("tests", "npm", `${name}.test.mjs`))];
   const { status } = await watch("node", [
     "--test",
     "--test-concurrency=1",
