@@ -1,7 +1,8 @@
 // The folders that `npm run bench -- checkpoints` converts, made once under target/bench/checkpoints, piece by piece: a tokenizer as bert-base-japanese-v3 has
 // one, a small BERT that our own trainer trains on it and exports for colbert-ai and PyLate, random networks beside them, and what PyLate and the original
 // procedure compute with all of them. What is there is kept, and a training that broke off goes on.
-// A throw-away Python environment is made in target/bench; BENCH_PYTHON names an interpreter that has torch, pylate, fugashi and unidic-lite already.
+// A throw-away Python environment is made in target/bench; BENCH_PYTHON names an interpreter that has torch, pylate, fugashi,
+// unidic-lite and zstandard already.
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
