@@ -108,7 +108,7 @@ pub fn evaluate(
 
     for options in indexes {
         let label = format!("pool {}", options.pool_factor);
-        let build = BuildOptions { name: report.set.clone(), index: *options };
+        let build = BuildOptions { name: report.set.clone(), index: *options, ..BuildOptions::default() };
         let (bundle, _) = make_bundle(cut.sections().to_vec(), model, &build, |_| ())?;
         let (entry, files) = bundle.pack();
         let bytes = |kind| entry.files_of(kind).map(|f| f.file.bytes + f.shard_bytes).sum::<u64>();

@@ -102,6 +102,7 @@ fn remake_the_golden_bundle() {
     let options = BuildOptions {
         name: "golden".to_owned(),
         index: IndexOptions { pool_factor: 2, ..IndexOptions::default() },
+        ..BuildOptions::default()
     };
     let mut twelve = sections();
     twelve.truncate(12);

@@ -22,6 +22,7 @@ fn with_lists() -> (Vec<u8>, Files) {
     let options = BuildOptions {
         name: "sample".to_owned(),
         index: IndexOptions { pool_factor: 1, ..IndexOptions::default() },
+        ..BuildOptions::default()
     };
     let (bundle, _) = shirube_site::make_bundle(all, &model(), &options, |_| {}).unwrap();
     let (entry, files) = bundle.pack_with_lists_from(0);

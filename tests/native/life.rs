@@ -10,7 +10,7 @@ use std::path::Path;
 use tempfile::tempdir;
 
 fn options() -> BuildOptions {
-    BuildOptions { name: "life".to_owned(), index: IndexOptions::default() }
+    BuildOptions { name: "life".to_owned(), ..BuildOptions::default() }
 }
 
 /// Paths and content of every file of a bundle, entry included.

@@ -28,7 +28,7 @@ fn a_section_is_found_by_its_own_words() {
 #[test]
 fn a_bundle_read_back_from_disk_gives_the_same_ids_and_scores() {
     let folder = tempdir().unwrap();
-    let options = BuildOptions { name: "sample".to_owned(), index: IndexOptions::default() };
+    let options = BuildOptions { name: "sample".to_owned(), ..BuildOptions::default() };
     let report = shirube_site::build(sections(), &model(), &options, folder.path(), |_| {}).unwrap();
     assert_eq!(report.entry.counts.documents, 50);
     assert_eq!(report.entry.counts.pages, 10);
@@ -46,7 +46,7 @@ fn a_bundle_read_back_from_disk_gives_the_same_ids_and_scores() {
 #[test]
 fn building_twice_over_a_folder_changes_nothing() {
     let folder = tempdir().unwrap();
-    let options = BuildOptions { name: "sample".to_owned(), index: IndexOptions::default() };
+    let options = BuildOptions { name: "sample".to_owned(), ..BuildOptions::default() };
     let build = || shirube_site::build(sections(), &model(), &options, folder.path(), |_| {}).unwrap();
     let first = build();
     let second = build();
@@ -292,7 +292,7 @@ fn a_hit_that_holds_the_query_unbroken_stands_above_those_with_its_pieces() {
         section("spelled", &format!("{}サーバ設定{}", long.repeat(4), long.repeat(4))),
     ];
     sections.extend((0..8).map(|i| section(&format!("other-{i}"), long)));
-    let options = BuildOptions { name: "pieces".to_owned(), index: IndexOptions::default() };
+    let options = BuildOptions { name: "pieces".to_owned(), ..BuildOptions::default() };
     let (bundle, _) = shirube_site::make_bundle(sections, &model(), &options, |_| {}).unwrap();
     let (entry, files) = bundle.pack();
     let (mut opened, _) = open_words(&(entry.to_bytes(), files)).unwrap();

@@ -34,6 +34,7 @@ pub(super) fn bundle(pool_factor: usize) -> (Vec<u8>, Files) {
     let options = BuildOptions {
         name: "sample".to_owned(),
         index: IndexOptions { pool_factor, ..IndexOptions::default() },
+        ..BuildOptions::default()
     };
     let (bundle, n_truncated) = shirube_site::make_bundle(sections(), &model(), &options, |_| {}).unwrap();
     assert_eq!(n_truncated, 0);

@@ -107,9 +107,8 @@ fn main() -> anyhow::Result<()> {
     match name.as_str() {
         // What `crates/bench/index/run.mjs` searches in a browser.
         "index-parts" => return index::parts::write(&settings),
-        // The slow part of `index-search`, which takes up what these leave.
-        "index-peer-next-plaid" => return index::build_peer("next-plaid", &settings),
-        "index-peer-fast-plaid" => return index::build_peer("fast-plaid", &settings),
+        // The slow part of `index-search`, which takes up what this leaves.
+        "index-peers" => return index::build_peers(&settings),
         _ => {}
     }
     let Some(bench) = BENCHES.iter().find(|b| b.name == name) else {

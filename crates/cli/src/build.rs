@@ -13,10 +13,11 @@ use shirube_index::{BuildStage, IndexOptions};
 use shirube_retriever::Model;
 use shirube_site::arguments::BuildArguments;
 use shirube_site::{
-    BuildOptions, BundleSummary, Earlier, NotReused, PackageBytes, Progress, Samples, Settings, SourceSummary,
+    BuildOptions, BundleSummary, Earlier, NotReused, PackageBytes, Progress, Samples, Settings,
+    SourceSummary, Spill,
 };
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How often a watched source is looked at.
@@ -31,6 +32,9 @@ pub(crate) struct BuildCommand {
     package: Option<PathBuf>,
     #[command(flatten)]
     part: PartArguments,
+    /// Keep at most so many MiB of token embeddings in memory, the rest in a file beside OUT until the centroids are made; all in memory if left out
+    #[arg(long, value_name = "MIB")]
+    memory: Option<usize>,
 }
 
 /// How a build runs, beside its settings.
@@ -45,6 +49,7 @@ pub(crate) struct Run {
     dry_run: bool,
     quiet: bool,
     offline: Offline,
+    memory: Option<usize>,
 }
 
 impl Run {
@@ -60,12 +65,13 @@ impl Run {
             dry_run: false,
             quiet: false,
             offline: Offline::default(),
+            memory: None,
         }
     }
 }
 
 pub(crate) fn run(command: &BuildCommand) -> Result<()> {
-    let BuildCommand { flags, package, part } = command;
+    let BuildCommand { flags, package, part, memory } = command;
     let plan = Source::new(flags.settings(), flags.config.as_deref())?;
     // The model first: its absence is the commonest mistake and the quickest to find.
     let packaged = package.as_ref().map(|package| package.join("model"));
@@ -82,6 +88,7 @@ pub(crate) fn run(command: &BuildCommand) -> Result<()> {
         dry_run: flags.dry_run,
         quiet: flags.quiet,
         offline: Offline { pwa: flags.pwa, single_file: flags.single_file },
+        memory: *memory,
     };
     build_once(&how, &plan, &model)?;
     if !flags.watch {
@@ -147,7 +154,8 @@ pub(crate) fn build_once(how: &Run, plan: &Source, model: &Model) -> Result<()> 
         bar.finish_and_clear();
         return print(&summary, None, "", start);
     }
-    let options = BuildOptions { name: plan.name.clone(), index: how.index };
+    let spill = how.memory.map(|mib| spill(out, mib)).transpose()?;
+    let options = BuildOptions { name: plan.name.clone(), index: how.index, spill };
     let progress = |progress| match progress {
         Progress::Encode { sections, of } => show("encoding", sections, of),
         Progress::Index(BuildStage::KMeans { round, of }) => show("centroids", round, of),
@@ -189,6 +197,14 @@ pub(crate) fn build_once(how: &Run, plan: &Source, model: &Model) -> Result<()> 
     let more =
         offline::write(how.offline, plan, how.package.as_ref().map(|package| package.folder.as_path()))?;
     print(&summary, Some(&written), &more, start)
+}
+
+/// A file beside `out`, which may not be there yet.
+fn spill(out: &Path, mib: usize) -> Result<Spill> {
+    let parent = out.parent().unwrap_or(Path::new(""));
+    std::fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+    let file = parent.join(format!(".shirube-embeddings-{}", std::process::id()));
+    Ok(Spill { file, memory_bytes: mib << 20 })
 }
 
 fn print(summary: &SourceSummary, written: Option<&BundleSummary>, more: &str, start: Instant) -> Result<()> {

@@ -64,6 +64,13 @@ fn two_processes_build_halves_that_merge_to_the_whole() {
     folder.run(&[&with(&["whole"])[..], &over[..]].concat());
     assert_eq!(files(&folder.0.path().join("merged")), files(&folder.0.path().join("whole")));
 
+    // A cap on memory changes nothing, and leaves nothing behind.
+    folder.run(&with(&["plain"]));
+    folder.run(&with(&["capped", "--memory", "0"]));
+    assert_eq!(files(&folder.0.path().join("capped")), files(&folder.0.path().join("plain")));
+    let left = std::fs::read_dir(folder.0.path()).unwrap().map(|item| item.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with('.')));
+
     folder.run(&["remove", "merged", "--id", "所有権3"]);
     let (entry, _) = shirube_format::bundle::folder::read(&folder.0.path().join("merged")).unwrap();
     assert_eq!(entry.counts.documents, 29);

@@ -223,7 +223,11 @@ impl Build {
     pub fn start(&mut self, encoder: &Encoder) -> Result<usize, JsError> {
         let earlier = core::mem::replace(&mut self.base, Err(NotReused::Asked));
         self.samples = Samples::of(&self.sections, SAMPLES);
-        let options = BuildOptions { name: self.plan.name.clone(), index: self.index_options()? };
+        let options = BuildOptions {
+            name: self.plan.name.clone(),
+            index: self.index_options()?,
+            ..BuildOptions::default()
+        };
         let sections = core::mem::take(&mut self.sections);
         let building = Building::new(sections, &encoder.0, &options, earlier).map_err(js)?;
         let n = building.missing().len();

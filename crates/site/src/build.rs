@@ -9,7 +9,7 @@ use shirube_format::bundle::{Bundle, BundleEntry, ENTRY_NAME, ModelRef, Section,
 use shirube_index::{BuildStage, IndexBuilder, IndexOptions};
 use shirube_lexical::{BM25_B, BM25_K1, LexicalBuilder};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Sections encoded between two reports of progress, and held as floats at one time.
 const BATCH: usize = 64;
@@ -21,6 +21,17 @@ pub struct BuildOptions {
     pub name: String,
     /// How token embeddings are compressed.
     pub index: IndexOptions,
+    /// Where embeddings wait for their centroids beyond what may stay in memory; `None` keeps all of them there, two bytes a value. The bundle is the same.
+    pub spill: Option<Spill>,
+}
+
+/// A cap on the memory that embeddings take in a build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spill {
+    /// A file that is not there yet; gone after the build.
+    pub file: PathBuf,
+    /// Bytes of embeddings kept in memory.
+    pub memory_bytes: usize,
 }
 
 /// Where a build stands.
@@ -72,10 +83,15 @@ impl Assembly {
     /// An empty bundle of `model`.
     ///
     /// # Errors
-    /// [`SiteError::Index`] for settings out of range.
+    /// [`SiteError::Index`] for settings out of range, or a file to spill to that cannot be made.
     pub fn new(model: &Model, options: &BuildOptions) -> Result<Self, SiteError> {
+        let builder = IndexBuilder::new(model.dim(), options.index)?;
+        let builder = match &options.spill {
+            Some(spill) => builder.spill_to(&spill.file, spill.memory_bytes)?,
+            None => builder,
+        };
         Ok(Self {
-            builder: IndexBuilder::new(model.dim(), options.index)?,
+            builder,
             options: options.clone(),
             model: ModelRef::of(model.manifest()),
             sections: Vec::new(),

@@ -38,7 +38,7 @@ mod steps;
 mod summary;
 
 pub use build::{
-    Assembly, BuildOptions, BuildReport, Earlier, Progress, build, build_fresh, build_on, build_over,
+    Assembly, BuildOptions, BuildReport, Earlier, Progress, Spill, build, build_fresh, build_on, build_over,
     make_bundle, read_bundle, shard,
 };
 pub use collect::{FileOptions, FileRules, SourceKind, list, read_site};

@@ -1,8 +1,6 @@
-"""run.py build DOCUMENTS INDEX kmeans_niters max_points_per_centroid: builds an index with fast-plaid and writes its size and the seconds taken to INDEX.json.
-run.py search QUERIES INDEX: for each line `n_ivf_probe n_full_scores` answers all queries."""
+"""run.py search QUERIES INDEX: for each line `n_ivf_probe n_full_scores` answers all queries."""
 
 import json
-import os
 import sys
 import time
 
@@ -19,24 +17,7 @@ def read(path):
     return list(torch.split(values, lengths.tolist()))
 
 
-def build(documents, folder, kmeans_niters, max_points_per_centroid):
-    documents = read(documents)
-    start = time.perf_counter()
-    index = search.FastPlaid(index=folder, device="cpu")
-    index.create(
-        documents_embeddings=documents,
-        kmeans_niters=int(kmeans_niters),
-        max_points_per_centroid=int(max_points_per_centroid),
-    )
-    seconds = time.perf_counter() - start
-    size = sum(os.path.getsize(os.path.join(at, name)) for at, _, names in os.walk(folder) for name in names)
-    with open(f"{folder}.json", "w") as out:
-        json.dump({"index_bytes": size, "build_seconds": seconds}, out)
-
-
 def main():
-    if sys.argv[1] == "build":
-        return build(*sys.argv[2:])
     torch.set_num_threads(1)
     queries = read(sys.argv[2])
     index = search.FastPlaid(index=sys.argv[3], device="cpu")

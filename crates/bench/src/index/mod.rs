@@ -40,7 +40,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<Report> {
             "--quick leaves out the search over larger corpora and the peers (bench index-search)".to_owned(),
         );
     } else {
-        search::run(&source, &[10_000, 100_000], settings, &mut report)?;
+        search::run(&source, search_sizes(settings), settings, &mut report)?;
     }
     report.ratios.append(&mut closing);
     Ok(report)
@@ -50,19 +50,26 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<Report> {
 pub(crate) fn run_search(settings: &Settings) -> anyhow::Result<Report> {
     let source = Source::open(&settings.data, &settings.model, &settings.out.join("embeddings"))?;
     let mut report = Report::default();
-    let sizes: &[usize] = if settings.quick { &[10_000] } else { &[10_000, 100_000] };
-    search::run(&source, sizes, settings, &mut report)?;
+    search::run(&source, search_sizes(settings), settings, &mut report)?;
     let mut closing = table::run_default(&source, settings, &mut report)?;
     report.ratios.append(&mut closing);
     Ok(report)
 }
 
-/// The indexes of one other engine, made ahead of [`run_search`].
-pub(crate) fn build_peer(name: &str, settings: &Settings) -> anyhow::Result<()> {
+/// The indexes of other engines, made ahead of [`run_search`].
+pub(crate) fn build_peers(settings: &Settings) -> anyhow::Result<()> {
     let source = Source::open(&settings.data, &settings.model, &settings.out.join("embeddings"))?;
-    let engine = if name == "next-plaid" { peers::next_plaid } else { peers::fast_plaid };
-    let sizes: &[usize] = if settings.quick { &[10_000] } else { &[10_000, 100_000] };
-    search::build_peer(&source, engine, sizes, settings)
+    let engine = peers::fast_plaid(settings)?;
+    let mut growth = growth::Growth::new(&source)?;
+    for &n in search_sizes(settings) {
+        engine.index(&growth.corpus(n).passages)?;
+    }
+    Ok(())
+}
+
+/// Passages of the search beside other engines.
+fn search_sizes(settings: &Settings) -> &'static [usize] {
+    if settings.quick { &[10_000] } else { &[10_000, 100_000] }
 }
 
 /// Means over questions.

@@ -1,7 +1,11 @@
 //! Other engines as processes of their own, each with one thread: a Rust program around the crate `next-plaid` and a Python script around the package
-//! `fast-plaid`, both in `crates/bench/peers`. They read the same embeddings from a file, build an index with all threads, and then, with one, answer all
-//! questions once for each line they are given. Programs, packages and indexes are made under `target/peers` on first use; that needs the package
-//! registries, and next-plaid OpenBLAS. An index stays for the next run of the same embeddings with the same [`KMEANS`].
+//! `fast-plaid`, both in `crates/bench/peers`. They answer all questions once for each line they are given. Programs, packages and indexes are made under
+//! `target/peers` on first use; that needs the package registries, and next-plaid OpenBLAS. An index stays for the next run of the same embeddings with the
+//! same [`KMEANS`].
+//!
+//! next-plaid builds for both, with all threads: fast-plaid reads the same files (centroids, codes, 4-bit residuals, lists). Building with fast-plaid was given up: it
+//! multiplies tokens and centroids in half precision, for which PyTorch has no fast product on a CPU like this one (30 times the time of its f32 product), hours
+//! for 100,000 passages.
 
 use crate::corpus::{Corpus, Embeddings};
 use crate::frame::Settings;
@@ -14,7 +18,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 /// `n_ivf_probe` and `n_full_scores` tried; both engines score a quarter of the latter exactly.
 pub(super) const SETTINGS: [(usize, usize); 5] = [(8, 4096), (8, 1024), (4, 1024), (4, 512), (2, 256)];
 
-/// `kmeans_niters` and `max_points_per_centroid` of both engines' builds. The first is their default; of the second it is a sixteenth, because k-means would
+/// `kmeans_niters` and `max_points_per_centroid` of the build. The first is the default; of the second it is a sixteenth, because k-means would
 /// otherwise take hours on a small machine. Neither changes what a search does.
 pub(super) const KMEANS: (usize, usize) = (4, 16);
 
@@ -25,6 +29,8 @@ pub(super) struct Engine {
     arguments: Vec<PathBuf>,
     /// Where its indexes lie.
     folder: PathBuf,
+    /// Whose indexes it reads, if it does not build.
+    builder: Option<Box<Engine>>,
 }
 
 /// A running engine.
@@ -74,6 +80,17 @@ impl Engine {
         }
         if index.exists() {
             std::fs::remove_dir_all(&index)?;
+        }
+        if let Some(builder) = &self.builder {
+            // A copy: each engine leaves files of its own there.
+            let built = builder.index(passages)?;
+            std::fs::create_dir_all(&index)?;
+            for file in std::fs::read_dir(&built)? {
+                let file = file?;
+                std::fs::copy(file.path(), index.join(file.file_name()))?;
+            }
+            std::fs::copy(built.with_extension("json"), index.with_extension("json"))?;
+            return Ok(index);
         }
         let documents = self.folder.join(format!("documents-{key}.bin"));
         write(&documents, passages, &(0..passages.len()).collect::<Vec<_>>())?;
@@ -177,7 +194,7 @@ pub(super) fn next_plaid(settings: &Settings) -> anyhow::Result<Engine> {
         .arg(sources("next-plaid").join("Cargo.toml"));
     run(cargo.arg("--target-dir").arg(folder.join("target")), "building next-plaid")?;
     let program = folder.join("target/release/peer-next-plaid");
-    Ok(Engine { name: "next-plaid", program, arguments: Vec::new(), folder })
+    Ok(Engine { name: "next-plaid", program, arguments: Vec::new(), folder, builder: None })
 }
 
 pub(super) fn fast_plaid(settings: &Settings) -> anyhow::Result<Engine> {
@@ -194,5 +211,6 @@ pub(super) fn fast_plaid(settings: &Settings) -> anyhow::Result<Engine> {
         std::fs::write(folder.join("venv/installed"), "")?;
     }
     let arguments = Vec::from([sources("fast-plaid").join("run.py")]);
-    Ok(Engine { name: "fast-plaid", program: python, arguments, folder })
+    let builder = Some(Box::new(next_plaid(settings)?));
+    Ok(Engine { name: "fast-plaid", program: python, arguments, folder, builder })
 }

@@ -17,7 +17,7 @@ use std::time::Instant;
 /// Share of another nDCG@10 that makes results equal.
 const EQUAL: f64 = 0.995;
 /// Questions asked of each engine and turn.
-const QUESTIONS: usize = 300;
+const QUESTIONS: usize = 150;
 /// Turns of the paired run.
 const TURNS: usize = 5;
 
@@ -119,21 +119,6 @@ impl Engine for Peer {
     fn answer(&mut self, setting: usize) -> anyhow::Result<(Vec<Vec<u32>>, Vec<f64>)> {
         self.ask(setting)
     }
-}
-
-/// The indexes of one peer alone, for `shirube-bench index-peer-NAME`: they take long, and a run of the bench takes up those that are there.
-pub(super) fn build_peer(
-    source: &Source,
-    engine: fn(&Settings) -> anyhow::Result<peers::Engine>,
-    sizes: &[usize],
-    settings: &Settings,
-) -> anyhow::Result<()> {
-    let engine = engine(settings)?;
-    let mut growth = Growth::new(source)?;
-    for &n in sizes {
-        engine.index(&growth.corpus(n).passages)?;
-    }
-    Ok(())
 }
 
 pub(super) fn run(
