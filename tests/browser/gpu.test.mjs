@@ -1,6 +1,6 @@
 // The same searches on WebGPU and on the CPU. Chromium computes WebGPU with SwiftShader here, on the CPU: that proves results, never speed.
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { brotliCompressSync } from "node:zlib";
@@ -343,8 +343,13 @@ test("queries leave no memory behind on the CPU", async () => {
 test("queries leave no buffer and no memory behind on the device", async () => {
   // A program on the CPU takes seconds for a query of the real model, so the soak takes the smallest: two blocks of random weights, the whole path all the same.
   const small = join(root, "target", "random-model");
-  if (!existsSync(join(small, "manifest.json"))) execFileSync("cargo", ["run", "--quiet", "-p", "shirube-testkit", "--example", "random_model", "--", small], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
-  const roots = { "/small/": small, "/twelve/": join(root, "tests", "golden", "bundle-v3", "bundle") };
+  execFileSync("cargo", ["run", "--quiet", "-p", "shirube-testkit", "--example", "random_model", "--", small], { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+  const folder = join(root, "target", "test-results", "soak");
+  mkdirSync(folder, { recursive: true });
+  const lines = Array.from({ length: 12 }, (_, i) => JSON.stringify({ id: `s${i}`, title: `題${i}`, text: `これは${i}番目の本文です。状態と検索の話。`, url: `p${i}` }));
+  writeFileSync(join(folder, "sections.jsonl"), `${lines.join("\n")}\n`);
+  execFileSync(join(root, "target", "debug", "shirube"), ["build", "sections.jsonl", "--model", small, "--out", "bundle"], { cwd: folder, stdio: ["ignore", "ignore", "inherit"] });
+  const roots = { "/small/": small, "/twelve/": join(folder, "bundle") };
   await visit({ roots }, async (page, { url, context }) => {
     await blank(page, url);
     page.setDefaultTimeout(0);

@@ -325,12 +325,14 @@ async function browser({ ort }, quick, record) {
   }
 }
 
-export async function enginePeers({ quick }) {
+/** All parts, or `only` one of `browser`, `webgpu` and `native`; the ratios that close the bench need all. */
+export async function enginePeers({ quick, only }) {
+  const parts = { browser, webgpu: gpu, native };
+  if (only !== undefined && !Object.hasOwn(parts, only)) throw new Error(`--only takes one of ${Object.keys(parts).join(", ")}`);
   const tools = prepare();
   const record = { commit: ask("git", ["rev-parse", "--short=12", "HEAD"]), cpu: cpus()[0]?.model, quick };
-  await browser(tools, quick, record);
-  await gpu(tools, quick, record);
-  await native(tools, quick, record);
+  for (const [name, part] of Object.entries(parts)) if (only === undefined || only === name) await part(tools, quick, record);
+  if (only !== undefined) return;
   writeFileSync(join(folder, "engine-peers.json"), `${JSON.stringify(record, null, 1)}\n`);
   const web = record.browser;
   const least = (cells, name) => cells.find((c) => c.name === name).least;

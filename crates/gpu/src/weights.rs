@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 /// Tensors by name, borrowed: the CPU's encoder takes the same ones.
 pub(crate) struct Tensors<'a>(BTreeMap<&'a str, &'a Tensor>);
 
+/// Int8 rows and the scale of each.
+type Ints<'a> = (Cow<'a, [i8]>, &'a [f32]);
+
 impl<'a> Tensors<'a> {
     pub(crate) fn of(weights: &'a Weights) -> Self {
         Self(weights.iter().collect())
@@ -50,7 +53,7 @@ impl<'a> Tensors<'a> {
         stem: &str,
         [rows, cols]: [usize; 2],
         kind: WeightKind,
-    ) -> Result<Option<(Cow<'a, [i8]>, &'a [f32])>, FormatError> {
+    ) -> Result<Option<Ints<'a>>, FormatError> {
         let name = format!("{stem}.weight");
         let scale = || self.f32(&format!("{stem}.scale"), &[rows]);
         Ok(match kind {

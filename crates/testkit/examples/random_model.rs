@@ -1,5 +1,5 @@
-//! `cargo run -p shirube-testkit --example random_model -- FOLDER` writes the model folder of `random_model(1)`, which encoded `tests/golden/bundle-v3`:
-//! two blocks of 48, for tests that want the whole path and little arithmetic.
+//! `cargo run -p shirube-testkit --example random_model -- FOLDER` writes the model folder of `random_model(1)`: two blocks of 48 with random weights, for tests
+//! that want the whole path and little arithmetic.
 
 use shirube_format::model::folder;
 use shirube_testkit::{RandomShape, random_model};

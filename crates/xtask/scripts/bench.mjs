@@ -21,10 +21,10 @@ const BENCHES = {
     (await import("./bench-checkpoints.mjs")).benchCheckpoints({ quick, ...(value("data") ? { data: value("data") } : {}) })],
   "checkpoints-browser": ["a converted BERT-base in Chromium: memory, time to load, milliseconds a query", async () =>
     (await import("../../bench/checkpoints/browser.mjs")).benchCheckpointsInBrowser({ quick })],
-  // The second part needs a browser and the peers; `--no-peers` leaves it out.
+  // The second part needs a browser and the peers; `--no-peers` leaves it out, `--only browser`, `webgpu` or `native` runs one piece of it alone.
   engine: [undefined, async () => {
-    native();
-    if (!flag("no-peers")) await (await import("../../bench/engine/run.mjs")).enginePeers({ quick });
+    if (!flag("only")) native();
+    if (!flag("no-peers")) await (await import("../../bench/engine/run.mjs")).enginePeers({ quick, only: value("only") });
   }],
   "first-query": ["from loading to the first answer, cold and warm, on the CPU and on WebGPU, in Chromium", async () =>
     (await import("./bench-first-query.mjs")).benchFirstQuery({ quick })],
