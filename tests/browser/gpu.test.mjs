@@ -376,7 +376,7 @@ test("queries leave no buffer and no memory behind on the device", async () => {
         const end = performance.now() + 60_000 * minutes;
         let done = 0;
         for (; done < n && performance.now() < end; done++) await shirube.search(`状態 ${"あ".repeat(done % 3)} ${done % 7}`, { queue: true });
-        return { done, alive: globalThis.alive, memory: shirube.memoryBytes(), kind: shirube.status.device.encoder.kind, reason: shirube.status.device.encoder.reason };
+        return { done, alive: globalThis.alive, memory: await shirube.memoryBytes(), kind: shirube.status.device.encoder.kind, reason: shirube.status.device.encoder.reason };
       };
     });
     const control = await context.newCDPSession(page);
