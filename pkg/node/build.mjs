@@ -90,7 +90,7 @@ export async function build(settings, { progress = () => {}, threads = available
     if (assets) await writeAssets(plan.out, folder);
     // Counted before: the site's files are those that visitors load.
     const nFiles = await countFiles(plan);
-    return result(true, nFiles, await writeOffline(plan, { pwa, singleFile }));
+    return result(true, nFiles, await writeOffline(plan, { assets, pwa, singleFile }));
   } finally {
     await pool?.close();
     job.free();
@@ -205,14 +205,16 @@ async function encode(job, encoder, startPool, progress) {
   await startPool().ordered(tasks(), push);
 }
 
-/** What `--pwa` and `--single-file` ask for; lines for the summary. */
-async function writeOffline(plan, { pwa, singleFile }) {
+/** What `--pwa` and `--single-file` ask for; lines for the summary, what to put on pages first. */
+async function writeOffline(plan, { assets, pwa, singleFile }) {
   const { source, is_folder, out, settings } = plan;
   let said = "";
+  const inside = relative(source, out);
+  // The bundle folder's address on the site, where it lies in the site's folder.
+  const address = !is_folder || inside.startsWith("..") ? "" : `${(settings.base ?? "/").replace(/\/+$/, "")}/${inside.replaceAll(sep, "/")}/`;
+  if (assets && address !== "") said += `  on your pages: <script type="module" src="${address}ui.js"></script> <shirube-trigger></shirube-trigger>\n`;
   if (pwa) {
-    const inside = relative(source, out);
-    const before = !is_folder || inside.startsWith("..") ? "" : `${(settings.base ?? "/").replace(/\/+$/, "")}/${inside.replaceAll(sep, "/")}/`;
-    const files = await precache(out, { base: before });
+    const files = await precache(out, { base: address });
     await replace(join(out, "precache.json"), `[\n${files.map((file) => JSON.stringify(file)).join(",\n")}\n]\n`);
     said += `  precache.json: ${files.length} files for a service worker\n`;
   }

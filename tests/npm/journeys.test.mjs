@@ -42,6 +42,7 @@ test("サイトの持ち主は、命令ひとつと二行で検索を置き、�
     const { status, stdout, stderr } = npx("build", "./dist");
     assert.equal(status, 0, stderr);
     assert.match(stdout, /4 pages, \d+ sections/);
+    assert.match(stdout, /on your pages: <script type="module" src="\/shirube\/ui\.js"><\/script> <shirube-trigger>/);
     assert.match(stdout, /codes [\d.]+ \w+, .*sections [\d.]+ \w+/);
     assert.match(stdout, /download, first visit: code .* for words, then .* for meaning/);
     assert.match(stdout, /download, a query: .* by a word .* by a sentence/);

@@ -14,22 +14,29 @@ pub(crate) struct Offline {
     pub(crate) single_file: bool,
 }
 
-/// Writes what is asked for; lines for the summary.
+/// The bundle folder's address on the site, where it lies in the site's folder.
+fn address(plan: &Plan) -> Option<String> {
+    let inside = plan.out.strip_prefix(&plan.source).ok().filter(|_| plan.is_folder)?;
+    let parts: Vec<_> = inside.iter().map(|part| part.to_string_lossy()).collect();
+    let base = plan.settings.base.as_deref().unwrap_or("/");
+    Some(format!("{}/{}/", base.trim_end_matches('/'), parts.join("/")))
+}
+
+/// Writes what is asked for; lines for the summary, what to put on pages first.
 pub(crate) fn write(asked: Offline, plan: &Plan, package: Option<&Path>) -> Result<String> {
     let mut said = String::new();
+    if let (Some(_), Some(address)) = (package, address(plan)) {
+        said += &format!(
+            "  on your pages: <script type=\"module\" src=\"{address}ui.js\"></script> <shirube-trigger></shirube-trigger>\n"
+        );
+    }
     if asked.pwa {
         let out = &plan.out;
         let files = read(out, is_precached)?;
         if !files.iter().any(|(path, _)| path == "shirube.js") {
             bail!("--pwa lists code beside the bundle, and {} holds none; add --package DIR", out.display());
         }
-        let base = plan.settings.base.as_deref().unwrap_or("/");
-        let inside = out.strip_prefix(&plan.source).ok().filter(|_| plan.is_folder);
-        let before = inside.map_or(String::new(), |path| {
-            let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
-            format!("{}/{}/", base.trim_end_matches('/'), parts.join("/"))
-        });
-        let text = precache(refs(&files), &before);
+        let text = precache(refs(&files), &address(plan).unwrap_or_default());
         replace(&out.join(PRECACHE_NAME), text.as_bytes())?;
         said += &format!("  {PRECACHE_NAME}: {} files for a service worker\n", files.len());
     }
