@@ -122,7 +122,7 @@ async function native({ bench, python, nextPlaid }, quick, record) {
   for (const name of vectors) peaks[name] = (await ours.ask("peak", name, 0.2)).least;
   say(`native, one thread, onnxruntime ${onnxruntime}; peaks of the integer multiply-add in GMAC/s: ${vectors.map((v) => `${v} ${digits(1e-9 / peaks[v])}`).join(", ")}`);
   record.native = { onnxruntime, peaks, encode: {}, maxsim: {} };
-  const seconds = quick ? 0.1 : 0.4;
+  const seconds = quick ? 0.1 : 0.3;
   for (const name of MODELS) {
     const racers = [
       ...vectors.map((backend) => ({ what: `${backend} int8`, backend, words: ["encode", backend, name, "int8"] })),
@@ -132,7 +132,7 @@ async function native({ bench, python, nextPlaid }, quick, record) {
     ];
     const found = Object.fromEntries(LENGTHS.map((n) => [n, {}]));
     // Turns, so that a slow spell hits several racers. A racer's model is loaded once a turn, outside the clock: that takes longer than the runs.
-    for (let turn = 0; turn < (quick ? 2 : 3); turn++) {
+    for (let turn = 0; turn < 2; turn++) {
       for (const { what, backend, words } of racers) {
         for (const n of LENGTHS) {
           const cells = found[n];
