@@ -46,7 +46,7 @@ for (const [question, about] of [...QUESTIONS, ...OPEN]) {
   });
 }
 
-test("a question in the address is answered without typing", async () => {
+test("アドレスに書かれた質問には、打たなくても答える", async () => {
   await visit({}, async (page, { url }) => {
     await page.goto(`${url}?q=${encodeURIComponent("再レンダリングを減らしたい")}`);
     await settled(page, "再レンダリングを減らしたい");
@@ -66,7 +66,7 @@ async function countSearches(page) {
   });
 }
 
-test("no query is sent before a conversion is confirmed", async () => {
+test("変換を確定するまで、質問は送られない", async () => {
   await visit({}, async (page, { url }) => {
     await countSearches(page);
     await page.goto(url);
@@ -86,7 +86,7 @@ test("no query is sent before a conversion is confirmed", async () => {
   });
 });
 
-test("Enter that ends a conversion neither searches twice nor opens a hit", async () => {
+test("変換を確定する Enter は、二度検索もしなければ、結果を開きもしない", async () => {
   await visit({}, async (page, { url }) => {
     await countSearches(page);
     await page.goto(url);
@@ -108,7 +108,7 @@ test("Enter that ends a conversion neither searches twice nor opens a hit", asyn
   });
 });
 
-test("clicking a hit leads to the section on its own site", async () => {
+test("結果を押すと、その節のあるサイトへ移る", async () => {
   await visit({}, async (page, { url, context }) => {
     await context.route(/^https:/, (route) => route.fulfill({ contentType: "text/html", body: "<title>outside</title>" }));
     await page.goto(url);
@@ -124,7 +124,7 @@ test("clicking a hit leads to the section on its own site", async () => {
   });
 });
 
-test("the keyboard alone reaches a hit and comes back", async () => {
+test("キーだけで結果まで行き、戻ってこられる", async () => {
   await visit({}, async (page, { url }) => {
     await page.goto(url);
     await ready(page);
@@ -142,7 +142,7 @@ test("the keyboard alone reaches a hit and comes back", async () => {
   });
 });
 
-test("the newest of many quick queries is the one on view", async () => {
+test("続けて打った質問のうち、いちばん新しいものの結果が出ている", async () => {
   await visit({}, async (page, { url }) => {
     await page.goto(url);
     await ready(page);
@@ -152,7 +152,7 @@ test("the newest of many quick queries is the one on view", async () => {
   });
 });
 
-test("the switch turns the page into English and keeps the results", async () => {
+test("英語に切り替えても、結果はそのまま残る", async () => {
   await visit({}, async (page, { url }) => {
     await page.goto(url);
     await ready(page);
@@ -168,7 +168,7 @@ test("the switch turns the page into English and keeps the results", async () =>
   });
 });
 
-test("dark follows the system", async () => {
+test("システムが暗ければ、ページも暗くなる", async () => {
   await visit({ colorScheme: "dark" }, async (page, { url }) => {
     await page.goto(url);
     await ready(page);
@@ -180,7 +180,7 @@ test("dark follows the system", async () => {
   });
 });
 
-test("nothing scrolls sideways on a phone", async () => {
+test("電話では、どこも横に動かない", async () => {
   await visit({ viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true }, async (page, { url }) => {
     await page.goto(url);
     await ready(page);
@@ -192,7 +192,7 @@ test("nothing scrolls sideways on a phone", async () => {
   });
 });
 
-test("axe finds no barrier", async () => {
+test("axe はどの状態にも障壁を見つけない", async () => {
   const { source } = (await import("axe-core")).default;
   for (const colorScheme of ["light", "dark"]) {
     await visit({ colorScheme, bypassCSP: true }, async (page, { url }) => {
@@ -207,7 +207,7 @@ test("axe finds no barrier", async () => {
   }
 });
 
-test("a second visit works with the network gone", async () => {
+test("二度目は、網が切れていても検索できる", async () => {
   await visit({}, async (page, { url, close, context, requests }) => {
     await page.goto(url);
     await ready(page);
@@ -227,7 +227,7 @@ test("a second visit works with the network gone", async () => {
   });
 });
 
-test("a search typed while loading runs when loading ends", async () => {
+test("読み込みの間に打った質問は、読み込みが済むと検索される", async () => {
   const damage = (path) => (/\.safetensors$/.test(path) ? { delay: 700 } : undefined);
   await visit({ damage }, async (page, { url }) => {
     await page.goto(url);
@@ -362,7 +362,7 @@ test("この端末での時間が測れ、保存したファイルが消せる",
   });
 });
 
-test("no request leaves the page's own server", async () => {
+test("どの通信も、ページのサーバーの外へは出ない", async () => {
   await visit({}, async (page, { url }) => {
     const outside = [];
     page.on("request", (request) => {

@@ -22,7 +22,7 @@ async function inPage(page, url, action, argument) {
   );
 }
 
-test("words are answered while the model is on its way, and meaning follows", async () => {
+test("モデルが来る前は語で答え、来たら意味で答える", async () => {
   await visit({ damage: (path) => (isModel(path) ? { delay: 1500 } : undefined) }, async (page, { url }) => {
     const report = await inPage(page, url, async (Shirube, _error, options) => {
       const shirube = await Shirube.load({ ...options, meaning: "background" });
@@ -42,7 +42,7 @@ test("words are answered while the model is on its way, and meaning follows", as
   });
 });
 
-test("words are answered when the model cannot be loaded, and it can be tried again", async () => {
+test("モデルを読み込めなくても語で答え、あとで試し直せる", async () => {
   let broken = true;
   await visit({ damage: (path) => (broken && isModel(path) ? { status: 404 } : undefined), expected: NOT_FOUND }, async (page, { url, damage }) => {
     const report = await inPage(page, url, async (Shirube, ShirubeError, options) => {
@@ -71,7 +71,7 @@ test("words are answered when the model cannot be loaded, and it can be tried ag
   });
 });
 
-test("a search by words reads the entry, two directories and a few small shards, and no model", async () => {
+test("語の検索は、入口と二つの目録と小さなかけらだけを読み、モデルは読まない", async () => {
   await visit({}, async (page, { url, requests }) => {
     const hits = await inPage(page, url, async (Shirube, _error, options) => {
       const shirube = await Shirube.load({ ...options, meaning: "off" });
@@ -94,7 +94,7 @@ test("a search by words reads the entry, two directories and a few small shards,
   });
 });
 
-test("a damaged shard is fetched once more, and named where it stays damaged", async () => {
+test("壊れたかけらは一度だけ読み直し、壊れたままなら名指しする", async () => {
   for (const [times, expected] of [[1, "none"], [99, "ASSET_DAMAGED"]]) {
     let left = times;
     const damage = (path) => (path.startsWith("/bundle/lexical/") && left-- > 0 ? { body: "damaged" } : undefined);
@@ -108,7 +108,7 @@ test("a damaged shard is fetched once more, and named where it stays damaged", a
   }
 });
 
-test("a search that waits for meaning ends with its signal or with a newer search", async () => {
+test("意味を待つ検索は、合図か新しい検索で終わる", async () => {
   await visit({ damage: (path) => (isModel(path) ? { delay: 3000 } : undefined) }, async (page, { url }) => {
     const codes = await inPage(page, url, async (Shirube, _error, options) => {
       const shirube = await Shirube.load({ ...options, meaning: "background" });
@@ -126,7 +126,7 @@ test("a search that waits for meaning ends with its signal or with a newer searc
   });
 });
 
-test("filters keep what they name, and a search narrows by words too", async () => {
+test("絞り込みは名指したものだけを残し、語の検索でも効く", async () => {
   await visit({}, async (page, { url }) => {
     const report = await inPage(page, url, async (Shirube, _error, options) => {
       const shirube = await Shirube.load({ ...options, meaning: "off" });
