@@ -2,7 +2,6 @@
 
 use super::support::{bundle, fetch, load_model, model, open, open_words, search, served};
 use shirube_format::bundle::{Bundle, Section, folder};
-use shirube_index::IndexOptions;
 use shirube_lexical::{Analyzer, Bm25Index};
 use shirube_retriever::{
     BM25_B, BM25_K1, Filters, PartName, RetrieverError, SearchMode, SearchOptions, SearchResults, Stage,
