@@ -30,7 +30,7 @@ function open(flags) {
   if (!existsSync(join(bundle, "shirube.json"))) throw new Error(`${bundle}: not a bundle, it has no shirube.json; make one with \`shirube build\``);
   const beside = join(bundle, "model");
   const model = flags.model ?? (existsSync(join(beside, "manifest.json")) ? beside : ownModel);
-  if (!existsSync(join(model, "manifest.json"))) throw new Error(`${model}: not a model folder, it has no manifest.json; give the folder that \`shirube-train export\` wrote`);
+  if (!existsSync(join(model, "manifest.json"))) throw new Error(`${model}: not a model folder, it has no manifest.json; give the folder that \`shirube convert\` or \`shirube-train export\` wrote`);
   return new (wasm().Searcher)(JSON.stringify({ ...flags, model }), reader(bundle), reader(model));
 }
 

@@ -22,7 +22,7 @@ export function wasm() {
 /** The encoder of a model folder, and the bytes that a browser reads of it; each file is checked by its SHA-256. */
 export function openModel(folder) {
   const { ModelFiles } = wasm();
-  if (!existsSync(join(folder, "manifest.json"))) throw new Error(`${folder}: not a model folder, it has no manifest.json; give the folder that \`shirube-train export\` wrote`);
+  if (!existsSync(join(folder, "manifest.json"))) throw new Error(`${folder}: not a model folder, it has no manifest.json; give the folder that \`shirube convert\` or \`shirube-train export\` wrote`);
   const read = (name) => {
     try {
       return readFileSync(join(folder, name));

@@ -28,7 +28,7 @@ async function search(page, { device, worker = true, cache = false, queries = QU
       const loaded = structuredClone(shirube.status.device);
       const answers = [];
       for (const query of queries) {
-        const { hits, device, timings } = await shirube.search(query, { lexicalWeight: 0, queue: true });
+        const { hits, device, timings } = await shirube.search(query, { lexicalWeight: 0, exact: true, queue: true });
         answers.push({ device, timings, hits: hits.map(({ document, score }) => ({ document, score })) });
       }
       const after = structuredClone(shirube.status.device);
@@ -132,7 +132,7 @@ test("kernels are compiled in the background beside the download, and none after
       const { Shirube } = await import("/shirube/shirube.js");
       const shirube = await Shirube.load({ bundle: "/bundle/", model: "/model/", worker: false, cache: false, device: "webgpu" });
       const loaded = { ...counts };
-      for (const query of queries) await shirube.search(query, { lexicalWeight: 0, queue: true });
+      for (const query of queries) await shirube.search(query, { lexicalWeight: 0, exact: true, queue: true });
       const kind = shirube.status.device.encoder;
       shirube.dispose();
       return { kind, loaded, after: counts };
@@ -264,7 +264,7 @@ test("a device lost in the middle of a query loses no query", async () => {
       };
       const answers = [];
       for (const query of queries) {
-        const { hits, device } = await shirube.search(query, { lexicalWeight: 0, queue: true });
+        const { hits, device } = await shirube.search(query, { lexicalWeight: 0, exact: true, queue: true });
         answers.push({ device, hits: hits.map(({ document, score }) => ({ document, score })) });
       }
       const after = structuredClone(shirube.status.device);
@@ -289,7 +289,7 @@ test("killing the GPU process in the middle of a query loses no query", async ()
     });
     assert.deepEqual(kinds(before), ["webgpu", "webgpu"], before.encoder.reason);
     const answers = page.evaluate(async (queries) => {
-      const found = await Promise.all(queries.map((query) => globalThis.shirube.search(query, { lexicalWeight: 0, queue: true })));
+      const found = await Promise.all(queries.map((query) => globalThis.shirube.search(query, { lexicalWeight: 0, exact: true, queue: true })));
       return found.map(({ hits, device }) => ({ device, hits: hits.map(({ document, score }) => ({ document, score })) }));
     }, QUERIES);
     const control = await context.browser().newBrowserCDPSession();

@@ -212,8 +212,10 @@ fn score_in_memory(
         (None, Some(filter)) => (vec![0.0; n], filter.iter().collect()),
         (Some(approximate), _) => {
             let maxsim = estimates(&approximate, n);
-            // Several passages of a section make one hit.
-            let n_candidates = options.n_candidates.max(2 * wanted.limit);
+            // A short query says little to the approximate stage, and costs little in the exact one: what one of 32 tokens is allowed. Several
+            // passages of a section make one hit.
+            let n_candidates =
+                (options.n_candidates * 32 / query.n_tokens().clamp(1, 32)).max(2 * wanted.limit);
             let mut candidates: Vec<DocId> = wanted.ranked(&maxsim, n_candidates).collect();
             // In the order in which they lie in memory.
             candidates.sort_unstable();

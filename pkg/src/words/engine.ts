@@ -242,7 +242,7 @@ export class WordsEngine implements Postings {
     const { query: analysed, lexical, tiers, bound, weights } = ready;
     const isHeld = (d: number) => (lexical[d] as number) > 0 && (!allowed || allowed[d] === 1);
     const scores = lexical.slice();
-    facets.weigh(scores);
+    facets.weigh(scores, allowed);
     // No sum of parts outweighs the whole: each step is an upper bound of what terms can give.
     const lift = (tier: number) => fround(bound * tier);
     tiers.forEach((tier, d) => void (scores[d]! += lift(tier)));

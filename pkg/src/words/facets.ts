@@ -58,13 +58,14 @@ export class Facets {
     return out;
   }
 
-  /** Adds each document's weight to its score: `score + deviation * ln(weight)`. */
-  weigh(scores: Float32Array): void {
+  /** Adds each document's weight to its score: `score + deviation * ln(weight)`, the deviation of the documents that are `allowed`; `undefined` is all. */
+  weigh(scores: Float32Array, allowed: Uint8Array | undefined): void {
     const { logWeights } = this;
     if (!logWeights) return;
-    const n = Math.max(scores.length, 1);
-    const mean = scores.reduce((sum, s) => sum + s, 0) / n;
-    const deviation = Math.fround(Math.sqrt(scores.reduce((sum, s) => sum + (s - mean) * (s - mean), 0) / n));
+    const counted = allowed ? scores.filter((_, d) => allowed[d] === 1) : scores;
+    const n = Math.max(counted.length, 1);
+    const mean = counted.reduce((sum, s) => sum + s, 0) / n;
+    const deviation = Math.fround(Math.sqrt(counted.reduce((sum, s) => sum + (s - mean) * (s - mean), 0) / n));
     logWeights.forEach((log, d) => void (scores[d]! += Math.fround(deviation * log)));
   }
 
