@@ -1,8 +1,10 @@
 //! A BERT on MeCab words and WordPiece, as JaColBERT is one: trained and exported with the dictionary it needs (tests/golden/segment).
 
+use shirube_core::ExpansionRule;
 use shirube_text::{Dictionary, Tokenizer};
+use shirube_train::export::Target;
 use shirube_train::pipeline::{self, Machine};
-use shirube_train::recipe::{Inputs, Recipe, Step};
+use shirube_train::recipe::{ExpansionShape, Inputs, Recipe, Step};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -61,4 +63,39 @@ fn a_bert_on_mecab_words_is_trained_and_exported_with_its_dictionary() {
     let model = shirube_encoder::Model::load(manifest.clone(), files, shirube_kernels::Kernels::detect())
         .expect("the browser's own reader");
     assert_eq!(model.tokenizer().encode("京都の寺").ids, tokenizer.encode("京都の寺").ids);
+
+    // For other libraries: what their layouts cannot say is refused by name, and what was written is what they read.
+    let export = |recipe: &Recipe, target| {
+        let to = folder.join("saved");
+        let _ = std::fs::remove_dir_all(&to);
+        pipeline::export(recipe, &path, &out, Some("context"), &to, (target, None)).map(|_| to)
+    };
+    let refused = |recipe: &Recipe, target| format!("{:#}", export(recipe, target).expect_err("refused"));
+    assert!(refused(&recipe, Target::Pylate).contains("learned weights of query tokens"));
+    recipe.model.query_weight = false;
+    recipe.step.truncate(1);
+    run(&recipe).expect("the run");
+    assert!(refused(&recipe, Target::Pylate).contains("vocab.txt"), "no files of a tokenizer");
+    let config = r#"{"tokenizer_class":"BertJapaneseTokenizer","word_tokenizer_type":"mecab","subword_tokenizer_type":"wordpiece","mecab_kwargs":{"mecab_dic":"unidic_lite"}}"#;
+    std::fs::write(tokenizer_folder.join("vocab.txt"), &vocab).expect("written");
+    std::fs::write(tokenizer_folder.join("tokenizer_config.json"), config).expect("written");
+    let message = refused(&recipe, Target::Pylate);
+    assert!(message.contains("augmentation of queries") && message.contains("DynamicPaper"), "{message}");
+    recipe.model.expansion = Some(ExpansionShape { rule: ExpansionRule::Fixed, attend: false });
+    run(&recipe).expect("the run");
+    assert!(refused(&recipe, Target::ColbertAi).contains("skipped ids of documents"));
+    let saved = export(&recipe, Target::Pylate).expect("PyLate's layout");
+    assert!(saved.join("1_Dense/model.safetensors").is_file() && !folder.join("saved.part").exists());
+
+    // And back: the tool starts from it.
+    let imported = folder.join("imported");
+    let said = pipeline::import_tokenizer(&saved, Some(&tokenizer_folder), &imported).expect("a tokenizer");
+    assert!(said.contains("[MASK] = "), "{said}");
+    assert_eq!(
+        std::fs::read(imported.join("tokenizer.bin")).expect("written"),
+        std::fs::read(tokenizer_folder.join("tokenizer.bin")).expect("written")
+    );
+    recipe.tokenizer = imported;
+    recipe.model.init = Some(saved);
+    run(&recipe).expect("a run that starts from what was exported");
 }

@@ -13,8 +13,9 @@ use vibrato::{SystemDictionaryBuilder, Tokenizer};
 
 const LETTERS: [char; 10] = ['あ', 'い', 'う', 'カ', 'ー', '東', '京', '都', 'x', '9'];
 const N_IDS: u64 = 14;
-/// Name, characters, INVOKE, GROUP, LENGTH: as in `char.def`.
-const CATEGORIES: [(&str, &[(u32, u32)], bool, bool, u32); 6] = [
+/// Name, ranges of characters, INVOKE, GROUP, LENGTH: as in `char.def`.
+type Category = (&'static str, &'static [(u32, u32)], bool, bool, u32);
+const CATEGORIES: [Category; 6] = [
     ("DEFAULT", &[], false, true, 0),
     ("SPACE", &[(0x20, 0x20)], false, true, 0),
     ("HIRAGANA", &[(0x3041, 0x309f)], false, true, 2),
