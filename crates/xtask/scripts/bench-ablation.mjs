@@ -23,6 +23,15 @@ const HEADINGS = `{ kind = "headings", share = 0.25, files = ["docs/sections.jso
 const CLOZE = `{ kind = "cloze", share = 0.35, files = ["docs/sections.jsonl.gz", "pretrain/kyoto-wiki.jsonl.zst"] }`;
 const sources = `sources = [\n  ${QUESTIONS},\n  ${HEADINGS},\n  ${CLOZE},\n]`;
 
+/** What the two steps that train the student share. */
+const train = (depth, steps, tokens, rate) => `depth = ${depth}
+steps = ${steps}
+batch_tokens = ${tokens}
+document_length = 256
+learning_rate = ${rate}
+warmup = 40
+${sources}`;
+
 /** A recipe: the table, then (for one of them) masked words, then context. */
 function recipe(name, shape, { data, quick }) {
   const steps = (n) => (quick ? 4 : n);
@@ -45,13 +54,7 @@ ${shape.static ? `
 [[step]]
 kind = "train"
 name = "static"
-depth = 0
-steps = ${steps(600)}
-batch_tokens = 24000
-document_length = 256
-learning_rate = 5e-3
-warmup = 40
-${sources}
+${train(0, steps(600), 24_000, "5e-3")}
 ` : ""}${shape.pretrain ? `
 [[step]]
 kind = "pretrain"
@@ -68,15 +71,9 @@ files = ["docs/sections.jsonl.gz", "pretrain/kyoto-wiki.jsonl.zst"]
 [[step]]
 kind = "train"
 name = "context"
-depth = ${shape.n_layers}
-steps = ${steps(200)}
-batch_tokens = 12000
-document_length = 256
-learning_rate = 1.5e-3
-warmup = 40
+${train(shape.n_layers, steps(200), 12_000, "1.5e-3")}
 weight_decay = 0.01
 query_dropout = 0.1
-${sources}
 `;
 }
 
