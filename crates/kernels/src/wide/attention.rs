@@ -52,7 +52,7 @@ unsafe fn heads<L: Lanes, const WHOLE: bool>(
         if WHOLE {
             pack_keys::<L>(qkv.add(width), stride, n_keys, head_dim, panels);
         }
-        by_rows!(L, n_tokens, |i, ROWS| {
+        by_rows!(L, 0..n_tokens, |i, ROWS| {
             let out = out.as_mut_ptr().add(i * width + head * head_dim);
             block::<L, ROWS, WHOLE>(qkv, shape, i, panels, rows, out);
         });

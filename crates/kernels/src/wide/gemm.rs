@@ -12,8 +12,8 @@ use crate::int4::{GROUP, MAX_K_I4, PackedI4};
 use crate::pack::{Activations, F32_PANEL, Layout, PackedF32, PackedI8};
 use core::mem::MaybeUninit;
 
-/// Longest `k` whose two widened panels go on the stack: 32 KiB for vectors of 8.
-const WIDE_K: usize = 1024;
+/// Longest `k` whose two widened panels go on the stack: 96 KiB for vectors of 8.
+const WIDE_K: usize = 3072;
 /// Widest vector of a backend that widens, times two panels.
 const WIDE_COLUMNS: usize = 16;
 /// Most values of one step: 16 lanes of 4.
@@ -23,14 +23,15 @@ const MAX_STEP: usize = 64;
 const TURN: usize = 16;
 /// Rows whose tiles ask for the next panels; by then the last has arrived.
 const AHEAD_ROWS: usize = 32;
-/// Fewer rows than this do not repay the widening pass.
+/// Fewer rows than this do not repay widening.
 const WIDE_ROWS: usize = 8;
+/// Rows of the tile that widens: as many as the registers of every backend that widens hold.
+const FIRST_ROWS: usize = 4;
 
 /// Runs `$tile::<L, ROWS, ..>` over all rows, largest tiles first.
 macro_rules! by_rows {
-    ($l:ty, $m:expr, |$i:ident, $rows:ident| $body:expr) => {{
-        let m = $m;
-        let mut $i = 0;
+    ($l:ty, $range:expr, |$i:ident, $rows:ident| $body:expr) => {{
+        let core::ops::Range { start: mut $i, end: m } = $range;
         if <$l>::ROWS >= 8 {
             const $rows: usize = 8;
             while $i + 8 <= m {
@@ -63,13 +64,20 @@ macro_rules! by_rows {
 }
 pub(super) use by_rows;
 
-/// Integer sums of `ROWS` rows of activations (`stride` apart) with `PANELS` panels, `panel_stride` apart, started from `start`.
-/// `WIDE`: the panels hold `i16`.
+/// Weights of a tile: `i8`.
+pub(super) const NARROW: u8 = 0;
+/// `i8`, which the tile leaves as `i16` for those after it.
+const WIDENING: u8 = 1;
+/// `i16`.
+const WIDE: u8 = 2;
+
+/// Integer sums of `ROWS` rows of activations (`stride` apart) with `PANELS` panels, `panel_stride` weights apart, started from `start`.
+/// `WEIGHTS`: what the panels hold; `wide`, of the same strides, is written to if that is [`WIDENING`].
 #[inline(always)]
-pub(super) unsafe fn dot_tile<L: Lanes, const ROWS: usize, const PANELS: usize, const WIDE: bool>(
+pub(super) unsafe fn dot_tile<L: Lanes, const ROWS: usize, const PANELS: usize, const WEIGHTS: u8>(
     acts: *const L::Act,
     stride: usize,
-    panels: *const u8,
+    (panels, mut wide): (*const u8, *mut i16),
     panel_stride: usize,
     groups: usize,
     start: *const i32,
@@ -83,8 +91,8 @@ pub(super) unsafe fn dot_tile<L: Lanes, const ROWS: usize, const PANELS: usize, 
             row[v] = from;
         }
     }
-    let bytes = if WIDE { 2 } else { 1 };
-    let (step, panel_stride) = (L::N * group * bytes, panel_stride * bytes);
+    let bytes = if WEIGHTS == WIDE { 2 } else { 1 };
+    let step = L::N * group;
     let (mut weights, mut row) = (panels, acts);
     let mut done = 0;
     while done < groups {
@@ -93,9 +101,15 @@ pub(super) unsafe fn dot_tile<L: Lanes, const ROWS: usize, const PANELS: usize, 
         }
         let turn = (groups - done).min(TURN);
         for _ in 0..turn {
-            let mut w = [weights_at::<L, WIDE>(weights); PANELS];
+            let mut w = [weights_at::<L, WEIGHTS>(weights); PANELS];
             for (v, w) in w.iter_mut().enumerate().skip(1) {
-                *w = weights_at::<L, WIDE>(weights.add(v * panel_stride));
+                *w = weights_at::<L, WEIGHTS>(weights.add(v * panel_stride * bytes));
+            }
+            if WEIGHTS == WIDENING {
+                for (v, w) in w.iter().enumerate() {
+                    L::store_wide(wide.add(v * panel_stride), *w);
+                }
+                wide = wide.wrapping_add(step);
             }
             for r in 0..ROWS {
                 let b = L::broadcast(row.add(r * stride));
@@ -104,7 +118,7 @@ pub(super) unsafe fn dot_tile<L: Lanes, const ROWS: usize, const PANELS: usize, 
                 }
             }
             // Past the end after the last step.
-            (weights, row) = (weights.wrapping_add(step), row.wrapping_add(group));
+            (weights, row) = (weights.wrapping_add(step * bytes), row.wrapping_add(group));
         }
         done += turn;
     }
@@ -113,8 +127,8 @@ pub(super) unsafe fn dot_tile<L: Lanes, const ROWS: usize, const PANELS: usize, 
 
 /// Weights of `i8` or `i16` at `p`.
 #[inline(always)]
-unsafe fn weights_at<L: Lanes, const WIDE: bool>(p: *const u8) -> L::W {
-    if WIDE { L::load_wide(p.cast()) } else { L::weights(p.cast()) }
+unsafe fn weights_at<L: Lanes, const WEIGHTS: u8>(p: *const u8) -> L::W {
+    if WEIGHTS == WIDE { L::load_wide(p.cast()) } else { L::weights(p.cast()) }
 }
 
 /// Runs `n_steps` times as many integer dots as a tile's registers hold, operands in registers or the first-level cache; returns the number of
@@ -215,28 +229,50 @@ unsafe fn panel_pair<L: Lanes, const PANELS: usize>(
     let bytes = (w.data.len() - (panel + PANELS) * panel_stride).min(PANELS * panel_stride);
     let from = if bytes == 0 { data } else { data.add(PANELS * panel_stride) };
     let next = Next { from: from.cast(), bytes, m: a.m };
+    let tile = |i: usize, rows: usize| (acts.add(i * a.k_padded), Some(next.share(i, rows, groups)));
     if L::WIDEN && a.m >= WIDE_ROWS && w.k_padded <= WIDE_K {
         let mut wide = [MaybeUninit::<i16>::uninit(); WIDE_COLUMNS * WIDE_K];
         let wide = wide.as_mut_ptr().cast::<i16>();
-        let step = L::N * L::LAYOUT.group;
-        for at in (0..PANELS * panel_stride).step_by(step) {
-            L::store_wide(wide.add(at), L::weights(data.add(at)));
-        }
-        by_rows!(L, a.m, |i, ROWS| {
-            let ahead = Some(next.share(i, ROWS, groups));
-            let rows = acts.add(i * a.k_padded);
-            let (stride, panels) = (a.k_padded, wide.cast());
-            let acc =
-                dot_tile::<L, ROWS, PANELS, true>(rows, stride, panels, panel_stride, groups, start, ahead);
-            finish::<L, ROWS, PANELS>(acc, a, (&w.scale, w.n), epilogue, out, i, panel);
+        let scale = (&w.scale[..], w.n);
+        let (rows, ahead) = tile(0, FIRST_ROWS);
+        let panels = (data.cast(), wide);
+        let acc = dot_tile::<L, FIRST_ROWS, PANELS, WIDENING>(
+            rows,
+            a.k_padded,
+            panels,
+            panel_stride,
+            groups,
+            start,
+            ahead,
+        );
+        finish::<L, FIRST_ROWS, PANELS>(acc, a, scale, epilogue, out, 0, panel);
+        by_rows!(L, FIRST_ROWS..a.m, |i, ROWS| {
+            let (rows, ahead) = tile(i, ROWS);
+            let panels = (wide.cast_const().cast(), wide);
+            let acc = dot_tile::<L, ROWS, PANELS, WIDE>(
+                rows,
+                a.k_padded,
+                panels,
+                panel_stride,
+                groups,
+                start,
+                ahead,
+            );
+            finish::<L, ROWS, PANELS>(acc, a, scale, epilogue, out, i, panel);
         });
     } else {
-        by_rows!(L, a.m, |i, ROWS| {
-            let ahead = Some(next.share(i, ROWS, groups));
-            let rows = acts.add(i * a.k_padded);
-            let (stride, panels) = (a.k_padded, data.cast());
-            let acc =
-                dot_tile::<L, ROWS, PANELS, false>(rows, stride, panels, panel_stride, groups, start, ahead);
+        by_rows!(L, 0..a.m, |i, ROWS| {
+            let (rows, ahead) = tile(i, ROWS);
+            let panels = (data.cast(), core::ptr::null_mut());
+            let acc = dot_tile::<L, ROWS, PANELS, NARROW>(
+                rows,
+                a.k_padded,
+                panels,
+                panel_stride,
+                groups,
+                start,
+                ahead,
+            );
             finish::<L, ROWS, PANELS>(acc, a, (&w.scale, w.n), epilogue, out, i, panel);
         });
     }
@@ -287,13 +323,14 @@ unsafe fn panel_pair_i4<L: Lanes, const PANELS: usize>(
     let bytes = (w.data.len() - (panel + PANELS) * packed).min(PANELS * packed);
     let at = if bytes == 0 { panel } else { panel + PANELS };
     let next = Next { from: w.data.as_ptr().add(at * packed), bytes, m: a.m };
-    by_rows!(L, a.m, |i, ROWS| {
+    by_rows!(L, 0..a.m, |i, ROWS| {
         let ahead = Some(next.share(i, ROWS, steps));
         let rows = L::acts(a).add(i * a.k_padded);
+        let panels = (unpacked.cast_const(), core::ptr::null_mut());
         let acc = if L::WIDEN {
-            dot_tile::<L, ROWS, PANELS, true>(rows, a.k_padded, unpacked, panel_stride, steps, start, ahead)
+            dot_tile::<L, ROWS, PANELS, WIDE>(rows, a.k_padded, panels, panel_stride, steps, start, ahead)
         } else {
-            dot_tile::<L, ROWS, PANELS, false>(rows, a.k_padded, unpacked, panel_stride, steps, start, ahead)
+            dot_tile::<L, ROWS, PANELS, NARROW>(rows, a.k_padded, panels, panel_stride, steps, start, ahead)
         };
         finish::<L, ROWS, PANELS>(acc, a, (&w.scale, w.n), epilogue, out, i, panel);
     });
@@ -483,7 +520,7 @@ unsafe fn gemm_columns<L: Lanes, const VECTORS: usize>(
     panel: *const f32,
     column: usize,
 ) {
-    by_rows!(L, a.len() / w.k, |i, ROWS| {
+    by_rows!(L, 0..a.len() / w.k, |i, ROWS| {
         let acc = sum_tile::<L, ROWS, VECTORS>(a.as_ptr().add(i * w.k), w.k, panel, w.k);
         for r in 0..ROWS {
             for v in 0..VECTORS {

@@ -6,7 +6,7 @@
 //! maxima. Nothing else is written. Maxima start at the lowest finite f32.
 
 use super::Lanes;
-use super::gemm::{by_rows, dot_tile, sum_tile};
+use super::gemm::{NARROW, by_rows, dot_tile, sum_tile};
 use crate::KernelError;
 use crate::maxsim::{
     CompressedTokens, EMPTY_DOCUMENT, MAX_DIM, MAX_QUERY_TOKENS, MAX_RUN, MaxsimQuery, TokenRange,
@@ -48,7 +48,7 @@ pub(crate) unsafe fn maxsim<L: Lanes>(
         }
         best[..query.stride].fill(f32::MIN);
         let first = range.start as usize;
-        by_rows!(L, (range.end - range.start) as usize, |i, TOKENS| {
+        by_rows!(L, 0..(range.end - range.start) as usize, |i, TOKENS| {
             tile::<L, TOKENS, false>(&scan, first + i, decoded.as_mut_ptr(), best.as_mut_ptr())?
         });
         *score = sum_of_maxima(&best[..query.n_tokens]);
@@ -71,7 +71,7 @@ pub(crate) unsafe fn similarities<L: Lanes>(
         table: L::table(&query.table.ints),
     };
     let mut decoded = [L::Act::default(); TILE_TOKENS * act_stride(MAX_DIM)];
-    by_rows!(L, tokens.codes.len(), |i, TOKENS| {
+    by_rows!(L, 0..tokens.codes.len(), |i, TOKENS| {
         tile::<L, TOKENS, true>(&scan, i, decoded.as_mut_ptr(), out.as_mut_ptr().add(i * query.stride))?
     });
     Ok(())
@@ -186,10 +186,10 @@ unsafe fn similar<L: Lanes, const TOKENS: usize, const PANELS: usize, const STOR
 ) {
     let packed = &scan.query.packed;
     let panel_stride = L::N * packed.k_padded;
-    let acc = dot_tile::<L, TOKENS, PANELS, false>(
+    let acc = dot_tile::<L, TOKENS, PANELS, NARROW>(
         decoded,
         act_stride,
-        packed.data.as_ptr().add(panel * panel_stride).cast(),
+        (packed.data.as_ptr().add(panel * panel_stride).cast(), core::ptr::null_mut()),
         panel_stride,
         packed.k_padded / L::LAYOUT.group,
         packed.start.as_ptr().add(panel * L::N),
@@ -322,7 +322,7 @@ unsafe fn fold_columns<L: Lanes, const VECTORS: usize>(
     best: *mut f32,
 ) {
     let mut largest = [L::splat(f32::MIN); VECTORS];
-    by_rows!(L, n, |i, TOKENS| {
+    by_rows!(L, 0..n, |i, TOKENS| {
         let acc = sum_tile::<L, TOKENS, VECTORS>(tokens.add(i * k), k, panel, k);
         for row in acc {
             for v in 0..VECTORS {
