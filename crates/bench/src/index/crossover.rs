@@ -1,7 +1,8 @@
 //! Where the modes of a search cross: the time of each on indexes of growing size, one thread, and the nDCG@10 it keeps of scoring all exactly.
 //!
 //! The modes take turns, and for each question the fastest turn counts. The constants `EXACT_TOKENS` and `SCAN_TOKENS` of the index stand on this table. It closes
-//! with how much faster a scan by centroids alone is than exact scoring of the same documents, the query prepared before both.
+//! with how much faster a scan by centroids alone is than exact scoring of the same documents, the query prepared before both. A query of a word or two says little to the
+//! scan: beside it stands how many of exact scoring's ten best a scan finds for one, with the candidates of a long query and with as many more as it is shorter.
 
 use super::growth::Growth;
 use super::{median, quality, questions};
@@ -17,6 +18,8 @@ const SIZES: [usize; 9] = [200, 500, 1000, 2000, 5000, 10_000, 25_000, 50_000, 1
 /// Questions asked in each mode and turn.
 const QUESTIONS: usize = 40;
 const TURNS: usize = 5;
+/// Vectors of a short query, of the 32 of a long one: the marks before it and a word or two.
+const SHORT: usize = 4;
 const MODES: [SearchMode; 3] = [SearchMode::Exact, SearchMode::Scan, SearchMode::Probe];
 
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<Report> {
@@ -60,6 +63,12 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<Report> {
             }
         }
         cells.push(("scan / exact, documents alone", scan_ratio));
+        let few = SearchOptions::default().n_candidates;
+        for (column, n_candidates) in
+            [("short, kept of ten %", few), ("short, candidates as it is shorter %", few * 32 / SHORT)]
+        {
+            cells.push((column, 100.0 * short_kept(&index, &asked, &questions_of, n_candidates)?));
+        }
         report.rows.push(Row {
             what: format!("{n} passages"),
             unit: "",
@@ -75,6 +84,28 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<Report> {
     ));
     report.ratios.push(Ratio { name: "scan-vs-exact".to_owned(), value: scan_ratio });
     Ok(report)
+}
+
+/// Share of exact scoring's ten best that a scan finds for the beginnings of questions.
+fn short_kept(
+    index: &Index,
+    asked: &[usize],
+    questions_of: &crate::corpus::Corpus,
+    n_candidates: usize,
+) -> anyhow::Result<f64> {
+    let (mut kept, mut all) = (0, 0);
+    for &q in asked {
+        let query = questions_of.queries.of(q);
+        let prepared = index.prepare(&query[..query.len().min(SHORT * questions_of.queries.dim)])?;
+        let ten = |mode| {
+            let options = SearchOptions { mode, n_candidates, ..SearchOptions::default() };
+            index.search_with(&prepared, &options)
+        };
+        let (exact, scan) = (ten(SearchMode::Exact)?.hits, ten(SearchMode::Scan)?.hits);
+        all += exact.len();
+        kept += exact.iter().filter(|e| scan.iter().any(|s| s.document == e.document)).count();
+    }
+    Ok(kept as f64 / all.max(1) as f64)
 }
 
 /// How many times as fast all documents are scored by centroids alone as exactly; the fastest of some turns of each.
