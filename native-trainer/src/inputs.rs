@@ -164,6 +164,7 @@ fn of_step(recipe: &Recipe, step: &Step, steps: &HashSet<&str>) -> Result<Vec<Pa
                 out.push(Path::new(other).join("model.safetensors"));
             }
         }
+        Step::Cooccurrence(s) => out.extend(s.files.iter().map(at)),
         Step::Pretrain(s) => out.extend(s.files.iter().map(at)),
         Step::Mine(s) => match &s.set {
             Some(set) => out.extend(RetrievalSet::files(&at(set))?),

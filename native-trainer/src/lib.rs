@@ -6,6 +6,7 @@
 pub mod batch;
 mod bert;
 pub mod check;
+pub mod cooccurrence;
 mod cut;
 pub mod data;
 pub mod device;

@@ -55,6 +55,8 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Run the `cooccurrence` step of a recipe alone.
+    Cooccurrence(RunArgs),
     /// Run the `pretrain` steps of a recipe alone.
     Pretrain(RunArgs),
     /// Run the `train` steps of a recipe alone.
@@ -388,6 +390,7 @@ fn main() -> Result<()> {
         Command::Run { run: args, step, dry_run: false } => {
             run(&args, step.as_deref().map_or(Only::All, Only::Name))
         }
+        Command::Cooccurrence(args) => run(&args, Only::Kind("cooccurrence")),
         Command::Pretrain(args) => run(&args, Only::Kind("pretrain")),
         Command::Train(args) => run(&args, Only::Kind("train")),
         Command::Mine(args) => run(&args, Only::Kind("mine")),

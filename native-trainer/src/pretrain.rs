@@ -29,8 +29,34 @@ pub struct Corpus {
 /// Masked sequences, the positions to predict and what stood there.
 type Masked = (Vec<Vec<u32>>, Vec<u32>, Vec<u32>);
 
+/// Sections of files (head, line break, text), cut into sequences of `length` tokens; what is shorter than 8 is left out.
+///
+/// # Errors
+/// Unreadable files or no text.
+pub fn read_sequences(
+    root: &Path,
+    files: &[String],
+    tokenizer: &Tokenizer,
+    length: usize,
+) -> Result<Vec<Vec<u32>>> {
+    let mut sequences = Vec::new();
+    for file in files {
+        let sections = read_sections(&root.join(file))?;
+        let parts: Vec<Vec<Vec<u32>>> = sections
+            .par_iter()
+            .map(|s| {
+                let ids = tokenizer.encode(&format!("{}\n{}", s.head_text(), s.text)).ids;
+                ids.chunks(length).filter(|c| c.len() >= 8).map(<[u32]>::to_vec).collect()
+            })
+            .collect();
+        sequences.extend(parts.into_iter().flatten());
+    }
+    ensure!(!sequences.is_empty(), "the files {files:?} hold no text of 8 tokens or more");
+    Ok(sequences)
+}
+
 impl Corpus {
-    /// Reads section files and cuts each section (head, line break, text) into sequences of `length` tokens.
+    /// Reads section files, see [`read_sequences`].
     ///
     /// # Errors
     /// Unreadable files, no text, or a mask share that is not between 0 and 1.
@@ -44,19 +70,7 @@ impl Corpus {
     ) -> Result<Self> {
         ensure!(mask_share > 0.0 && mask_share < 1.0, "mask_share is {mask_share}, expected 0 to 1");
         ensure!(length >= 8, "length is {length}, expected 8 tokens or more");
-        let mut sequences = Vec::new();
-        for file in files {
-            let sections = read_sections(&root.join(file))?;
-            let parts: Vec<Vec<Vec<u32>>> = sections
-                .par_iter()
-                .map(|s| {
-                    let ids = tokenizer.encode(&format!("{}\n{}", s.head_text(), s.text)).ids;
-                    ids.chunks(length).filter(|c| c.len() >= 8).map(<[u32]>::to_vec).collect()
-                })
-                .collect();
-            sequences.extend(parts.into_iter().flatten());
-        }
-        ensure!(!sequences.is_empty(), "the files {files:?} hold no text of 8 tokens or more");
+        let sequences = read_sequences(root, files, tokenizer, length)?;
         Ok(Self { sequences, vocab_size: u32::try_from(tokenizer.vocab_size())?, mask_share, mask, seed })
     }
 

@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Deviation of a new embedding table.
+pub const EMBEDDING_DEVIATION: f32 = 0.1;
+
 /// A trainable encoder with its projection.
 #[derive(Clone, Debug)]
 pub struct Student {
@@ -116,8 +119,11 @@ impl Student {
             {
                 vec![0.0; n]
             } else {
-                let deviation =
-                    if name.starts_with("embeddings") { 0.1 } else { (shape[1] as f32).sqrt().recip() };
+                let deviation = if name.starts_with("embeddings") {
+                    EMBEDDING_DEVIATION
+                } else {
+                    (shape[1] as f32).sqrt().recip()
+                };
                 (0..n).map(|_| normal(&mut rng) * deviation).collect()
             };
             values.insert(name, Tensor::from_vec(data, shape, device)?);
@@ -246,10 +252,15 @@ impl Student {
 
     /// The embedding table `[vocab, hidden]`, for a tied output layer.
     pub fn table(&self) -> &Tensor {
-        self.get(match self.encoder.architecture {
+        self.get(self.table_name())
+    }
+
+    /// What the embedding table is called in files.
+    pub fn table_name(&self) -> &'static str {
+        match self.encoder.architecture {
             Architecture::ModernBert => "embeddings.tok_embeddings.weight",
             Architecture::Bert => "embeddings.word_embeddings.weight",
-        })
+        }
     }
 
     /// Unit token embeddings `[n_tokens, dim]` of hidden states.

@@ -45,9 +45,19 @@ fn the_recipe_that_init_writes_names_every_option_of_the_model_and_every_kind_of
     for name in fields(&read("src/recipe/shape.rs")) {
         assert!(template.contains(name), "{name}");
     }
-    for kind in
-        ["tokenizer", "train", "pretrain", "mine", "teacher", "score", "import", "merge", "eval", "export"]
-    {
+    for kind in [
+        "tokenizer",
+        "cooccurrence",
+        "train",
+        "pretrain",
+        "mine",
+        "teacher",
+        "score",
+        "import",
+        "merge",
+        "eval",
+        "export",
+    ] {
         assert!(template.contains(&format!("kind = \"{kind}\"")), "{kind}");
     }
 }

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node
 import { join } from "node:path";
 import { root, run, say } from "./lib.mjs";
 
-const BASE = { hidden_size: 256, n_layers: 4, n_heads: 4, intermediate_size: 512, dim: 64, static: true, pretrain: false };
+const BASE = { hidden_size: 256, n_layers: 4, n_heads: 4, intermediate_size: 512, dim: 64, static: true, cooccurrence: false, pretrain: false };
 /** What each differs in from `base`. */
 const VARIANTS = {
   base: {},
@@ -16,6 +16,9 @@ const VARIANTS = {
   "width-384": { hidden_size: 384, n_heads: 6, intermediate_size: 768 },
   "no-static": { static: false },
   "masked-first": { pretrain: true },
+  // In place of random embeddings, with the trained table after it and without.
+  cooccurrence: { cooccurrence: true },
+  "cooccurrence-no-static": { cooccurrence: true, static: false },
 };
 
 const QUESTIONS = `{ kind = "questions", share = 0.4, files = ["jaquad/train"] }`;
@@ -35,7 +38,7 @@ ${sources}`;
 /** A recipe: the table, then (for one of them) masked words, then context. */
 function recipe(name, shape, { data, quick }) {
   const steps = (n) => (quick ? 4 : n);
-  const model = Object.entries(shape).filter(([key]) => key !== "static" && key !== "pretrain");
+  const model = Object.entries(shape).filter(([key]) => !["static", "cooccurrence", "pretrain"].includes(key));
   return `name = "ablation-${name}"
 seed = 20261120
 tokenizer = "${join(root, "pkg", "model")}"
@@ -50,11 +53,16 @@ local_window = 64
 query_length = 64
 document_length = 300
 query_weight = true
-${shape.static ? `
+${shape.cooccurrence ? `
+[[step]]
+kind = "cooccurrence"
+name = "cooccurrence"
+files = ["docs/sections.jsonl.gz", "pretrain/kyoto-wiki.jsonl.zst"]
+` : ""}${shape.static ? `
 [[step]]
 kind = "train"
 name = "static"
-${train(0, steps(600), 24_000, "5e-3")}
+${train(0, steps(400), 24_000, "5e-3")}
 ` : ""}${shape.pretrain ? `
 [[step]]
 kind = "pretrain"
@@ -71,7 +79,7 @@ files = ["docs/sections.jsonl.gz", "pretrain/kyoto-wiki.jsonl.zst"]
 [[step]]
 kind = "train"
 name = "context"
-${train(shape.n_layers, steps(200), 12_000, "1.5e-3")}
+${train(shape.n_layers, steps(300), 12_000, "1.5e-3")}
 weight_decay = 0.01
 query_dropout = 0.1
 `;

@@ -416,6 +416,7 @@ pub fn run(recipe: &Recipe, out: &Path, machine: Machine<'_>, say: Say<'_>) -> R
         }
         let outcome = match &step {
             Step::Train(s) => run.train(i, s, &folder, say),
+            Step::Cooccurrence(s) => run.cooccurrence(i, s, &folder, say),
             Step::Pretrain(s) => run.pretrain(i, s, &folder, say),
             Step::Mine(s) => run.mine(s, &folder, say),
             Step::Teacher(s) => run.teacher(s, &folder, say),

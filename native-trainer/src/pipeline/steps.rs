@@ -5,18 +5,19 @@ use super::{
     read_student, seed_of, step_index,
 };
 use crate::batch::contrastive;
+use crate::cooccurrence::embeddings;
 use crate::data::{Glossary, GroupSource, Lists, RetrievalSet, Sampler, SourceKind};
 use crate::distill::{Number, StudentInput, Target, TokenLists, distill};
 use crate::eval::{DEVICE, SetReport, evaluate};
 use crate::merge::{Ingredient, StepConfig, greedy_soup, mean};
 use crate::mine::{Searcher, mine};
-use crate::pretrain::{Corpus, MASK};
+use crate::pretrain::{Corpus, MASK, read_sequences};
 use crate::recipe::{
-    EvalStep, ExportStep, ImportStep, Loss, MergeChoice, MergeStep, MineStep, PretrainStep, Recipe,
-    ScoreStep, Step, TeacherStep, TrainStep,
+    CooccurrenceStep, EvalStep, ExportStep, ImportStep, Loss, MergeChoice, MergeStep, MineStep, PretrainStep,
+    Recipe, ScoreStep, Step, TeacherStep, TrainStep,
 };
 use crate::runlog::memory_bytes;
-use crate::student::Student;
+use crate::student::{EMBEDDING_DEVIATION, Student};
 use crate::teacher::{CrossEncoder, Teacher};
 use crate::train::{Objective, Outcome, Progress, RunOptions, Schedule, optimise};
 use anyhow::{Context as _, Result};
@@ -215,6 +216,38 @@ impl Run<'_> {
             folder,
             say,
         )
+    }
+
+    pub(super) fn cooccurrence(
+        &self,
+        i: usize,
+        step: &CooccurrenceStep,
+        folder: &Path,
+        say: Say<'_>,
+    ) -> Result<Outcome> {
+        let student = self.start(i, None)?;
+        let sequences = read_sequences(&self.recipe.data, &step.files, &self.tokenizer, usize::MAX)?;
+        say(format!("{}: {} tokens of text", step.name, sequences.iter().map(Vec::len).sum::<usize>()));
+        let (vocab_size, width) = student.table().dims2()?;
+        let seed = seed_of(self.recipe, &step.name);
+        let found = embeddings(&sequences, (vocab_size, width), step.window, EMBEDDING_DEVIATION, seed)?;
+        // Ids that stand nowhere keep their random embeddings.
+        let mut table = student.table().to_vec2::<f32>()?;
+        let mut n = 0;
+        for (row, found) in table.iter_mut().zip(found) {
+            if let Some(found) = found {
+                *row = found;
+                n += 1;
+            }
+        }
+        say(format!("{}: embeddings of {n} of {vocab_size} tokens", step.name));
+        let table = Tensor::new(table, self.machine.device)?;
+        let mut values: BTreeMap<String, Tensor> =
+            student.variables(0).map(|(name, v)| (name.clone(), v.as_tensor().clone())).collect();
+        values.insert(student.table_name().to_owned(), table);
+        self.record(&self.steps[i], folder, self.recipe.model.projection())?;
+        Student::save(&values, &folder.join("model.safetensors"))?;
+        Ok(Outcome::Finished)
     }
 
     pub(super) fn pretrain(

@@ -7,8 +7,8 @@ mod steps;
 pub(crate) use shape::small_shape;
 pub use shape::{ExpansionShape, Inputs, ModelShape};
 pub use steps::{
-    EvalStep, ExportStep, ImportStep, Loss, MergeChoice, MergeStep, MineStep, PretrainStep, ScoreStep,
-    Source, TeacherStep, TokenizerStep, TrainStep,
+    CooccurrenceStep, EvalStep, ExportStep, ImportStep, Loss, MergeChoice, MergeStep, MineStep, PretrainStep,
+    ScoreStep, Source, TeacherStep, TokenizerStep, TrainStep,
 };
 
 use crate::data::SourceKind;
@@ -64,6 +64,8 @@ pub enum Step {
     Tokenizer(TokenizerStep),
     /// Trains the student.
     Train(TrainStep),
+    /// Makes the student's token embeddings from co-occurrence statistics.
+    Cooccurrence(CooccurrenceStep),
     /// Trains the student's blocks as a masked-language model on raw text.
     Pretrain(PretrainStep),
     /// Finds hard negatives.
@@ -222,6 +224,13 @@ impl Recipe {
                     "step {name}: nothing uses it; set tokenizer = {name:?}"
                 );
             }
+            if let Step::Cooccurrence(c) = step {
+                anyhow::ensure!(
+                    self.model.init.is_none() && !steps[..i].iter().any(Step::makes_student),
+                    "step {name}: it is where a student starts, so it comes before all others that make one, and not with [model] init"
+                );
+                anyhow::ensure!(c.window > 0, "step {name}: window is 0, expected 1 token or more");
+            }
             if let Step::Eval(e) = step {
                 anyhow::ensure!(
                     !e.pool.is_empty() && e.pool.iter().all(|&p| p > 0),
@@ -290,6 +299,7 @@ impl Recipe {
                     }
                     out.extend(s.lists.iter().filter_map(lists));
                 }
+                Step::Cooccurrence(s) => out.extend(s.files.iter().cloned().map(SourceFiles::Sections)),
                 Step::Pretrain(s) => out.extend(s.files.iter().cloned().map(SourceFiles::Sections)),
                 Step::Mine(s) => {
                     out.extend(s.set.clone().map(SourceFiles::Set));
@@ -314,6 +324,7 @@ impl Step {
         match self {
             Self::Tokenizer(s) => &s.name,
             Self::Train(s) => &s.name,
+            Self::Cooccurrence(s) => &s.name,
             Self::Pretrain(s) => &s.name,
             Self::Mine(s) => &s.name,
             Self::Teacher(s) => &s.name,
@@ -330,6 +341,7 @@ impl Step {
         match self {
             Self::Tokenizer(_) => "tokenizer",
             Self::Train(_) => "train",
+            Self::Cooccurrence(_) => "cooccurrence",
             Self::Pretrain(_) => "pretrain",
             Self::Mine(_) => "mine",
             Self::Teacher(_) => "teacher",
@@ -346,10 +358,11 @@ impl Step {
         matches!(self, Self::Train(_) | Self::Pretrain(_) | Self::Teacher(_))
     }
 
-    /// Blocks trained, where the step says so itself.
+    /// Blocks used, where the step says so itself.
     pub fn depth(&self) -> Option<usize> {
         match self {
             Self::Train(s) => Some(s.depth),
+            Self::Cooccurrence(_) => Some(0),
             Self::Pretrain(s) => Some(s.depth),
             Self::Teacher(s) => Some(s.depth),
             _ => None,
@@ -368,7 +381,7 @@ impl Step {
 
     /// Whether the step writes a student's weights.
     pub fn makes_student(&self) -> bool {
-        matches!(self, Self::Train(_) | Self::Pretrain(_) | Self::Merge(_))
+        matches!(self, Self::Train(_) | Self::Cooccurrence(_) | Self::Pretrain(_) | Self::Merge(_))
     }
 
     /// Names that may be steps it reads.
@@ -379,7 +392,7 @@ impl Step {
             Self::Mine(s) => s.student.iter().map(String::as_str).collect(),
             Self::Teacher(s) => s.from.iter().chain([&s.lists]).map(String::as_str).collect(),
             Self::Score(s) => vec![&s.lists, &s.teacher],
-            Self::Import(_) | Self::Tokenizer(_) => vec![],
+            Self::Import(_) | Self::Tokenizer(_) | Self::Cooccurrence(_) => vec![],
             Self::Eval(s) => s.from.iter().map(String::as_str).collect(),
             Self::Export(s) => s.from.iter().map(String::as_str).collect(),
             Self::Merge(s) => s.parts.iter().map(String::as_str).collect(),

@@ -47,6 +47,23 @@ fn max_piece_length() -> usize {
     12
 }
 
+/// Token embeddings from which tokens stand near each other; where a student starts in place of random ones.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CooccurrenceStep {
+    /// Name; also its folder inside the run.
+    pub name: String,
+    /// Tokens to each side that count as near.
+    #[serde(default = "window")]
+    pub window: usize,
+    /// Section files, relative to the data folder.
+    pub files: Vec<String>,
+}
+
+fn window() -> usize {
+    5
+}
+
 /// Masked-language-model training.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
