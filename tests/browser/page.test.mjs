@@ -15,6 +15,7 @@ const QUESTIONS = [
   ["nullかもしれない値を安全に扱う", /オプショナルチェーン|Null合体/],
   ["リストを並べ替えて表示する", /並べ替え/],
   ["非同期処理の結果を待つ", /Promise|async|await|非同期/],
+  ["関数の引数に初期値を設定する", /デフォルト引数/],
 ];
 
 /**
@@ -22,7 +23,6 @@ const QUESTIONS = [
  * weight can mend them. They are asked and reported, and move up when they hold.
  */
 const OPEN = [
-  ["関数の引数に初期値を設定する", /デフォルト引数/],
   ["配列から条件に合うものだけ取り出す", /フィルタ|filter/i],
 ];
 
