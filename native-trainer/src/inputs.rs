@@ -182,6 +182,7 @@ fn of_step(recipe: &Recipe, step: &Step, steps: &HashSet<&str>) -> Result<Vec<Pa
                 out.extend(present(list_files(&at(name))?)?);
             }
         }
+        Step::Rotate(s) => out.extend(s.files.iter().map(at)),
         Step::Merge(s) => {
             for part in s.parts.iter().filter(|name| !steps.contains(name.as_str())) {
                 out.push(Path::new(part).join("model.safetensors"));

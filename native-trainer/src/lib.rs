@@ -30,6 +30,7 @@ pub mod pretrained;
 pub mod ranks;
 pub mod recipe;
 pub mod report;
+pub mod rotation;
 pub mod runlog;
 pub mod shipped;
 pub mod student;

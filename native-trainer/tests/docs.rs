@@ -55,6 +55,7 @@ fn the_recipe_that_init_writes_names_every_option_of_the_model_and_every_kind_of
         "score",
         "import",
         "merge",
+        "rotate",
         "eval",
         "export",
     ] {

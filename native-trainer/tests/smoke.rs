@@ -88,6 +88,7 @@ fn the_smoke_recipe_runs_every_stage_and_skips_what_is_done() {
         });
     assert!(bytes[1] * 3 < bytes[0] * 2, "{bytes:?}");
 
+    other_axes_change_no_score(&recipe, &source, &out);
     what_is_exported_is_what_eval_measures(&recipe, &source, &out);
     the_report_shows_curves_metrics_ingredients_and_the_card(&recipe, &out);
 }
@@ -109,6 +110,22 @@ fn the_report_shows_curves_metrics_ingredients_and_the_card(recipe: &Recipe, out
         "outside resources"
     );
     assert!(shirube_train::report::report(&[out.join("merge")], None).is_err());
+}
+
+fn other_axes_change_no_score(recipe: &Recipe, recipe_path: &Path, out: &Path) {
+    let weight = |step: &str| {
+        let path = out.join(step).join("model.safetensors");
+        let weights = candle_core::safetensors::load(&path, &Device::Cpu).expect("weights");
+        weights["dense.0.weight"].flatten_all().and_then(|w| w.to_vec1::<f32>()).expect("f32")
+    };
+    assert_ne!(weight("merge"), weight("rotate"));
+    let maxsim = |step| {
+        let trained = Some(TrainedStep { recipe, recipe_path, out, step: Some(step) });
+        let report =
+            pipeline::eval(&EvalOptions { trained, ..EvalOptions::default() }).expect("a report").remove(0);
+        report.method("maxsim").expect("MaxSim").queries.clone()
+    };
+    assert_eq!(maxsim("merge"), maxsim("rotate"));
 }
 
 fn what_is_exported_is_what_eval_measures(recipe: &Recipe, recipe_path: &Path, out: &Path) {

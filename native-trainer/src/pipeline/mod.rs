@@ -423,6 +423,7 @@ pub fn run(recipe: &Recipe, out: &Path, machine: Machine<'_>, say: Say<'_>) -> R
             Step::Score(s) => run.score(s, &folder, say),
             Step::Import(s) => run.import(s, &folder, say),
             Step::Merge(s) => run.merge(s, &folder, say),
+            Step::Rotate(s) => run.rotate(i, s, &folder, say),
             Step::Eval(s) => run.eval(i, s, &folder, say),
             Step::Export(s) => run.export(i, s, &folder, say),
             Step::Tokenizer(_) => unreachable!("passed over above"),

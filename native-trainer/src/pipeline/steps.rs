@@ -6,23 +6,24 @@ use super::{
 };
 use crate::batch::contrastive;
 use crate::cooccurrence::embeddings;
-use crate::data::{Glossary, GroupSource, Lists, RetrievalSet, Sampler, SourceKind};
+use crate::data::{Glossary, GroupSource, Lists, RetrievalSet, Sampler, SourceKind, read_sections};
 use crate::distill::{Number, StudentInput, Target, TokenLists, distill};
-use crate::eval::{DEVICE, SetReport, evaluate};
+use crate::eval::{DEVICE, SetReport, encode, evaluate};
 use crate::merge::{Ingredient, StepConfig, greedy_soup, mean};
 use crate::mine::{Searcher, mine};
 use crate::pretrain::{Corpus, MASK, read_sequences};
 use crate::recipe::{
     CooccurrenceStep, EvalStep, ExportStep, ImportStep, Loss, MergeChoice, MergeStep, MineStep, PretrainStep,
-    Recipe, ScoreStep, Step, TeacherStep, TrainStep,
+    Recipe, RotateStep, ScoreStep, Step, TeacherStep, TrainStep,
 };
+use crate::rotation::Rotation;
 use crate::runlog::memory_bytes;
 use crate::student::{EMBEDDING_DEVIATION, Student};
 use crate::teacher::{CrossEncoder, Teacher};
 use crate::train::{Objective, Outcome, Progress, RunOptions, Schedule, optimise};
 use anyhow::{Context as _, Result};
 use candle_core::{Tensor, Var};
-use shirube_core::{EncoderConfig, InputRules, ProjectionConfig};
+use shirube_core::{EncoderConfig, InputRules, ProjectionConfig, Role};
 use shirube_index::IndexOptions;
 use shirube_text::Tokenizer;
 use std::collections::BTreeMap;
@@ -459,6 +460,38 @@ impl Run<'_> {
         Ok(Outcome::Finished)
     }
 
+    pub(super) fn rotate(&self, i: usize, step: &RotateStep, folder: &Path, say: Say<'_>) -> Result<Outcome> {
+        let j = self.maker(i, step.from.as_deref())?;
+        let (student, depth) = (
+            read_student(self.recipe, self.out, j, &self.tokenizer, &DEVICE)?,
+            depth_of(self.recipe, self.out, j)?,
+        );
+        let mut texts = Vec::new();
+        for file in &step.files {
+            let sections = read_sections(&self.recipe.data.join(file))?;
+            let apart = sections.len().div_ceil(step.n_sections).max(1);
+            texts.extend(sections.iter().step_by(apart).map(|s| format!("{}\n{}", s.head_text(), s.text)));
+        }
+        let encoded = encode(&student, depth, &self.tokenizer, &self.rules.1, Role::Document, &texts)?;
+        let (n_tokens, dim) = encoded.embeddings.dims2()?;
+        let rows = encoded.embeddings.flatten_all()?.to_vec1::<f32>()?;
+        let documents: Vec<&[f32]> =
+            encoded.offsets.windows(2).map(|w| &rows[w[0] as usize * dim..w[1] as usize * dim]).collect();
+        let found = Rotation::fit(&documents, dim)?;
+        say(format!(
+            "{}: axes from {n_tokens} tokens of {} sections; an index loses {:.4} of the cosine, before {:.4}",
+            step.name,
+            texts.len(),
+            found.loss_after,
+            found.loss_before
+        ));
+        let weights: BTreeMap<String, Tensor> =
+            student.variables(depth).map(|(name, v)| (name.clone(), v.as_tensor().clone())).collect();
+        Student::save(&found.apply(&student.projection, &weights)?, &folder.join("model.safetensors"))?;
+        std::fs::copy(self.out.join(self.steps[j].name()).join("config.json"), folder.join("config.json"))?;
+        Ok(Outcome::Finished)
+    }
+
     /// The step that `from` names, or the nearest one before step `i`, that made a student.
     fn maker(&self, i: usize, from: Option<&str>) -> Result<usize> {
         let j = match from {
@@ -537,7 +570,7 @@ fn sampler(
 ) -> Result<Sampler> {
     let mut sources = Vec::new();
     for source in &step.sources {
-        let key = format!("{:?} {:?}", source.kind, source.files);
+        let key = format!("{:?} {:?} {:?}", source.kind, source.files, source.questions);
         let groups = match cache.iter().find(|(k, _)| *k == key) {
             Some((_, groups)) => groups.clone(),
             None => {

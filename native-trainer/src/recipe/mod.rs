@@ -8,7 +8,7 @@ pub(crate) use shape::small_shape;
 pub use shape::{ExpansionShape, Inputs, ModelShape};
 pub use steps::{
     CooccurrenceStep, EvalStep, ExportStep, ImportStep, Loss, MergeChoice, MergeStep, MineStep, PretrainStep,
-    ScoreStep, Source, TeacherStep, TokenizerStep, TrainStep,
+    RotateStep, ScoreStep, Source, TeacherStep, TokenizerStep, TrainStep,
 };
 
 use crate::data::SourceKind;
@@ -78,6 +78,8 @@ pub enum Step {
     Import(ImportStep),
     /// Averages steps.
     Merge(MergeStep),
+    /// Turns the axes of a student's embeddings for the index's codewords.
+    Rotate(RotateStep),
     /// Measures a student.
     Eval(EvalStep),
     /// Writes a student as a model folder.
@@ -231,6 +233,12 @@ impl Recipe {
                 );
                 anyhow::ensure!(c.window > 0, "step {name}: window is 0, expected 1 token or more");
             }
+            if let Step::Rotate(r) = step {
+                anyhow::ensure!(
+                    r.n_sections > 1 && !r.files.is_empty(),
+                    "step {name}: axes need `files` and n_sections of 2 or more"
+                );
+            }
             if let Step::Eval(e) = step {
                 anyhow::ensure!(
                     !e.pool.is_empty() && e.pool.iter().all(|&p| p > 0),
@@ -309,6 +317,7 @@ impl Recipe {
                 Step::Teacher(s) => out.extend(lists(&s.lists)),
                 Step::Score(s) => out.extend(lists(&s.lists)),
                 Step::Import(s) => out.push(SourceFiles::Imported(s.name.clone())),
+                Step::Rotate(s) => out.extend(s.files.iter().cloned().map(SourceFiles::Sections)),
                 Step::Merge(_) | Step::Eval(_) | Step::Export(_) => {}
             }
         }
@@ -331,6 +340,7 @@ impl Step {
             Self::Score(s) => &s.name,
             Self::Import(s) => &s.name,
             Self::Merge(s) => &s.name,
+            Self::Rotate(s) => &s.name,
             Self::Eval(s) => &s.name,
             Self::Export(s) => &s.name,
         }
@@ -348,6 +358,7 @@ impl Step {
             Self::Score(_) => "score",
             Self::Import(_) => "import",
             Self::Merge(_) => "merge",
+            Self::Rotate(_) => "rotate",
             Self::Eval(_) => "eval",
             Self::Export(_) => "export",
         }
@@ -381,7 +392,10 @@ impl Step {
 
     /// Whether the step writes a student's weights.
     pub fn makes_student(&self) -> bool {
-        matches!(self, Self::Train(_) | Self::Cooccurrence(_) | Self::Pretrain(_) | Self::Merge(_))
+        matches!(
+            self,
+            Self::Train(_) | Self::Cooccurrence(_) | Self::Pretrain(_) | Self::Merge(_) | Self::Rotate(_)
+        )
     }
 
     /// Names that may be steps it reads.
@@ -393,6 +407,7 @@ impl Step {
             Self::Teacher(s) => s.from.iter().chain([&s.lists]).map(String::as_str).collect(),
             Self::Score(s) => vec![&s.lists, &s.teacher],
             Self::Import(_) | Self::Tokenizer(_) | Self::Cooccurrence(_) => vec![],
+            Self::Rotate(s) => s.from.iter().map(String::as_str).collect(),
             Self::Eval(s) => s.from.iter().map(String::as_str).collect(),
             Self::Export(s) => s.from.iter().map(String::as_str).collect(),
             Self::Merge(s) => s.parts.iter().map(String::as_str).collect(),

@@ -267,6 +267,26 @@ pub enum MergeChoice {
     Soup,
 }
 
+/// Other axes for a student's embeddings: every score stays, and the index's codewords lose less.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RotateStep {
+    /// Name; also its folder inside the run.
+    pub name: String,
+    /// Step whose student is turned; the nearest one before that made a student if absent.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// Section files whose embeddings choose the axes, relative to the data folder.
+    pub files: Vec<String>,
+    /// Sections read of each file, evenly spaced.
+    #[serde(default = "n_sections")]
+    pub n_sections: usize,
+}
+
+fn n_sections() -> usize {
+    2000
+}
+
 /// What a training step minimises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
