@@ -60,7 +60,7 @@ export function inspect(flags, output = process.stdout) {
     output.write(checked);
     return;
   }
-  const searcher = open({ bundle, query, model, limit, lexical_weight: 0.3, exact: false, lazy: false, words: false, json: false });
+  const searcher = open({ bundle, query, model, limit, lexical_weight: 0.2, exact: false, lazy: false, words: false, json: false });
   try {
     output.write(searcher.explanation(query));
   } finally {

@@ -46,7 +46,7 @@ export type * from "./types.js";
 
 const MAX_LIMIT = 100;
 /** How much words count unless said otherwise; the same as the engine's own default. */
-const LEXICAL_WEIGHT = 0.3;
+const LEXICAL_WEIGHT = 0.2;
 
 /** A loaded search engine: one model and one bundle. */
 export class Shirube {

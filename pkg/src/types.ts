@@ -276,7 +276,7 @@ export interface LoadOptions extends RerankerOptions {
 export interface SearchOptions {
   /** Most hits returned: 1 to 100. Default 10. */
   limit?: number;
-  /** How much words (BM25) count beside meaning (MaxSim): 0 is meaning alone, 10 nearly words alone. Default 0.3. */
+  /** How much words (BM25) count beside meaning (MaxSim): 0 is meaning alone, 10 nearly words alone. Default 0.2. */
   lexicalWeight?: number;
   /** Only sections that have one of the values of every name; empty lists keep everything. An unknown name is `BAD_ARGUMENT`. */
   filters?: Record<string, string[]>;

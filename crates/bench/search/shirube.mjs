@@ -51,7 +51,7 @@ export async function openShirube(bundle, model) {
     n: words.length,
     words: (text) => ids(answer(() => engine.searchWords(text, LIMIT), engine)),
     meaning: (text) => ids(answer(() => engine.search(text, LIMIT, 0), engine)),
-    fused: (text) => ids(answer(() => engine.search(text, LIMIT, 0.3), engine)),
+    fused: (text) => ids(answer(() => engine.search(text, LIMIT, 0.2), engine)),
     /** Bytes of one question by words on an engine that has only started, with five excerpts. */
     bytes(text) {
       const fresh = open().engine;

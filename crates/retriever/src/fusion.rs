@@ -18,7 +18,7 @@
 //! document is ahead, and that is what separates an exact name from a passing mention.
 
 /// How much words count beside meaning unless the caller says otherwise.
-pub const LEXICAL_WEIGHT: f32 = 0.3;
+pub const LEXICAL_WEIGHT: f32 = 0.2;
 
 /// How much a document's best window counts beside all of it.
 pub const WINDOW_WEIGHT: f32 = 0.3;
