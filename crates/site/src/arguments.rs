@@ -115,7 +115,7 @@ pub struct SearchArguments {
     #[arg(short = 'k', long = "limit", value_name = "N", default_value_t = 10)]
     pub limit: usize,
     /// How much words (BM25) count beside meaning: 0 is meaning alone, 10 nearly words alone
-    #[arg(long, value_name = "W", default_value_t = 0.3)]
+    #[arg(long, value_name = "W", default_value_t = 0.2)]
     pub lexical_weight: f32,
     /// Read only what the query needs of a large bundle, as a browser does, in place of all codes; of the documents that look best only
     #[arg(long, conflicts_with = "words")]
