@@ -37,15 +37,16 @@ impl Rotation {
     pub fn fit(documents: &[&[f32]], dim: usize) -> Result<Self> {
         let half = |odd: usize| documents.iter().skip(odd).step_by(2).copied().collect::<Vec<_>>();
         let (fitted, measured) = (half(0), half(1).concat());
+        let rows = fitted.concat();
         ensure!(
-            !measured.is_empty() && !fitted.concat().is_empty(),
+            !measured.is_empty() && !rows.is_empty(),
             "too few tokens to fit axes to: two sections with text at least"
         );
         let index = build(&fitted, dim)?;
-        let axes = axes(&residuals(&index, &fitted.concat()), dim, n_runs(index.codec.tables().packing));
+        let axes = axes(&residuals(&index, &rows), dim, n_runs(index.codec.tables().packing));
         let loss_before = loss(&index.codec, &measured)?;
         let turned: Vec<Vec<f32>> = fitted.iter().map(|rows| turn(rows, &axes)).collect();
-        let index = build(&turned.iter().map(Vec::as_slice).collect::<Vec<_>>(), dim)?;
+        let index = build(&turned, dim)?;
         let loss_after = loss(&index.codec, &turn(&measured, &axes))?;
         Ok(Self { axes, loss_before, loss_after })
     }
@@ -185,7 +186,7 @@ mod tests {
     use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
     use shirube_core::{Activation, DenseConfig};
 
-    /// Sixteen values of which neighbours two apart go together, and some vary a hundred times as much as others.
+    /// Sixteen values of which those four apart go together, and some are nine times as large as others.
     fn documents(n: usize, seed: u64) -> Vec<Vec<f32>> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut uniform = || (rng.next_u32() >> 8) as f32 / (1 << 23) as f32 - 1.0;

@@ -1,8 +1,8 @@
 //! Search over 10,000 and 100,000 passages: our modes and settings, then other engines, on the same pooled token embeddings and one thread each.
 //!
 //! Every engine is tried with several settings. Of the others the fastest that keeps nDCG@10 within half a percent of exact f32 MaxSim (or else the best)
-//! stands for it, tried from the fastest on; of ours the fastest within half a percent of the best of those. Then all engines answer all questions again in turns, and for each question its
-//! fastest turn counts: load only ever adds time. The median over the questions is shown.
+//! stands for it, tried from the fastest on; of ours the fastest within half a percent of the best of those. Then all engines answer all questions again
+//! in turns, and for each question its fastest turn counts: load only ever adds time. The median over the questions is shown.
 
 use super::growth::Growth;
 use super::peers::{self, Peer};
